@@ -1,0 +1,56 @@
+# The commands of the README. Each installs what it needs, builds, and starts what it uses.
+CACHE ?= $(HOME)/.cache/floeberg
+# One target folder for every checkout, so that a fresh clone does not compile third-party code again.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+VENV := $(CACHE)/venv
+export FLOEBERG_PYTHON := $(VENV)/bin/python
+# s3s declares a newer compiler than it needs (docs/decisions/0003-s3s.md).
+CARGO_FLAGS := --locked --ignore-rust-version
+FLOEBERG := $(CARGO_TARGET_DIR)/debug/floeberg
+SEEDS ?= 200
+CYCLES ?= 200
+
+.PHONY: help demo test sim chaos bench lint fmt system venv build clean
+
+help:
+	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
+	@echo "make test   every test: unit, property, simulation, crash cycles, real clients"
+	@echo "make sim    simulate the node: SEEDS=200, or SEED=n for one"
+	@echo "make chaos  kill the node under load: CYCLES=200"
+	@echo "make bench  commits per second on this machine, as JSON"
+
+system:
+	@tests/setup/install-system
+
+venv: system
+	@tests/setup/python-venv $(VENV) tests/setup/requirements.txt
+
+build: system
+	cargo build $(CARGO_FLAGS) -p floeberg-cli
+
+demo: build venv
+	$(FLOEBERG_PYTHON) tests/demo/demo.py --floeberg $(FLOEBERG) $(if $(KEEP),--keep)
+
+# The binary is built first: the tests that start it look for it beside themselves.
+test: build venv
+	cargo fmt --all --check
+	cargo test $(CARGO_FLAGS) --workspace
+	FLOEBERG_BIN=$(FLOEBERG) $(FLOEBERG_PYTHON) -m pytest -q -p no:cacheprovider tests/clients
+
+sim: system
+	cargo run $(CARGO_FLAGS) -p floeberg-test-sim --bin simulate -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+chaos: build
+	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin kill-cycles -- --floeberg $(FLOEBERG) --cycles $(CYCLES)
+
+bench: build
+	tests/setup/bench $(FLOEBERG)
+
+lint: system
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+clean:
+	rm -rf target
