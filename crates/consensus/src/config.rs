@@ -1,0 +1,101 @@
+//! Settings of a group, and the library settings they become.
+
+use floeberg_types::GroupId;
+use openraft::{Config, SnapshotPolicy};
+use std::time::Duration;
+
+/// Settings of one group.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Host and port where peers reach this node; empty while it has no peers.
+    pub address: String,
+    /// How often a leader confirms itself.
+    pub heartbeat: Duration,
+    /// Silence after which a follower campaigns; each time a random point between these two.
+    pub election_timeout_min: Duration,
+    /// Upper end of the election timeout; also how long a write may run without a quorum.
+    pub election_timeout_max: Duration,
+    /// A checkpoint is made once this many entries were applied since the last.
+    pub checkpoint_entries: u64,
+    /// A checkpoint is made after this time if anything was applied since the last.
+    pub checkpoint_interval: Duration,
+    /// Entries kept in the log behind a checkpoint, for peers that lag.
+    pub log_entries_kept: u64,
+    /// Commands between [`reserve`](crate::RaftGroup::reserve) and their outcome.
+    pub in_flight_max: usize,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            heartbeat: Duration::from_millis(100),
+            election_timeout_min: Duration::from_millis(500),
+            election_timeout_max: Duration::from_millis(1000),
+            checkpoint_entries: 250_000,
+            checkpoint_interval: Duration::from_secs(600),
+            log_entries_kept: 200_000,
+            in_flight_max: 8192,
+        }
+    }
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("group settings are not usable")]
+pub struct ConfigInvalid {
+    /// Which ones.
+    #[source]
+    source: openraft::ConfigError,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl GroupConfig {
+    pub(crate) fn to_raft(&self, group: GroupId) -> Result<Config, ConfigInvalid> {
+        let config = Config {
+            cluster_name: format!("group-{group}"),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_timeout_min),
+            election_timeout_max: millis(self.election_timeout_max),
+            heartbeat_min_interval: Some(millis(self.heartbeat) / 2),
+            enable_pre_vote: Some(true),
+            max_payload_entries: 1024,
+            // Gathering by waiting costs latency; the log's sync thread gathers while it syncs.
+            api_batch_linger_ms: 0,
+            // Checkpoints follow entries and time, which the library's policy cannot express.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: self.log_entries_kept,
+            // Never give up on a follower for a checkpoint while its entries are still kept.
+            replication_lag_threshold: self.log_entries_kept.saturating_mul(5) / 2,
+            purge_batch_size: self.log_entries_kept.clamp(1, 10_000),
+            state_machine_channel_size: Some(1024),
+            // A restarted leader may have lost entries of its term that it had not synced, and
+            // would number new ones like them. A new term keeps every entry id unique, and makes
+            // commands decided before the restart refusable.
+            enable_leader_restore: Some(false),
+            ..Config::default()
+        };
+        config.validate().map_err(|source| ConfigInvalid { source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_usable_and_contradictions_are_not() {
+        let config = GroupConfig::default();
+        let raft = config.to_raft(GroupId::CATALOG).unwrap();
+        assert_eq!(raft.replication_lag_threshold, 500_000);
+        assert_eq!(raft.purge_batch_size, 10_000);
+        let slow = GroupConfig {
+            heartbeat: Duration::from_secs(5),
+            ..config
+        };
+        assert!(slow.to_raft(GroupId::CATALOG).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! The ordered queue between proposers and the log.
+//!
+//! One task per group forwards commands in the order they were submitted, without waiting for any
+//! of them. The library merges what it finds queued into one append, and the log's sync thread
+//! merges appends into one sync: commands share their fsync without anybody waiting for company.
+
+use crate::Term;
+use crate::raft::{Command, LeaderId, Raft, TypeConfig, WriteResult};
+use bytes::Bytes;
+use openraft::OptionalSend;
+use openraft::errors::ClientWriteError;
+use openraft::raft::responder::Responder;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// Commands taken from the queue at once.
+const TAKE_MAX: usize = 1024;
+
+/// Why a command has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// The command is not in the log and never will be: its term does not lead here (any more).
+    #[error("the command was not proposed")]
+    NotProposed,
+    /// The command may or may not be applied, now or later. Only a ReadIndex on a later leader
+    /// tells.
+    #[error("the outcome of the command is unknown")]
+    Indefinite,
+}
+
+/// The right to submit one command; held until the command's outcome is known, even if nobody
+/// waits for it any more.
+#[derive(Debug)]
+pub struct Permit {
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Permit {
+    pub(crate) fn new(slot: OwnedSemaphorePermit) -> Self {
+        Self { _slot: slot }
+    }
+}
+
+/// The response to come of a submitted command. Dropping it does not withdraw the command.
+#[derive(Debug)]
+#[must_use = "the outcome of the command is only known here"]
+pub struct Pending(Outcome);
+
+#[derive(Debug)]
+enum Outcome {
+    /// The group had stopped before the command was queued.
+    Refused,
+    Awaited(oneshot::Receiver<WriteResult>),
+}
+
+impl Future for Pending {
+    type Output = Result<Bytes, ProposeError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match &mut self.get_mut().0 {
+            Outcome::Refused => return Poll::Ready(Err(ProposeError::NotProposed)),
+            Outcome::Awaited(answer) => ready!(Pin::new(answer).poll(cx)),
+        };
+        Poll::Ready(match answer {
+            Ok(Ok(response)) => Ok(response.data),
+            // The library says this only before it gives the command a place in the log.
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotProposed),
+            // Discarded from this log, yet another node may hold and commit it; or the group
+            // stopped without an answer.
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Indefinite),
+        })
+    }
+}
+
+/// Where the library leaves the outcome of one command.
+pub(crate) struct Reply<T> {
+    answer: oneshot::Sender<T>,
+    _permit: Permit,
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Reply<T> {
+    fn on_complete(self, result: T) {
+        // The proposer may have gone; its command stands all the same.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// A command on its way to the log.
+pub(crate) struct Submission {
+    term: Term,
+    command: Bytes,
+    reply: Reply<WriteResult>,
+}
+
+/// The proposers' end of the queue.
+#[derive(Debug)]
+pub(crate) struct SubmitQueue(mpsc::UnboundedSender<Submission>);
+
+impl SubmitQueue {
+    /// The queue is unbounded because permits bound it.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Submission>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    pub(crate) fn push(&self, permit: Permit, term: Term, command: Bytes) -> Pending {
+        let (answer, awaited) = oneshot::channel();
+        let reply = Reply {
+            answer,
+            _permit: permit,
+        };
+        match self.0.send(Submission {
+            term,
+            command,
+            reply,
+        }) {
+            Ok(()) => Pending(Outcome::Awaited(awaited)),
+            Err(_) => Pending(Outcome::Refused),
+        }
+    }
+}
+
+/// Forwards commands until the group stops or every handle is gone.
+///
+/// Each is pinned to the leadership it was decided under: the library appends it only while this
+/// node leads that very term.
+pub(crate) async fn forward(raft: Raft, node: u64, mut queue: mpsc::UnboundedReceiver<Submission>) {
+    let mut taken = Vec::with_capacity(TAKE_MAX);
+    while queue.recv_many(&mut taken, TAKE_MAX).await > 0 {
+        for Submission {
+            term,
+            command,
+            reply,
+        } in taken.drain(..)
+        {
+            let leader = LeaderId {
+                term,
+                node_id: node,
+            };
+            let write = raft
+                .write(Command(command))
+                .responder(reply)
+                .with_leader(leader);
+            if write.await.is_err() {
+                // The group has stopped; what is still queued is dropped and thereby indefinite.
+                return;
+            }
+        }
+    }
+}
