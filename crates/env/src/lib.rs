@@ -1,0 +1,76 @@
+//! The seam to clock, randomness, tasks and disk, with a simulated twin.
+//!
+//! Nothing that decides reads the ambient clock, random source or disk: it takes an [`Env`].
+//! [`Env::real`] is the machine; [`Env::simulated`] is a seeded twin whose clock follows tokio's
+//! (pausable) time and whose disk lives in memory and forgets unsynced data on a crash.
+//! To sleep, use `tokio::time`, which the simulator pauses.
+
+mod clock;
+mod disk;
+mod mem_disk;
+mod real_disk;
+mod rng;
+mod sim;
+mod tasks;
+pub mod testing;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use clock::{Clock, RealClock, SimClock};
+pub use disk::{Disk, DiskFile, OpenMode};
+pub use mem_disk::{MemDisk, UnsyncedData};
+pub use real_disk::RealDisk;
+pub use rng::{OsRng, Rng, SeededRng};
+pub use sim::SimControl;
+pub use tasks::Tasks;
+
+/// Everything a component may ask of the machine it runs on.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
+    /// Background work.
+    pub tasks: Tasks,
+}
+
+impl Env {
+    /// The machine itself.
+    #[must_use]
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(RealClock::start()),
+            rng: Arc::new(OsRng),
+            disk: Arc::new(RealDisk),
+            tasks: Tasks::real(),
+        }
+    }
+
+    /// A deterministic twin: the same `seed` and the same schedule give the same run.
+    #[must_use]
+    pub fn simulated(seed: u64) -> (Self, SimControl) {
+        let clock = Arc::new(SimClock::start());
+        let disk = MemDisk::new();
+        let env = Self {
+            clock: clock.clone(),
+            rng: Arc::new(SeededRng::new(seed)),
+            disk: Arc::new(disk.clone()),
+            tasks: Tasks::simulated(),
+        };
+        // The faults draw from their own stream, so that a crash does not shift the node's draws.
+        let faults = Arc::new(SeededRng::new(seed ^ 0x5eed_fa17));
+        (env, SimControl::new(disk, clock, faults))
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env")
+            .field("tasks", &self.tasks)
+            .finish_non_exhaustive()
+    }
+}

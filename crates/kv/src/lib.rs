@@ -1,0 +1,85 @@
+//! Ordered key-value store without a write-ahead log: RocksDB and in-memory.
+//!
+//! Writes are atomic batches in memory; [`Kv::flush`] makes everything written so far durable at
+//! once. The state machine above stores its last applied position in the same batch as the rows
+//! and replays the Raft log from there, so the store needs no log of its own.
+
+mod batch;
+mod error;
+mod mem;
+mod rocks;
+pub mod testing;
+
+use bytes::Bytes;
+use std::path::Path;
+
+pub use batch::{Batch, Op};
+pub use error::{EngineError, KvError};
+pub use mem::{MemKv, MemKvStore};
+pub use rocks::{KvMemory, RocksKv, RocksKvConfig};
+
+/// Rows in key order, or the failure that ended the scan.
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), KvError>> + Send + 'a>;
+
+/// An ordered map from byte keys to byte values.
+///
+/// After a crash the store holds the writes of some prefix of the batches, never part of a batch,
+/// and at least everything up to the last successful [`Kv::flush`].
+pub trait Kv: Send + Sync + 'static {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// If the engine fails or finds corrupt data.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError>;
+
+    /// Rows with keys in `[start, end)`, ascending; without `end` to the last key. The view is as
+    /// of the call: later writes are not seen. Rows are read as the iterator advances; after an
+    /// error it ends.
+    fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a>;
+
+    /// The rows of [`Kv::scan`], descending.
+    fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a>;
+
+    /// Applies the operations in order, all or none; readers see them when the call returns. Not
+    /// durable until [`Kv::flush`].
+    ///
+    /// # Errors
+    /// If the engine refuses; the store is then failed and answers every later call with an error.
+    fn write(&self, batch: Batch) -> Result<(), KvError>;
+
+    /// Makes all writes so far durable, atomically.
+    ///
+    /// # Errors
+    /// If a sync fails. It is never tried again: the store is failed from then on.
+    fn flush(&self) -> Result<(), KvError>;
+
+    /// Flushes and makes a consistent, durable copy in the new directory `dir`.
+    ///
+    /// # Errors
+    /// If `dir` exists or the copy cannot be made durable. The store itself stays usable unless
+    /// the flush failed.
+    fn checkpoint(&self, dir: &Path) -> Result<(), KvError>;
+}
+
+/// The smallest key that is greater than every key starting with `prefix`; `None` if there is
+/// none (an empty prefix, or only 0xff bytes). The `end` of a prefix scan.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|b| *b != u8::MAX)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_just_past_it() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_end(b"a\xff\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+        assert_eq!(prefix_end(b""), None);
+    }
+}

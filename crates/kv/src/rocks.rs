@@ -1,0 +1,233 @@
+//! The RocksDB store: no write-ahead log, atomic flushes, checkpoints by hard link.
+
+use crate::{Batch, EngineError, Kv, KvError, Op, Rows};
+use bytes::Bytes;
+use floeberg_env::{Disk, OpenMode, RealDisk};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
+};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Block cache and write-buffer budget that all stores of a node share.
+#[derive(Clone)]
+pub struct KvMemory {
+    block_cache: Cache,
+    write_buffers: WriteBufferManager,
+}
+
+impl KvMemory {
+    /// A cache for blocks read and a budget for rows not yet flushed, in bytes.
+    #[must_use]
+    pub fn new(block_cache_bytes: usize, write_buffer_bytes: usize) -> Self {
+        Self {
+            block_cache: Cache::new_lru_cache(block_cache_bytes),
+            // Going over the budget starts a flush; it never stalls the writers.
+            write_buffers: WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false),
+        }
+    }
+}
+
+impl Default for KvMemory {
+    /// 256 MiB of blocks and 128 MiB of unflushed rows: fits a machine of 4 GiB.
+    fn default() -> Self {
+        Self::new(256 << 20, 128 << 20)
+    }
+}
+
+impl fmt::Debug for KvMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvMemory")
+            .field("write_buffer_bytes", &self.write_buffers.get_buffer_size())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of one store.
+#[derive(Clone, Debug)]
+pub struct RocksKvConfig {
+    /// Shared with the other stores of the node.
+    pub memory: KvMemory,
+    /// Unflushed bytes of this store that start a background flush.
+    pub write_buffer_bytes: usize,
+    /// Threads for flushes and compactions.
+    pub background_jobs: u16,
+}
+
+impl Default for RocksKvConfig {
+    fn default() -> Self {
+        Self {
+            memory: KvMemory::default(),
+            write_buffer_bytes: 64 << 20,
+            background_jobs: 2,
+        }
+    }
+}
+
+/// A store in its own RocksDB instance.
+pub struct RocksKv {
+    db: DB,
+    path: PathBuf,
+    stopped: AtomicBool,
+}
+
+impl fmt::Debug for RocksKv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksKv")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn options(config: &RocksKvConfig) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&config.memory.block_cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_atomic_flush(true);
+    options.set_paranoid_checks(true);
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_manager(&config.memory.write_buffers);
+    options.set_write_buffer_size(config.write_buffer_bytes);
+    options.set_max_write_buffer_number(4);
+    options.set_max_background_jobs(i32::from(config.background_jobs).max(2));
+    // Level 0 is rewritten soon and read often: compressing it only costs.
+    let lz4 = DBCompressionType::Lz4;
+    options.set_compression_per_level(&[DBCompressionType::None, lz4, lz4, lz4, lz4, lz4, lz4]);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    // Spreads write-back, so that a flush's sync does not stall the log's on the same disk.
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(8 << 20);
+    options
+}
+
+impl RocksKv {
+    /// Opens the store in `path`, creating it if absent.
+    ///
+    /// # Errors
+    /// If another process has it open, the disk fails, or its files are corrupt.
+    pub fn open(path: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
+        RealDisk.create_dir_all(path).map_err(|e| engine(&e))?;
+        let db = DB::open(&options(config), path)?;
+        Ok(Self {
+            db,
+            path: path.into(),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    fn running(&self) -> Result<(), KvError> {
+        if self.stopped.load(Ordering::Acquire) {
+            Err(KvError::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// After a failed write or sync nobody knows what the disk holds: nothing may follow.
+    fn stop_on_error<T>(&self, result: Result<T, rocksdb::Error>) -> Result<T, KvError> {
+        result.map_err(|error| {
+            self.stopped.store(true, Ordering::Release);
+            tracing::error!(path = %self.path.display(), %error, "key-value store failed");
+            error.into()
+        })
+    }
+
+    fn rows<'a>(&'a self, start: &[u8], end: Option<&[u8]>, mode: IteratorMode<'_>) -> Rows<'a> {
+        if let Err(error) = self.running() {
+            return Box::new(std::iter::once(Err(error)));
+        }
+        if end.is_some_and(|end| start >= end) {
+            return Box::new(std::iter::empty());
+        }
+        let mut read = ReadOptions::default();
+        if !start.is_empty() {
+            read.set_iterate_lower_bound(start);
+        }
+        if let Some(end) = end {
+            read.set_iterate_upper_bound(end);
+        }
+        let rows = self.db.iterator_opt(mode, read);
+        Box::new(rows.map(|row| match row {
+            Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
+            Err(error) => Err(error.into()),
+        }))
+    }
+}
+
+impl Kv for RocksKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.running()?;
+        Ok(self.db.get(key)?.map(Bytes::from))
+    }
+
+    fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
+        self.rows(start, end, IteratorMode::Start)
+    }
+
+    fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
+        self.rows(start, end, IteratorMode::End)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), KvError> {
+        self.running()?;
+        let mut writes = WriteBatch::default();
+        for op in &batch.ops {
+            match op {
+                Op::Put { key, value } => writes.put(key, value),
+                Op::Delete { key } => writes.delete(key),
+            }
+        }
+        let mut memory_only = WriteOptions::default();
+        memory_only.disable_wal(true);
+        self.stop_on_error(self.db.write_opt(writes, &memory_only))
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        self.running()?;
+        let mut wait = FlushOptions::default();
+        wait.set_wait(true);
+        self.stop_on_error(self.db.flush_opt(&wait))
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<(), KvError> {
+        let refused = |detail| KvError::CheckpointRefused {
+            dir: dir.into(),
+            reason: EngineError { detail },
+        };
+        if RealDisk.exists(dir) {
+            return Err(refused("the directory exists".into()));
+        }
+        self.flush()?;
+        let made = Checkpoint::new(&self.db).and_then(|copy| copy.create_checkpoint(dir));
+        made.map_err(|error| refused(error.into_string()))?;
+        // The table files were synced when they were written; the copied manifest was not.
+        sync_tree(dir).map_err(|error| refused(error.to_string()))
+    }
+}
+
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for name in RealDisk.list(dir)? {
+        RealDisk
+            .open(&dir.join(name), OpenMode::Read)?
+            .sync_data()?;
+    }
+    RealDisk.sync_dir(dir)?;
+    dir.parent()
+        .map_or(Ok(()), |parent| RealDisk.sync_dir(parent))
+}
+
+fn engine(error: &io::Error) -> KvError {
+    KvError::Engine(EngineError {
+        detail: error.to_string(),
+    })
+}

@@ -1,0 +1,191 @@
+//! What every [`Kv`] must do, as a suite that any implementation can run.
+
+use crate::{Batch, Kv, KvError, prefix_end};
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+
+/// A medium that stores are opened on, crashed and copied.
+pub trait Medium {
+    /// Opens the store; a handle opened earlier has been dropped or crashed.
+    fn open(&self) -> Box<dyn Kv>;
+    /// The process dies while `kv` is open: what was not flushed may be lost.
+    fn crash(&self, kv: Box<dyn Kv>);
+    /// A directory for checkpoints that does not exist yet.
+    fn checkpoint_dir(&self, name: &str) -> PathBuf;
+    /// Opens the copy in `dir`.
+    fn open_checkpoint(&self, dir: &Path) -> Box<dyn Kv>;
+}
+
+/// Runs the whole suite; `fresh` makes an empty medium for each case.
+///
+/// # Panics
+/// If the store breaks its contract.
+pub fn kv_suite<M: Medium>(fresh: impl Fn() -> M) {
+    points(&fresh());
+    batches(&fresh());
+    ranges(&fresh());
+    scans_are_consistent(&fresh());
+    crash_keeps_the_flushed_state(&fresh());
+    checkpoints(&fresh());
+}
+
+type Row = (Bytes, Bytes);
+
+/// Rows of `[start, end)`.
+///
+/// # Errors
+/// The first error of the scan.
+pub fn collect(kv: &dyn Kv, start: &[u8], end: Option<&[u8]>) -> Result<Vec<Row>, KvError> {
+    kv.scan(start, end).collect()
+}
+
+fn keys(rows: &[Row]) -> Vec<&[u8]> {
+    rows.iter().map(|(key, _)| key.as_ref()).collect()
+}
+
+fn put(kv: &dyn Kv, key: &'static str, value: &'static str) {
+    let mut batch = Batch::default();
+    batch.put(key, value);
+    kv.write(batch).expect("written");
+}
+
+fn value(kv: &dyn Kv, key: &str) -> Option<Bytes> {
+    kv.get(key.as_bytes()).expect("read")
+}
+
+fn points(medium: &impl Medium) {
+    let kv = medium.open();
+    assert_eq!(value(&*kv, "a"), None);
+    put(&*kv, "a", "1");
+    put(&*kv, "a", "2");
+    put(&*kv, "empty", "");
+    assert_eq!(value(&*kv, "a").as_deref(), Some(&b"2"[..]));
+    assert_eq!(value(&*kv, "empty").as_deref(), Some(&b""[..]));
+    assert_eq!(value(&*kv, ""), None);
+}
+
+fn batches(medium: &impl Medium) {
+    let kv = medium.open();
+    put(&*kv, "gone", "x");
+    let mut batch = Batch::default();
+    batch.put("a", "1");
+    batch.put("a", "2");
+    batch.delete("gone");
+    batch.delete("never");
+    batch.delete("b");
+    batch.put("b", "after its delete");
+    batch.put("c", "x");
+    batch.delete("c");
+    assert_eq!(batch.len(), 8);
+    kv.write(batch).expect("written");
+    kv.write(Batch::default()).expect("an empty batch is fine");
+    let rows = collect(&*kv, b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"b"], "the last write of a key wins");
+    assert_eq!(rows[0].1, "2");
+}
+
+fn ranges(medium: &impl Medium) {
+    let kv = medium.open();
+    for key in ["a", "b", "b\0", "ba", "c", "\u{7f}"] {
+        put(&*kv, key, "v");
+    }
+    let mut high = Batch::default();
+    high.put(vec![0xff, 0xff], "v");
+    kv.write(high).expect("written");
+    let count = |start: &[u8], end: Option<&[u8]>| {
+        let forward = collect(&*kv, start, end).expect("scanned");
+        let mut backward: Vec<Row> = kv
+            .scan_reverse(start, end)
+            .collect::<Result<_, _>>()
+            .expect("scanned");
+        backward.reverse();
+        assert_eq!(forward, backward, "both directions give the same rows");
+        assert!(forward.is_sorted());
+        forward.len()
+    };
+    assert_eq!(count(b"", None), 7);
+    assert_eq!(count(b"b", prefix_end(b"b").as_deref()), 3);
+    assert_eq!(
+        count(b"b", Some(b"b\0")),
+        1,
+        "the end is exclusive, the start inclusive"
+    );
+    assert_eq!(count(b"b", Some(b"b")), 0);
+    assert_eq!(count(b"c", Some(b"a")), 0, "an inverted range is empty");
+    assert_eq!(count(&[0xff], None), 1);
+    assert_eq!(count(b"bb", Some(b"bz")), 0);
+}
+
+fn scans_are_consistent(medium: &impl Medium) {
+    let kv = medium.open();
+    for key in ["a", "b", "c"] {
+        put(&*kv, key, "old");
+    }
+    let mut forward = kv.scan(b"", None);
+    let backward = kv.scan_reverse(b"", None);
+    assert_eq!(forward.next().expect("a row").expect("scanned").0, "a");
+    let mut batch = Batch::default();
+    batch.put("b", "new");
+    batch.put("bb", "new");
+    batch.delete("c");
+    kv.write(batch).expect("written");
+    kv.flush().expect("flushed");
+    for rows in [forward.collect::<Vec<_>>(), backward.take(2).collect()] {
+        let rows: Vec<Row> = rows.into_iter().collect::<Result<_, _>>().expect("scanned");
+        assert_eq!(rows.len(), 2, "rows as of the call");
+        assert!(rows.iter().all(|(_, value)| value == "old"));
+    }
+    assert_eq!(
+        keys(&collect(&*kv, b"", None).expect("scanned")),
+        [&b"a"[..], b"b", b"bb"]
+    );
+}
+
+fn crash_keeps_the_flushed_state(medium: &impl Medium) {
+    let kv = medium.open();
+    put(&*kv, "a", "flushed");
+    put(&*kv, "b", "flushed");
+    kv.flush().expect("flushed");
+    let mut batch = Batch::default();
+    batch.put("a", "lost");
+    batch.delete("b");
+    batch.put("c", "lost");
+    kv.write(batch).expect("written");
+    medium.crash(kv);
+    let kv = medium.open();
+    let rows = collect(&*kv, b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"b"]);
+    assert!(rows.iter().all(|(_, value)| value == "flushed"));
+    put(&*kv, "c", "kept");
+    kv.flush().expect("flushed");
+    drop(kv);
+    assert_eq!(value(&*medium.open(), "c").as_deref(), Some(&b"kept"[..]));
+}
+
+fn checkpoints(medium: &impl Medium) {
+    let kv = medium.open();
+    put(&*kv, "a", "1");
+    let dir = medium.checkpoint_dir("first");
+    kv.checkpoint(&dir).expect("copied");
+    let again = kv.checkpoint(&dir).err();
+    assert!(
+        matches!(again, Some(KvError::CheckpointRefused { .. })),
+        "never overwritten"
+    );
+    put(&*kv, "a", "2");
+    put(&*kv, "b", "2");
+    let copy = medium.open_checkpoint(&dir);
+    assert_eq!(collect(&*copy, b"", None).expect("scanned").len(), 1);
+    assert_eq!(
+        value(&*copy, "a").as_deref(),
+        Some(&b"1"[..]),
+        "the copy does not change"
+    );
+    medium.crash(kv);
+    let kv = medium.open();
+    assert_eq!(
+        value(&*kv, "a").as_deref(),
+        Some(&b"1"[..]),
+        "a checkpoint flushes"
+    );
+}
