@@ -1,0 +1,188 @@
+//! Updates of snapshots and refs.
+
+use std::sync::Arc;
+
+use super::{Builder, MAX_CLOCK_SKEW_MS};
+use crate::error::{InvalidUpdate, StaleCommit, UpdateError};
+use crate::json::RawJson;
+use crate::section::Section;
+use crate::snapshot::{MAIN_BRANCH, RefKind, Snapshot, SnapshotLogEntry, SnapshotRef};
+
+impl Builder<'_> {
+    pub(super) fn add_snapshot(&mut self, raw: &RawJson) -> Result<(), UpdateError> {
+        let snapshot = Snapshot::parse(raw).map_err(InvalidUpdate::from)?;
+        self.check_snapshot(&snapshot)?;
+        self.check_sequence_number(&snapshot)?;
+        let next_row_id = self.check_row_ids(&snapshot)?;
+        let core = &mut self.table.core;
+        core.next_row_id = next_row_id;
+        if core.format_version > 1 {
+            core.last_sequence_number = core.last_sequence_number.max(snapshot.sequence_number);
+        }
+        self.updated_ms = Some(snapshot.timestamp_ms);
+        let snapshot = Arc::new(snapshot);
+        self.added_ids.insert(snapshot.snapshot_id);
+        self.added.push(snapshot.clone());
+        let ordinal = self.table.snapshots.upsert(snapshot);
+        self.touch(Section::Snapshots, Some(ordinal));
+        Ok(())
+    }
+
+    fn check_snapshot(&self, snapshot: &Snapshot) -> Result<(), InvalidUpdate> {
+        let format_version = self.table.core.format_version;
+        let missing = [
+            (self.table.schemas.is_empty(), "schema"),
+            (self.table.specs.is_empty(), "partition spec"),
+            (self.table.sort_orders.is_empty(), "sort order"),
+        ];
+        if let Some((_, what)) = missing.into_iter().find(|(is_missing, _)| *is_missing) {
+            return Err(InvalidUpdate::SnapshotBefore { what });
+        }
+        let snapshot_id = snapshot.snapshot_id;
+        if snapshot_id < 0 {
+            return Err(InvalidUpdate::SnapshotId { snapshot_id });
+        }
+        if self.table.snapshots.contains(&snapshot_id) {
+            return Err(InvalidUpdate::SnapshotExists { snapshot_id });
+        }
+        if format_version > 1 && snapshot.manifest_list.is_none() {
+            return Err(InvalidUpdate::NoManifestList { format_version });
+        }
+        if format_version > 1 && snapshot.operation.is_none() {
+            return Err(InvalidUpdate::NoSummary { format_version });
+        }
+        let limit_ms = MAX_CLOCK_SKEW_MS;
+        if snapshot.timestamp_ms > self.now_ms.saturating_add(limit_ms) {
+            let (timestamp_ms, now_ms) = (snapshot.timestamp_ms, self.now_ms);
+            return Err(InvalidUpdate::FarFuture {
+                timestamp_ms,
+                now_ms,
+                limit_ms,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_sequence_number(&self, snapshot: &Snapshot) -> Result<(), UpdateError> {
+        let sequence_number = snapshot.sequence_number;
+        let last_sequence_number = self.table.core.last_sequence_number;
+        if sequence_number < 0 {
+            let field = "sequence-number";
+            return Err(InvalidUpdate::Negative {
+                field,
+                value: sequence_number,
+            }
+            .into());
+        }
+        if self.table.core.format_version == 1 {
+            return match sequence_number {
+                0 => Ok(()),
+                number => Err(InvalidUpdate::SequenceNumberInV1 { number }.into()),
+            };
+        }
+        // A snapshot without parent (the table was replaced) may share the number, never go below.
+        let is_newer = sequence_number > last_sequence_number;
+        let is_root = snapshot.parent_snapshot_id.is_none();
+        if is_newer || (is_root && sequence_number == last_sequence_number) {
+            return Ok(());
+        }
+        Err(StaleCommit::SequenceNumber {
+            sequence_number,
+            last_sequence_number,
+        }
+        .into())
+    }
+
+    /// Checks v3 row ids and gives the table's next one.
+    fn check_row_ids(&self, snapshot: &Snapshot) -> Result<i64, UpdateError> {
+        let next_row_id = self.table.core.next_row_id;
+        if self.table.core.format_version < 3 {
+            return Ok(next_row_id);
+        }
+        let first_row_id = snapshot.first_row_id.ok_or(InvalidUpdate::NoFirstRowId)?;
+        let added_rows = snapshot.added_rows.ok_or(InvalidUpdate::NoAddedRows)?;
+        for (field, value) in [("first-row-id", first_row_id), ("added-rows", added_rows)] {
+            if value < 0 {
+                return Err(InvalidUpdate::Negative { field, value }.into());
+            }
+        }
+        if first_row_id < next_row_id {
+            return Err(StaleCommit::FirstRowId {
+                first_row_id,
+                next_row_id,
+            }
+            .into());
+        }
+        // Past every id in use, also when the snapshot left a gap before its first row.
+        let next = first_row_id.checked_add(added_rows);
+        let too_large = InvalidUpdate::TooLarge {
+            field: "added-rows",
+            value: added_rows,
+        };
+        Ok(next.ok_or(too_large)?)
+    }
+
+    pub(super) fn set_ref(&mut self, reference: &SnapshotRef) -> Result<(), InvalidUpdate> {
+        let snapshot_id = reference.snapshot_id;
+        let is_main = &*reference.name == MAIN_BRANCH;
+        if is_main && reference.kind != RefKind::Branch {
+            return Err(InvalidUpdate::MainIsTag);
+        }
+        if self
+            .table
+            .refs
+            .get(&reference.name)
+            .is_some_and(|old| old.same_as(reference))
+        {
+            return Ok(());
+        }
+        let Some(snapshot) = self.table.snapshots.get(&snapshot_id) else {
+            let name = reference.name.clone();
+            return Err(InvalidUpdate::UnknownSnapshot { name, snapshot_id });
+        };
+        if self.added_ids.contains(&snapshot_id) {
+            self.updated_ms = Some(snapshot.timestamp_ms);
+        }
+        if is_main {
+            let now_ms = self.now_ms.max(self.table.core.last_updated_ms);
+            let updated_ms = *self.updated_ms.get_or_insert(now_ms);
+            self.moves
+                .push(SnapshotLogEntry::new(updated_ms, snapshot_id));
+            self.table.core.current_snapshot_id = Some(snapshot_id);
+        }
+        let ordinal = self.table.refs.upsert(reference.clone());
+        self.touch(Section::Refs, Some(ordinal));
+        Ok(())
+    }
+
+    pub(super) fn remove_ref(&mut self, name: &str) {
+        if name == MAIN_BRANCH {
+            self.table.core.current_snapshot_id = None;
+        }
+        let removed = self.table.refs.remove(name);
+        self.touch(Section::Refs, removed);
+    }
+
+    /// Removes snapshots with their statistics and every ref to them; unknown ids are skipped.
+    pub(super) fn remove_snapshots(&mut self, snapshot_ids: &[i64]) {
+        for snapshot_id in snapshot_ids {
+            let Some(ordinal) = self.table.snapshots.remove(snapshot_id) else {
+                continue;
+            };
+            self.touch(Section::Snapshots, Some(ordinal));
+            self.removed_ids.insert(*snapshot_id);
+            self.remove_statistics(*snapshot_id);
+            self.remove_partition_statistics(*snapshot_id);
+        }
+        let dangling: Vec<Arc<str>> = self
+            .table
+            .refs
+            .iter()
+            .filter(|reference| !self.table.snapshots.contains(&reference.snapshot_id))
+            .map(|reference| reference.name.clone())
+            .collect();
+        for name in dangling {
+            self.remove_ref(&name);
+        }
+    }
+}
