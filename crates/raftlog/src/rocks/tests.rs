@@ -1,0 +1,1 @@
+//! Damage and crashes of the RocksDB log.
