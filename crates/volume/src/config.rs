@@ -1,0 +1,70 @@
+//! Settings of one volume, checked before anything is opened.
+
+use crate::format;
+use floeberg_kv::{MemKvStore, RocksKvConfig};
+
+/// Where the index lives.
+#[derive(Clone, Debug)]
+pub enum IndexStore {
+    /// In the directory `index` of the volume.
+    Rocks(RocksKvConfig),
+    /// In memory, for the simulator.
+    Memory(MemKvStore),
+}
+
+/// Settings of one volume.
+#[derive(Clone, Debug)]
+pub struct VolumeConfig {
+    /// Length of a preallocated segment file in bytes; a multiple of 4096.
+    pub segment_bytes: u64,
+    /// Longest chunk in bytes, at most 64 MiB; its record must fit into an empty segment.
+    pub max_chunk_bytes: u64,
+    /// Bytes of the disk that segments may take; `None`: until the file system is full.
+    ///
+    /// New chunks are refused at 95 %, deletes and compaction may use the rest.
+    pub capacity_bytes: Option<u64>,
+    /// Sealed segments of which less than this percentage is live are compacted.
+    pub compact_below_percent: u64,
+    /// Where the index lives.
+    pub index: IndexStore,
+}
+
+impl VolumeConfig {
+    /// 1 GiB segments, 64 MiB chunks, compaction below 60 % live.
+    #[must_use]
+    pub fn new(index: IndexStore) -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            max_chunk_bytes: format::MAX_CHUNK_BYTES,
+            capacity_bytes: None,
+            compact_below_percent: 60,
+            index,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let record = format::record_len(self.max_chunk_bytes);
+        let fits = record + format::ALIGNMENT <= self.segment_bytes;
+        let aligned = self.segment_bytes.is_multiple_of(format::ALIGNMENT);
+        if !fits || !aligned || self.max_chunk_bytes > format::MAX_CHUNK_BYTES {
+            return Err(InvalidConfig {
+                segment_bytes: self.segment_bytes,
+                max_chunk_bytes: self.max_chunk_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Sizes that do not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "segments of {segment_bytes} bytes cannot hold chunks of {max_chunk_bytes} bytes: segments \
+     are multiples of 4096, chunks at most 64 MiB, and a record must fit into an empty segment"
+)]
+pub struct InvalidConfig {
+    /// Configured segment length.
+    pub segment_bytes: u64,
+    /// Configured chunk length.
+    pub max_chunk_bytes: u64,
+}
