@@ -1,0 +1,96 @@
+//! What a protocol brings to the shell.
+
+use crate::{Query, Refusal};
+use axum::body::Body;
+use bytes::Bytes;
+use floeberg_auth::Principal;
+use floeberg_types::{RequestId, TimestampMs};
+use http::{HeaderMap, Method, Response};
+use std::future::Future;
+
+/// A finished answer.
+pub type Answer = Response<Body>;
+
+/// An operation and its name in metrics and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Routed<Public, Protected> {
+    /// Answered without credentials.
+    Public(Public, &'static str),
+    /// Answered to a verified principal only.
+    Protected(Protected, &'static str),
+}
+
+/// Why a method and path name no operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRouted {
+    /// Nothing is served at the path.
+    Unknown,
+    /// Other methods are served; the text is the `Allow` header.
+    Method(&'static str),
+}
+
+/// One request, its body complete.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Id of the request, also in the answer's headers.
+    pub request_id: RequestId,
+    /// When it arrived.
+    pub arrived: TimestampMs,
+    /// When its client will have given up.
+    pub deadline: tokio::time::Instant,
+    /// The decoded query.
+    pub query: Query,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// The value of a header, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A protocol on the catalog port.
+pub trait Api: Send + Sync + 'static {
+    /// Operations that need no credentials.
+    type Public: Send;
+    /// Operations that need a principal.
+    type Protected: Send;
+
+    /// The protocol's name in metrics.
+    const NAME: &'static str;
+    /// The headers that carry the request id, in lower case.
+    const REQUEST_ID_HEADERS: &'static [&'static str];
+
+    /// Finds the operation that a method and decoded path segments name.
+    ///
+    /// # Errors
+    /// When there is none, or only under other methods.
+    fn route(
+        &self,
+        method: &Method,
+        segments: &[&str],
+    ) -> Result<Routed<Self::Public, Self::Protected>, NotRouted>;
+
+    /// Answers an operation that needs no credentials.
+    fn answer_public(
+        &self,
+        operation: Self::Public,
+        call: Call,
+    ) -> impl Future<Output = Answer> + Send;
+
+    /// Answers an operation for a verified principal.
+    fn answer(
+        &self,
+        operation: Self::Protected,
+        call: Call,
+        principal: Principal,
+    ) -> impl Future<Output = Answer> + Send;
+
+    /// Words a refusal of the shell in the protocol's form.
+    fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer;
+}

@@ -1,0 +1,23 @@
+//! The shell around every protocol of the catalog port.
+//!
+//! A protocol is an [`Api`]: it says which operation a method and path name, answers it, and words
+//! what the shell refuses. The shell does the rest, in this order: request id, path check, routing,
+//! body limits, authentication, the answer, metrics and the access log. A path is split before it is
+//! decoded, so an ARN with its slash stays one segment, and it is checked before a signature is,
+//! because signers normalise what routers do not.
+
+mod api;
+mod body;
+mod credentials;
+mod path;
+mod query;
+mod refusal;
+mod reply;
+mod shell;
+
+pub use api::{Answer, Api, Call, NotRouted, Routed};
+pub use path::{PathError, Segments};
+pub use query::{Query, QueryError};
+pub use refusal::Refusal;
+pub use reply::{JSON, empty, json, json_bytes, with_header, with_retry_after};
+pub use shell::{Limits, Shell, router};

@@ -1,0 +1,81 @@
+//! What the shell itself refuses, before an operation runs or when one breaks.
+
+use crate::{PathError, QueryError};
+use floeberg_auth::BearerError;
+use floeberg_auth::sigv4::SignatureError;
+use http::StatusCode;
+
+/// Why the shell answered instead of the operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The path is ambiguous.
+    #[error(transparent)]
+    Path(PathError),
+    /// The query cannot be decoded.
+    #[error(transparent)]
+    Query(QueryError),
+    /// Nothing is served at this path.
+    #[error("no operation at {method} {path}")]
+    NoSuchRoute {
+        /// The method.
+        method: String,
+        /// The path as sent.
+        path: String,
+    },
+    /// The path is served, but not with this method.
+    #[error("method {method} is not allowed here; allowed: {allowed}")]
+    WrongMethod {
+        /// The method.
+        method: String,
+        /// The value of the `Allow` header.
+        allowed: &'static str,
+    },
+    /// The body exceeds the limit.
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body ended early.
+    #[error("the request body could not be read completely")]
+    BodyIncomplete,
+    /// The body came too slowly.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The body is compressed.
+    #[error("content encoding `{encoding}` is not supported; send the body as it is")]
+    ContentEncoding {
+        /// What the client declared.
+        encoding: String,
+    },
+    /// Neither a signature nor a token.
+    #[error("the request is not authenticated: sign it (SigV4) or send a bearer token")]
+    NoCredentials,
+    /// The signature was refused.
+    #[error(transparent)]
+    Signature(SignatureError),
+    /// The token was refused.
+    #[error(transparent)]
+    Bearer(BearerError),
+    /// The operation panicked; the log line with the request id says where.
+    #[error("internal error; the server's log has details under this request id")]
+    Panic,
+}
+
+impl Refusal {
+    /// The status code, the same in every protocol.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) | Self::Query(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
+            Self::NoSuchRoute { .. } => StatusCode::NOT_FOUND,
+            Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoCredentials | Self::Bearer(_) => StatusCode::UNAUTHORIZED,
+            Self::Signature(_) => StatusCode::FORBIDDEN,
+            Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}

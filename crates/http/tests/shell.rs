@@ -1,0 +1,300 @@
+//! What the shell does around a protocol: authentication, limits, refusals and request ids.
+
+use axum::body::Body;
+use floeberg_auth::sigv4::{RegionRule, ScopeRules};
+use floeberg_auth::{Keyring, Principal, RootKey};
+use floeberg_env::Env;
+use floeberg_http::{Answer, Api, Call, Limits, NotRouted, Refusal, Routed, Shell, json, router};
+use floeberg_telemetry::NodeMetrics;
+use floeberg_types::{ClusterId, RequestId};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
+
+const ID_HEADER: &str = "x-request-id";
+
+struct Echo;
+
+#[derive(Debug)]
+enum Op {
+    Echo(String),
+    Panic,
+}
+
+impl Api for Echo {
+    type Public = ();
+    type Protected = Op;
+    const NAME: &'static str = "echo";
+    const REQUEST_ID_HEADERS: &'static [&'static str] = &[ID_HEADER];
+
+    fn route(&self, method: &Method, segments: &[&str]) -> Result<Routed<(), Op>, NotRouted> {
+        match (method.as_str(), segments) {
+            ("GET", ["open"]) => Ok(Routed::Public((), "open")),
+            ("POST", ["echo", name]) => Ok(Routed::Protected(Op::Echo((*name).to_owned()), "echo")),
+            ("POST", ["panic"]) => Ok(Routed::Protected(Op::Panic, "panic")),
+            (_, ["echo", _]) => Err(NotRouted::Method("POST")),
+            _ => Err(NotRouted::Unknown),
+        }
+    }
+
+    async fn answer_public(&self, (): (), _: Call) -> Answer {
+        json(StatusCode::OK, &"open")
+    }
+
+    async fn answer(&self, operation: Op, call: Call, principal: Principal) -> Answer {
+        match operation {
+            Op::Echo(name) => {
+                let body = String::from_utf8_lossy(&call.body).into_owned();
+                json(StatusCode::OK, &(name, body, &*principal.id))
+            }
+            Op::Panic => panic!("a bug in an operation"),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer {
+        json(
+            refusal.status(),
+            &(refusal.to_string(), request_id.to_uuid_string()),
+        )
+    }
+}
+
+struct Fixture {
+    app: axum::Router,
+    keys: Arc<Keyring>,
+    metrics: NodeMetrics,
+    env: Env,
+}
+
+fn fixture() -> Fixture {
+    fixture_with(Duration::from_secs(60))
+}
+
+fn fixture_with(body_time: Duration) -> Fixture {
+    let (env, _) = Env::simulated(7);
+    let keys = Arc::new(Keyring::new(
+        RootKey::new("AKIAEXAMPLE", "secretkeyexample").unwrap(),
+        "000000000000".parse().unwrap(),
+        ClusterId::from_bytes([1; 16]),
+    ));
+    let metrics = NodeMetrics::new();
+    let shell = Shell {
+        env: env.clone(),
+        keys: keys.clone(),
+        rules: ScopeRules {
+            region: RegionRule::Any,
+            services: ScopeRules::CATALOG_SERVICES,
+        },
+        metrics: metrics.http.clone(),
+        limits: Limits {
+            body_bytes: 100,
+            body_time,
+            ..Limits::default()
+        },
+    };
+    Fixture {
+        app: router(shell, Echo, &["/echo/{*rest}", ""]),
+        keys,
+        metrics,
+        env,
+    }
+}
+
+impl Fixture {
+    fn token(&self) -> String {
+        format!(
+            "Bearer {}",
+            self.keys.issue_bearer(self.env.clock.now()).token
+        )
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, http::HeaderMap, String) {
+        let answer = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (
+            parts.status,
+            parts.headers,
+            String::from_utf8_lossy(&body).into_owned(),
+        )
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> (StatusCode, String) {
+        let mut request = Request::post(path).header("host", "h");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let sent = request.body(Body::from(body.to_owned())).unwrap();
+        let (status, headers, text) = self.send(sent).await;
+        assert!(headers.contains_key(ID_HEADER), "{path} has no request id");
+        (status, text)
+    }
+}
+
+#[tokio::test]
+async fn an_authenticated_call_reaches_its_operation() {
+    let f = fixture();
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    let (status, body) = f.post("/echo/a%2Fb", &auth, "hello").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, r#"["a/b","hello","AKIAEXAMPLE"]"#)
+    );
+    let page = f.metrics.render();
+    assert!(
+        page.contains(r#"api="echo",operation="echo",status="200""#),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_anonymous() {
+    let f = fixture();
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer None")],
+        &[("authorization", "Basic abc")],
+        &[("original-authorization", "Bearer x")],
+    ] {
+        for path in ["/echo/x", "/nowhere", "/panic"] {
+            let (status, body) = f.post(path, headers, "").await;
+            let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+            assert!(
+                refused.contains(&status),
+                "{path} {headers:?} {status} {body}"
+            );
+        }
+    }
+    let token = f.token();
+    let moved = [("original-authorization", token.as_str())];
+    assert_eq!(
+        f.post("/echo/x", &moved, "").await.0,
+        StatusCode::UNAUTHORIZED
+    );
+    let open = Request::get("/open").body(Body::empty()).unwrap();
+    assert_eq!(f.send(open).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn refusals_have_their_status_and_headers() {
+    let f = fixture();
+    let token = f.token();
+    let auth = ("authorization", token.as_str());
+    assert_eq!(
+        f.post("/nowhere", &[auth], "").await.0,
+        StatusCode::NOT_FOUND
+    );
+    for path in ["/echo//x", "/echo/../x", "/echo/%2e%2e"] {
+        assert_eq!(
+            f.post(path, &[auth], "").await.0,
+            StatusCode::BAD_REQUEST,
+            "{path}"
+        );
+    }
+    assert_eq!(
+        f.post("/echo/x?a=%ff", &[auth], "").await.0,
+        StatusCode::BAD_REQUEST
+    );
+    let gzip = [auth, ("content-encoding", "gzip")];
+    let (status, body) = f.post("/echo/x", &gzip, "").await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(body.contains("`gzip` is not supported"), "{body}");
+    let long = "x".repeat(101);
+    assert_eq!(
+        f.post("/echo/x", &[auth], &long).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    let get = Request::get("/echo/x")
+        .header("authorization", &token)
+        .body(Body::empty())
+        .unwrap();
+    let (status, headers, _) = f.send(get).await;
+    assert_eq!(
+        (status, headers["allow"].to_str().unwrap()),
+        (StatusCode::METHOD_NOT_ALLOWED, "POST")
+    );
+    let bare = Request::post("/echo/x").body(Body::empty()).unwrap();
+    let (status, headers, _) = f.send(bare).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(headers["www-authenticate"], "Bearer realm=\"floeberg\"");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up() {
+    let f = fixture_with(Duration::from_millis(1));
+    let token = f.token();
+    let stream = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let request = Request::post("/echo/x")
+        .header("authorization", &token)
+        .header("host", "h")
+        .body(Body::from_stream(stream))
+        .unwrap();
+    assert_eq!(f.send(request).await.0, StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_with_the_request_id() {
+    let f = fixture();
+    let token = f.token();
+    let request = Request::post("/panic")
+        .header("authorization", &token)
+        .header("host", "h")
+        .body(Body::empty())
+        .unwrap();
+    let (status, headers, body) = f.send(request).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let id = headers[ID_HEADER].to_str().unwrap();
+    assert!(body.contains(id), "{body}");
+    assert_eq!(&id[14..15], "7", "request ids are UUIDs of version 7");
+    assert!(!body.contains("a bug in an operation"), "{body}");
+}
+
+#[tokio::test]
+async fn signed_requests_are_verified_over_path_query_and_body() {
+    use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+    let f = fixture();
+    let now = u64::try_from(f.env.clock.now().0).unwrap();
+    let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(now);
+    let keys = aws_credential_types::Credentials::new(
+        "AKIAEXAMPLE",
+        "secretkeyexample",
+        None,
+        None,
+        "test",
+    );
+    let identity = keys.into();
+    let mut settings = SigningSettings::default();
+    settings.uri_path_normalization_mode =
+        aws_sigv4::http_request::UriPathNormalizationMode::Disabled;
+    let params = aws_sigv4::sign::v4::SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name("s3tables")
+        .time(time)
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let path = "/echo/arn%3Aaws%2Fx?b=2&a=%20";
+    let signable = SignableRequest::new(
+        "POST",
+        format!("http://h{path}"),
+        [("host", "h")].into_iter(),
+        SignableBody::Bytes(b"body"),
+    );
+    let (signed, _) = sign(signable.unwrap(), &params).unwrap().into_parts();
+    let headers: Vec<_> = signed.headers().collect();
+    let (status, body) = f.post(path, &headers, "body").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(
+        f.post(path, &headers, "other").await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        f.post("/echo/arn%3Aaws/x", &headers, "body").await.0,
+        StatusCode::FORBIDDEN
+    );
+}
