@@ -1,0 +1,132 @@
+//! How opening a store, reading and transacting fail.
+
+use bytes::Bytes;
+use floeberg_consensus::{GroupStartError, NoLeader};
+use floeberg_kv::KvError;
+use floeberg_raftlog::LogError;
+use floeberg_state::{AppliedRowError, RowFormatError};
+use floeberg_types::GroupId;
+
+/// A row could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The key-value store failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// The row's header is damaged or from a newer version.
+    #[error("row {key:?}: {source}")]
+    Format {
+        /// The row.
+        key: Bytes,
+        /// What is wrong.
+        source: RowFormatError,
+    },
+    /// The row's payload is not the message its key promises.
+    #[error("row {key:?} is damaged: {source}")]
+    Payload {
+        /// The row.
+        key: Bytes,
+        /// What the decoder found.
+        source: prost::DecodeError,
+    },
+}
+
+/// No leader can serve here at the moment and nothing was proposed: trying again is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no leader is available for this request")]
+pub struct Unavailable;
+
+impl From<NoLeader> for Unavailable {
+    fn from(_: NoLeader) -> Self {
+        Self
+    }
+}
+
+/// Why a transaction has no committed result. `E` is the use case's own refusal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransactError<E> {
+    /// The use case refused, definitely: everything it saw is committed, and nothing that was
+    /// acknowledged before the request arrived was missed.
+    #[error("{0}")]
+    Refused(E),
+    /// Nothing of this transaction is or will be applied; there is no leader to serve it.
+    #[error("no leader is available for this request")]
+    Unavailable,
+    /// The transaction may or may not be applied, now or later.
+    #[error("the outcome of the commit is unknown")]
+    Indefinite,
+    /// The state could not be read.
+    #[error("the state could not be read: {0}")]
+    Storage(StoreError),
+}
+
+impl<E> TransactError<E> {
+    /// The same failure with the refusal turned into another type.
+    pub fn map_refused<F>(self, turn: impl FnOnce(E) -> F) -> TransactError<F> {
+        match self {
+            Self::Refused(refusal) => TransactError::Refused(turn(refusal)),
+            Self::Unavailable => TransactError::Unavailable,
+            Self::Indefinite => TransactError::Indefinite,
+            Self::Storage(error) => TransactError::Storage(error),
+        }
+    }
+}
+
+impl<E> From<Unavailable> for TransactError<E> {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Why a group's store did not open. None of these heals by trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What the state has reached is unreadable or another group's.
+    #[error("the state of group {group} cannot be taken over")]
+    State {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        #[source]
+        source: AppliedRowError,
+    },
+    /// The log cannot be read.
+    #[error("the log of group {group} cannot be read")]
+    Log {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        #[source]
+        source: LogError,
+    },
+    /// Rows are applied that the log does not have: it lost acknowledged entries, or the two
+    /// directories do not belong together.
+    #[error(
+        "the state of group {group} has applied entry {applied}, but the log ends at {log_end:?}: \
+         the log lost entries or belongs to another state; restore both from one copy"
+    )]
+    StateAheadOfLog {
+        /// The group.
+        group: GroupId,
+        /// The last entry in the state.
+        applied: u64,
+        /// The last entry in the log; `None` if it is empty.
+        log_end: Option<u64>,
+    },
+    /// The log was purged beyond what the state has applied, so entries between are gone.
+    #[error(
+        "the log of group {group} starts after entry {purged}, but the state has applied only up \
+         to {applied:?}: the state is an older copy; restore both from one copy"
+    )]
+    StateBehindLog {
+        /// The group.
+        group: GroupId,
+        /// The last entry in the state; `None` if it is empty.
+        applied: Option<u64>,
+        /// The last entry purged from the log.
+        purged: u64,
+    },
+    /// Consensus did not start.
+    #[error(transparent)]
+    Consensus(#[from] GroupStartError),
+}

@@ -1,0 +1,63 @@
+//! Makes applied rows durable now and then, so that recovery replays little of the log.
+
+use crate::config::FlushPolicy;
+use floeberg_consensus::OnFatal;
+use floeberg_env::Tasks;
+use floeberg_kv::{Kv, KvError};
+use floeberg_types::GroupId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// Counts what is written since the last flush.
+pub(crate) struct Flusher {
+    kv: Arc<dyn Kv>,
+    policy: FlushPolicy,
+    unflushed: AtomicU64,
+    enough: Notify,
+}
+
+impl Flusher {
+    pub(crate) fn new(kv: Arc<dyn Kv>, policy: FlushPolicy) -> Self {
+        Self {
+            kv,
+            policy,
+            unflushed: AtomicU64::new(0),
+            enough: Notify::new(),
+        }
+    }
+
+    /// Notes rows written to the store.
+    pub(crate) fn written(&self, bytes: u64) {
+        let before = self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes >= self.policy.bytes {
+            self.enough.notify_one();
+        }
+    }
+
+    /// Flushes if anything is unflushed; blocks on the disk.
+    pub(crate) fn flush(&self) -> Result<(), KvError> {
+        if self.unflushed.swap(0, Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        self.kv.flush()
+    }
+
+    /// Flushes by the policy until the task is aborted or a flush fails. A failed flush is never
+    /// tried again: what is on disk is unknown, so the process has to recover.
+    pub(crate) async fn run(self: Arc<Self>, tasks: Tasks, group: GroupId, on_fatal: OnFatal) {
+        loop {
+            // Which of the two comes first does not matter: both lead to a flush.
+            let _ = tokio::time::timeout(self.policy.interval, self.enough.notified()).await;
+            let flusher = Arc::clone(&self);
+            let flushed = tasks
+                .spawn_blocking("state-flush", move || flusher.flush())
+                .await;
+            match flushed {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return on_fatal(group, &format!("state flush failed: {error}")),
+                Err(error) => return on_fatal(group, &format!("state flush ended: {error}")),
+            }
+        }
+    }
+}

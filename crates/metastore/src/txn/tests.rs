@@ -1,0 +1,1 @@
+//! Reads, scans and writes of one evaluation.
