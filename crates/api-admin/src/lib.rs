@@ -1,0 +1,179 @@
+//! Health, readiness, metrics, status and the landing page of a node.
+//!
+//! Health checks and scrapers carry no credentials, so `/healthz`, `/readyz`, `/metrics` and `/` are
+//! public and say nothing about data; `/admin/v1/` is for verified principals. Paths that no
+//! protocol of the port claims end here too.
+
+mod page;
+mod status;
+
+pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
+
+use axum::body::Body;
+use floeberg_auth::{Authorizer, Principal, Resource, action};
+use floeberg_http::{
+    Answer, Api, Call, NotRouted, Refusal, Routed, Shell, json, with_header, with_retry_after,
+};
+use floeberg_telemetry::NodeMetrics;
+use floeberg_types::RequestId;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+
+/// Where axum mounts this protocol; the last entry takes what nothing else claims.
+pub const MOUNTS: &[&str] = &["/", "/healthz", "/readyz", "/metrics", "/admin/{*rest}", ""];
+
+/// What the routes need of the node.
+pub struct AdminState {
+    /// Counters to render.
+    pub metrics: NodeMetrics,
+    /// Questions to the running node.
+    pub probes: Probes,
+    /// What the landing page shows.
+    pub endpoints: Endpoints,
+    /// Who may see the status.
+    pub authorizer: Authorizer,
+}
+
+/// The routes, to be merged with those of the other protocols.
+#[must_use]
+pub fn router(shell: Shell, state: AdminState) -> axum::Router {
+    floeberg_http::router(shell, state, MOUNTS)
+}
+
+/// Answered to anybody.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Public {
+    Landing,
+    Health,
+    Ready,
+    Metrics,
+}
+
+/// Answered to verified principals.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Protected {
+    Status,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: ErrorModel<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ErrorModel<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    code: u16,
+    request_id: String,
+}
+
+fn error(status: StatusCode, kind: &'static str, message: &str, id: RequestId) -> Answer {
+    let error = ErrorModel {
+        message,
+        r#type: kind,
+        code: status.as_u16(),
+        request_id: id.to_uuid_string(),
+    };
+    json(status, &ErrorBody { error })
+}
+
+fn text(status: StatusCode, content_type: &str, body: String) -> Answer {
+    let mut answer = Response::new(Body::from(body));
+    *answer.status_mut() = status;
+    let answer = with_header(answer, CONTENT_TYPE, content_type);
+    with_header(answer, CACHE_CONTROL, "no-store")
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+impl Api for AdminState {
+    type Public = Public;
+    type Protected = Protected;
+    const NAME: &'static str = "admin";
+    const REQUEST_ID_HEADERS: &'static [&'static str] = &["x-request-id"];
+
+    fn route(
+        &self,
+        method: &Method,
+        segments: &[&str],
+    ) -> Result<Routed<Public, Protected>, NotRouted> {
+        let found = match segments {
+            [""] => Routed::Public(Public::Landing, "landing"),
+            ["healthz"] => Routed::Public(Public::Health, "healthz"),
+            ["readyz"] => Routed::Public(Public::Ready, "readyz"),
+            ["metrics"] => Routed::Public(Public::Metrics, "metrics"),
+            ["admin", "v1", "status"] => Routed::Protected(Protected::Status, "status"),
+            _ => return Err(NotRouted::Unknown),
+        };
+        match *method {
+            Method::GET | Method::HEAD => Ok(found),
+            _ => Err(NotRouted::Method("GET, HEAD")),
+        }
+    }
+
+    async fn answer_public(&self, operation: Public, _: Call) -> Answer {
+        match operation {
+            Public::Landing => {
+                let page = page::landing(&self.endpoints);
+                let answer = text(StatusCode::OK, "text/html; charset=utf-8", page);
+                let policy = "default-src 'none'; style-src 'unsafe-inline'";
+                let name = http::header::CONTENT_SECURITY_POLICY;
+                with_header(answer, name, policy)
+            }
+            Public::Health => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+            Public::Ready => match (self.probes.readiness)() {
+                Readiness::Ready => text(StatusCode::OK, PLAIN, "ready\n".to_owned()),
+                Readiness::NotReady { waiting_for } => {
+                    let body = format!("waiting for {waiting_for}\n");
+                    with_retry_after(text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body))
+                }
+            },
+            Public::Metrics => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                text(StatusCode::OK, kind, self.metrics.render())
+            }
+        }
+    }
+
+    async fn answer(&self, operation: Protected, call: Call, principal: Principal) -> Answer {
+        match operation {
+            Protected::Status => {
+                let allowed = self
+                    .authorizer
+                    .authorize::<action::GetClusterStatus>(&principal, Resource::Cluster);
+                match allowed {
+                    Ok(_) => json(StatusCode::OK, &(self.probes.status)()),
+                    Err(denied) => error(
+                        StatusCode::FORBIDDEN,
+                        "ForbiddenException",
+                        &denied.to_string(),
+                        call.request_id,
+                    ),
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer {
+        let kind = match refusal {
+            Refusal::NoSuchRoute { .. } => "NotFoundException",
+            Refusal::WrongMethod { .. } => "MethodNotAllowedException",
+            Refusal::NoCredentials | Refusal::Bearer(_) | Refusal::Signature(_) => {
+                "NotAuthorizedException"
+            }
+            Refusal::Panic => "InternalServerError",
+            Refusal::Path(_)
+            | Refusal::Query(_)
+            | Refusal::BodyTooLarge { .. }
+            | Refusal::BodyIncomplete
+            | Refusal::BodyTimeout
+            | Refusal::ContentEncoding { .. } => "BadRequestException",
+        };
+        error(refusal.status(), kind, &refusal.to_string(), request_id)
+    }
+}

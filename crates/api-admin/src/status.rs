@@ -1,0 +1,86 @@
+//! What a node says of itself.
+
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Whether a node takes work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// Not yet, or not any more.
+    NotReady {
+        /// What has to happen first, in words.
+        waiting_for: String,
+    },
+}
+
+/// A node's part in a Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupRole {
+    /// Decides.
+    Leader,
+    /// Follows a leader or looks for one.
+    Follower,
+}
+
+/// One Raft group as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GroupStatus {
+    /// The group's number.
+    pub group: u32,
+    /// This node's part in it.
+    pub role: GroupRole,
+    /// The current term.
+    pub term: u64,
+    /// Whether the leader has applied the first entry of its term.
+    pub ready: bool,
+}
+
+/// The body of `GET /admin/v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeStatus {
+    /// The product's version.
+    pub version: String,
+    /// The cluster's id.
+    pub cluster: String,
+    /// The node's number.
+    pub node: u64,
+    /// The cluster's region.
+    pub region: String,
+    /// The account that owns the cluster.
+    pub account: String,
+    /// When the node started, in milliseconds since 1970.
+    pub started_at_ms: i64,
+    /// Raft groups on this node.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// Questions the routes ask the running node.
+#[derive(Clone)]
+pub struct Probes {
+    /// Whether it takes work.
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// What it says of itself.
+    pub status: Arc<dyn Fn() -> NodeStatus + Send + Sync>,
+}
+
+/// Addresses that the landing page shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Base address of the Iceberg REST catalog, as clients reach it.
+    pub iceberg: String,
+    /// Address of the S3 Tables API.
+    pub s3tables: String,
+    /// Address of the S3 listener.
+    pub s3: String,
+    /// The cluster's region.
+    pub region: String,
+    /// The product's version.
+    pub version: String,
+    /// Where the documentation is.
+    pub docs: String,
+}

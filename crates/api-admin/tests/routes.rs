@@ -1,0 +1,173 @@
+//! The admin routes as a health checker, a scraper and an operator meet them.
+
+use axum::body::Body;
+use floeberg_api_admin::{
+    AdminState, Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness, router,
+};
+use floeberg_auth::sigv4::{RegionRule, ScopeRules};
+use floeberg_auth::{Authorizer, Keyring, RootKey};
+use floeberg_env::Env;
+use floeberg_http::{Limits, Shell};
+use floeberg_telemetry::NodeMetrics;
+use floeberg_types::ClusterId;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tower::ServiceExt;
+
+struct Fixture {
+    app: axum::Router,
+    ready: Arc<AtomicBool>,
+    token: String,
+}
+
+fn fixture() -> Fixture {
+    let (env, _) = Env::simulated(1);
+    let keys = Arc::new(Keyring::new(
+        RootKey::new("AKIAEXAMPLE", "secretkeyexample").unwrap(),
+        "000000000000".parse().unwrap(),
+        ClusterId::from_bytes([1; 16]),
+    ));
+    let token = keys.issue_bearer(env.clock.now()).token;
+    let metrics = NodeMetrics::new();
+    let shell = Shell {
+        env,
+        keys,
+        rules: ScopeRules {
+            region: RegionRule::Any,
+            services: ScopeRules::CATALOG_SERVICES,
+        },
+        metrics: metrics.http.clone(),
+        limits: Limits::default(),
+    };
+    let ready = Arc::new(AtomicBool::new(false));
+    let asked = ready.clone();
+    let probes = Probes {
+        readiness: Arc::new(move || {
+            if asked.load(Ordering::SeqCst) {
+                Readiness::Ready
+            } else {
+                Readiness::NotReady {
+                    waiting_for: "a leader of group 0".to_owned(),
+                }
+            }
+        }),
+        status: Arc::new(|| NodeStatus {
+            version: "0.1.0".to_owned(),
+            cluster: "c".to_owned(),
+            node: 1,
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            started_at_ms: 5,
+            groups: vec![GroupStatus {
+                group: 0,
+                role: GroupRole::Leader,
+                term: 2,
+                ready: true,
+            }],
+        }),
+    };
+    let endpoints = Endpoints {
+        iceberg: "http://localhost:8181/iceberg".to_owned(),
+        s3tables: "http://localhost:8181".to_owned(),
+        s3: "http://localhost:9000".to_owned(),
+        region: "us-east-1".to_owned(),
+        version: "0.1.0".to_owned(),
+        docs: "https://docs.example".to_owned(),
+    };
+    let state = AdminState {
+        metrics,
+        probes,
+        endpoints,
+        authorizer: Authorizer,
+    };
+    Fixture {
+        app: router(shell, state),
+        ready,
+        token,
+    }
+}
+
+impl Fixture {
+    async fn get(&self, path: &str, token: Option<&str>) -> (StatusCode, HeaderMap, String) {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = self
+            .app
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (
+            parts.status,
+            parts.headers,
+            String::from_utf8(body.to_vec()).unwrap(),
+        )
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_node_and_health_does_not() {
+    let f = fixture();
+    assert_eq!(f.get("/healthz", None).await.0, StatusCode::OK);
+    let (status, headers, body) = f.get("/readyz", None).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for a leader of group 0\n"
+        )
+    );
+    assert_eq!(headers["retry-after"], "1");
+    f.ready.store(true, Ordering::SeqCst);
+    assert_eq!(f.get("/readyz", None).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_count_the_requests_before_them() {
+    let f = fixture();
+    f.get("/healthz", None).await;
+    let (status, _, page) = f.get("/metrics", None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        page.contains(r#"api="admin",operation="healthz",status="200"} 1"#),
+        "{page}"
+    );
+    assert!(page.ends_with("# EOF\n"), "scrapers need the end marker");
+}
+
+#[tokio::test]
+async fn the_status_is_for_principals_only() {
+    let f = fixture();
+    assert_eq!(
+        f.get("/admin/v1/status", None).await.0,
+        StatusCode::UNAUTHORIZED
+    );
+    let (status, _, body) = f.get("/admin/v1/status", Some(&f.token)).await;
+    assert_eq!(status, StatusCode::OK);
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["groups"][0]["role"], "leader");
+    assert_eq!(body["started-at-ms"], 5);
+}
+
+#[tokio::test]
+async fn unclaimed_paths_end_in_a_clear_answer() {
+    let f = fixture();
+    let (status, headers, body) = f.get("/nowhere", Some(&f.token)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["error"]["type"], "NotFoundException");
+    assert_eq!(
+        body["error"]["request-id"],
+        headers["x-request-id"].to_str().unwrap()
+    );
+    assert_eq!(f.get("/nowhere", None).await.0, StatusCode::UNAUTHORIZED);
+    let (status, _, page) = f.get("/", None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("http://localhost:8181/iceberg"));
+}
