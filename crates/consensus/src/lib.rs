@@ -15,6 +15,8 @@ mod apply;
 mod barrier;
 mod codec;
 mod config;
+#[cfg(test)]
+mod conformance;
 mod group;
 mod leadership;
 mod log;
@@ -24,6 +26,8 @@ mod raft;
 mod ring;
 mod snapshot;
 mod submit;
+#[cfg(test)]
+mod testing;
 
 pub use config::{ConfigInvalid, GroupConfig};
 pub use group::{GroupHooks, GroupStartError, OnFatal, RaftGroup};

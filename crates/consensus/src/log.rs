@@ -111,24 +111,61 @@ struct Entries {
     next: u64,
     end: u64,
     piece: VecDeque<Entry>,
+    /// Whether an entry was read: only what lies before the first may be missing, being purged.
+    started: bool,
+}
+
+impl Entries {
+    fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        if self.piece.is_empty() {
+            self.piece = self.log.read(self.next, self.end, READ_BYTES_MAX)?.into();
+        }
+        let Some(entry) = self.piece.pop_front() else {
+            return self.check_end().map(|()| None);
+        };
+        if self.started && entry.log_id.index != self.next {
+            return Err(missing(self.next));
+        }
+        self.started = true;
+        self.next = entry.log_id.index + 1;
+        Ok(Some(entry))
+    }
+
+    /// The range may reach past the log, but an entry the log has must have been returned: this
+    /// is what committed entries are applied from, and none may be lost silently.
+    fn check_end(&self) -> io::Result<()> {
+        let state = self
+            .log
+            .store
+            .state(self.log.group)
+            .map_err(storage_error)?;
+        match state.last {
+            Some(last) if self.next < self.end && self.next <= last.index => {
+                Err(missing(self.next))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn missing(index: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("log entry {index} is missing"),
+    )
 }
 
 impl Iterator for Entries {
     type Item = io::Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.piece.is_empty() {
-            match self.log.read(self.next, self.end, READ_BYTES_MAX) {
-                Ok(entries) => self.piece = entries.into(),
-                Err(e) => {
-                    self.end = self.next;
-                    return Some(Err(e));
-                }
-            }
-        }
-        let entry = self.piece.pop_front()?;
-        self.next = entry.log_id.index + 1;
-        Some(Ok(entry))
+        self.next_entry()
+            .inspect_err(|_| {
+                // The stream ends after its error.
+                self.end = self.next;
+                self.piece.clear();
+            })
+            .transpose()
     }
 }
 
@@ -155,6 +192,7 @@ impl RaftLogReader<TypeConfig> for GroupLog {
             next,
             end,
             piece: VecDeque::new(),
+            started: false,
         })
     }
 
@@ -269,3 +307,6 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
             .map_err(storage_error)
     }
 }
+
+#[cfg(test)]
+mod tests;

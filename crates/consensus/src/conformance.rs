@@ -1,0 +1,45 @@
+//! The consensus library's own storage suite, over both logs.
+
+use crate::apply::Machine;
+use crate::log::GroupLog;
+use crate::raft::{Runtime, TypeConfig};
+use crate::testing::{Durable, GROUP, Medium, TestMachine};
+use floeberg_env::Env;
+use floeberg_raftlog::MemLogStore;
+use floeberg_telemetry::{ConsensusMetrics, RaftLogMetrics};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+
+/// Which log the suite runs over.
+enum Fresh {
+    Rocks,
+    Mem,
+}
+
+impl StoreBuilder<TypeConfig, GroupLog, Machine, Medium> for Fresh {
+    async fn build(&self) -> Result<(Medium, GroupLog, Machine), StorageError<TypeConfig>> {
+        let medium = match self {
+            Self::Rocks => Medium::Rocks(tempfile::tempdir().unwrap()),
+            Self::Mem => Medium::Mem(MemLogStore::new()),
+        };
+        let env = Env::real();
+        let log = GroupLog::new(GROUP, medium.open(&env, &RaftLogMetrics::default()));
+        let machine = Box::new(TestMachine::open(&Durable::default()));
+        let machine = Machine::new(machine, env.tasks, ConsensusMetrics::default());
+        Ok((medium, log, machine))
+    }
+}
+
+#[tokio::test]
+async fn the_library_accepts_the_rocksdb_log() {
+    Runtime::scope(7, Suite::test_all(Fresh::Rocks))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_library_accepts_the_in_memory_log() {
+    Runtime::scope(7, Suite::test_all(Fresh::Mem))
+        .await
+        .unwrap();
+}
