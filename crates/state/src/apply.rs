@@ -367,3 +367,6 @@ impl<'a> Run<'a> {
         (batch, self.applied)
     }
 }
+
+#[cfg(test)]
+mod tests;
