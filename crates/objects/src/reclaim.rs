@@ -1,0 +1,310 @@
+//! Gives chunks back: discarded ones, garbage that is due, leftovers of crashes, abandoned uploads.
+//!
+//! A chunk in the volume is in one of three states: it has an owner row (live, or garbage that is
+//! not due), a request of this process is still writing it, or nobody accounts for it. Only the last
+//! kind is an orphan, and only after two looks a grace apart, because a command in flight may still
+//! account for it.
+
+use crate::errors::Outage;
+use crate::keys::{self, ObjectPlace, tag};
+use crate::multipart::{abort, take_parts};
+use crate::publish::{Reason, discard};
+use crate::service::Objects;
+use crate::store::CommitFailure;
+use bytes::Bytes;
+use floeberg_metastore::{Cx, ReadView, Rows};
+use floeberg_proto::floeberg::objects::v1 as pb;
+use floeberg_types::{BucketName, ChunkId, RequestId, SLOTS, TimestampMs, UploadId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rows handled between two looks at the log.
+const BATCH: usize = 256;
+
+/// How long a fence may stand without its bucket disappearing.
+const FENCE_PATIENCE_MS: i64 = 600_000;
+
+/// Every so many passes the whole volume is compared with the index.
+const SWEEP_EVERY: u32 = 10;
+
+/// What one pass gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Chunks of requests that failed before they proposed anything.
+    pub discarded: usize,
+    /// Chunks of garbage rows that fell due.
+    pub due: usize,
+    /// Multipart uploads that were abandoned, or ended long ago.
+    pub uploads: usize,
+    /// Fences of buckets whose deletion did not finish.
+    pub fences: usize,
+}
+
+/// Chunks that nobody accounted for at an earlier look.
+#[derive(Debug, Default)]
+pub struct OrphanSweep {
+    suspects: HashMap<ChunkId, Duration>,
+}
+
+impl Objects {
+    /// Reclaims for ever. Failures are logged and tried again at the next pass.
+    pub async fn run_reclaimer(self: Arc<Self>) {
+        let mut sweep = OrphanSweep::default();
+        let mut passes = 0u32;
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.config.reclaim_every_ms)).await;
+            match self.reclaim().await {
+                Ok(done) if done != Reclaimed::default() => tracing::info!(?done, "reclaimed"),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a reclaim pass stopped"),
+            }
+            passes = passes.wrapping_add(1);
+            if passes.is_multiple_of(SWEEP_EVERY) {
+                match self.sweep_orphans(&mut sweep).await {
+                    Ok(0) => {}
+                    Ok(chunks) => tracing::info!(chunks, "gave back chunks left by a crash"),
+                    Err(error) => tracing::warn!(%error, "an orphan sweep stopped"),
+                }
+                if let Err(error) = self.volume.reclaim().await {
+                    tracing::warn!(%error, "the volume could not be compacted");
+                }
+            }
+        }
+    }
+
+    /// One pass over everything but orphans.
+    ///
+    /// # Errors
+    /// If storage failed; what was given back before stays given back.
+    pub async fn reclaim(&self) -> Result<Reclaimed, Outage> {
+        Ok(Reclaimed {
+            discarded: self.delete_discarded().await?,
+            due: self.collect_due().await?,
+            uploads: self.end_uploads().await?,
+            fences: self.lift_stale_fences().await?,
+        })
+    }
+
+    fn reclaimer_cx(&self) -> Cx {
+        Cx {
+            request_id: RequestId::from_bytes(self.env.rng.id128()),
+            account: self.account.clone(),
+            principal: "floeberg:reclaimer".into(),
+            deadline: None,
+        }
+    }
+
+    /// A view that includes everything acknowledged so far.
+    async fn fresh_view(&self) -> Result<ReadView, Outage> {
+        self.read(|_| Ok(())).await?;
+        Ok(self.store.local())
+    }
+
+    async fn give_back(&self, chunks: &[ChunkId]) -> Result<(), Outage> {
+        self.volume.delete_all(chunks).await?;
+        self.metrics.reclaimed_chunks.inc_by(chunks.len() as u64);
+        Ok(())
+    }
+
+    async fn delete_discarded(&self) -> Result<usize, Outage> {
+        let chunks = self.chunks.take_discarded();
+        if let Err(outage) = self.give_back(&chunks).await {
+            self.chunks.discard_again(chunks);
+            return Err(outage);
+        }
+        Ok(chunks.len())
+    }
+
+    /// Deletes first and forgets after: a crash between the two repeats the deletion, which does no
+    /// harm, while the other order would leave orphans.
+    async fn collect_due(&self) -> Result<usize, Outage> {
+        let now = self.env.clock.now();
+        let mut total = 0;
+        for slot in 0..SLOTS {
+            loop {
+                let (rows, chunks) = due_rows(&self.fresh_or_local(slot).await?, slot, now)?;
+                if rows.is_empty() {
+                    break;
+                }
+                self.give_back(&chunks).await?;
+                self.commit::<(), Outage>(&self.reclaimer_cx(), |txn| {
+                    for row in &rows {
+                        txn.delete(row.clone());
+                    }
+                    for chunk in &chunks {
+                        txn.delete(keys::owner(*chunk));
+                    }
+                    Ok(())
+                })
+                .await
+                .map_err(CommitFailure::into_error::<Outage>)?;
+                total += chunks.len();
+            }
+        }
+        Ok(total)
+    }
+
+    /// One barrier per pass is enough: garbage rows only appear, and only this task removes them.
+    async fn fresh_or_local(&self, slot: u16) -> Result<ReadView, Outage> {
+        if slot == 0 {
+            self.fresh_view().await
+        } else {
+            Ok(self.store.local())
+        }
+    }
+
+    /// Compares the volume's chunks with the owner rows and gives back what nobody has accounted for
+    /// since a look at least [`crate::ObjectsConfig::orphan_grace_ms`] ago.
+    ///
+    /// # Errors
+    /// If storage failed.
+    pub async fn sweep_orphans(&self, sweep: &mut OrphanSweep) -> Result<usize, Outage> {
+        let now = self.env.clock.monotonic();
+        let grace = u64::try_from(self.config.orphan_grace_ms).unwrap_or(0);
+        let view = self.fresh_view().await?;
+        let mut seen = HashMap::new();
+        let mut orphans = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.volume.chunks(after.as_ref(), BATCH)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (chunk, _) in page {
+                let owned = view.exists(&keys::owner(chunk))?;
+                if owned || self.chunks.is_writing(&chunk) {
+                    continue;
+                }
+                let first = sweep.suspects.get(&chunk).copied().unwrap_or(now);
+                if now.saturating_sub(first) >= Duration::from_millis(grace)
+                    && sweep.suspects.contains_key(&chunk)
+                {
+                    orphans.push(chunk);
+                } else {
+                    seen.insert(chunk, first);
+                }
+            }
+        }
+        sweep.suspects = seen;
+        self.give_back(&orphans).await?;
+        Ok(orphans.len())
+    }
+
+    /// Aborts uploads that were abandoned, and forgets those that ended long ago together with parts
+    /// that were applied after the end.
+    async fn end_uploads(&self) -> Result<usize, Outage> {
+        let now = self.env.clock.now();
+        let view = self.fresh_view().await?;
+        let mut ended = 0;
+        let mut after: Option<Bytes> = None;
+        loop {
+            let rows = view.scan::<pb::UploadRow>(&[tag::UPLOAD], after.as_deref(), BATCH)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(ended);
+            };
+            after = Some(last.clone());
+            for (key, raw) in rows {
+                let (bucket, upload) = keys::parse_upload(&key)?;
+                let row = raw.value;
+                let place = ObjectPlace::new(bucket, &row.key);
+                if self.end_upload(&place, upload, &row, now).await? {
+                    ended += 1;
+                }
+            }
+        }
+    }
+
+    async fn end_upload(
+        &self,
+        place: &ObjectPlace,
+        upload: UploadId,
+        row: &pb::UploadRow,
+        now: TimestampMs,
+    ) -> Result<bool, Outage> {
+        let since = |ms: i64| now.since_ms(TimestampMs(ms));
+        let config = &self.config;
+        // Nobody reads the bytes of an upload, but its bucket's kind is not in the row.
+        let grace = config.grace_general_ms;
+        let forget = match (&row.completed, row.aborted_ms) {
+            (Some(done), _) => since(done.completed_ms) >= config.completed_memory_ms,
+            (None, 0) => false,
+            (None, aborted) => since(aborted) >= config.orphan_grace_ms,
+        };
+        let open = row.completed.is_none() && row.aborted_ms == 0;
+        if !forget && !(open && since(row.initiated_ms) >= config.upload_lifetime_ms) {
+            return Ok(false);
+        }
+        self.commit::<(), Outage>(&self.reclaimer_cx(), |txn| {
+            let key = place.upload(upload);
+            let Some(stored) = txn.get::<pb::UploadRow>(&key)? else {
+                return Ok(());
+            };
+            if stored.value != *row {
+                return Ok(());
+            }
+            if open {
+                return abort(txn, place, upload, stored.value, grace);
+            }
+            for (_, part) in take_parts(txn, place, upload)? {
+                discard(txn, place, &part.extents, Reason::Abort, grace);
+            }
+            txn.delete(key);
+            Ok(())
+        })
+        .await
+        .map_err(CommitFailure::into_error::<Outage>)?;
+        Ok(true)
+    }
+
+    /// Opens buckets again whose deletion stopped between the fence and the catalog.
+    async fn lift_stale_fences(&self) -> Result<usize, Outage> {
+        let now = self.env.clock.now();
+        let view = self.fresh_view().await?;
+        let mut lifted = 0;
+        let mut after: Option<Bytes> = None;
+        loop {
+            let rows = view.scan::<pb::FenceRow>(&[tag::FENCE], after.as_deref(), BATCH)?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(lifted);
+            };
+            after = Some(last.clone());
+            for (key, raw) in rows {
+                let fence = raw.value;
+                if now.since_ms(TimestampMs(fence.fenced_ms)) < FENCE_PATIENCE_MS {
+                    continue;
+                }
+                let Ok(name) = BucketName::for_lookup(&fence.bucket_name) else {
+                    continue;
+                };
+                if let Some(bucket) = self.buckets.find(&name).await?
+                    && keys::fence(bucket.id)[..] == key[..]
+                {
+                    self.unfence(&self.reclaimer_cx(), &bucket).await?;
+                    lifted += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The garbage rows of a slot that are due, with their chunks.
+fn due_rows(
+    view: &ReadView,
+    slot: u16,
+    now: TimestampMs,
+) -> Result<(Vec<Bytes>, Vec<ChunkId>), Outage> {
+    let rows = view.scan::<pb::GcRow>(&keys::garbage_of(slot), None, BATCH)?;
+    let (mut due, mut chunks) = (Vec::new(), Vec::new());
+    for (key, raw) in rows {
+        if keys::garbage_due(&key)? > now {
+            break;
+        }
+        chunks.extend(
+            raw.chunk_ids
+                .iter()
+                .filter_map(|id| ChunkId::from_slice(id)),
+        );
+        due.push(key);
+    }
+    Ok((due, chunks))
+}
