@@ -2,6 +2,7 @@
 
 use crate::apply::Machine;
 use crate::barrier::{self, Reader};
+use crate::codec;
 use crate::config::{ConfigInvalid, GroupConfig};
 use crate::leadership::{Follower, Leadership};
 use crate::log::GroupLog;
@@ -84,11 +85,28 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    fn abort_tasks(&self) {
-        for task in self.tasks.lock().drain(..) {
-            task.abort();
-        }
+    fn abort_tasks(&self) -> Vec<JoinHandle<()>> {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.iter().for_each(JoinHandle::abort);
+        tasks
     }
+}
+
+/// What a node knows about a group, for people and metrics; nothing may be decided on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The newest term seen.
+    pub term: Term,
+    /// Who leads it, if that is known.
+    pub leader: Option<NodeId>,
+    /// Index of the last entry in the log, durable or not.
+    pub last_index: Option<u64>,
+    /// The last entry applied.
+    pub applied: Option<EntryId>,
+    /// The last entry a checkpoint covers.
+    pub checkpoint: Option<EntryId>,
+    /// The last entry purged from the log.
+    pub purged: Option<EntryId>,
 }
 
 impl RaftGroup {
@@ -243,13 +261,31 @@ impl RaftGroup {
         self.inner.applied.clone()
     }
 
+    /// A snapshot of what this node knows about the group.
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        GroupStatus {
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(NodeId),
+            last_index: metrics.last_log_index,
+            applied: *self.inner.applied.borrow(),
+            checkpoint: metrics.snapshot.as_ref().map(codec::entry_id),
+            purged: metrics.purged.as_ref().map(codec::entry_id),
+        }
+    }
+
     /// Stops the group and waits until it no longer touches log or state. Commands without an
-    /// outcome become [`ProposeError::Indefinite`](crate::ProposeError::Indefinite).
+    /// outcome become [`ProposeError::Indefinite`](crate::ProposeError::Indefinite), later ones
+    /// [`ProposeError::NotProposed`](crate::ProposeError::NotProposed).
     pub async fn shutdown(&self) {
         if let Err(e) = self.inner.raft.shutdown().await {
             tracing::warn!(group = %self.inner.group, error = %e, "consensus did not stop cleanly");
         }
-        self.inner.abort_tasks();
+        for task in self.inner.abort_tasks() {
+            // Aborted, so the result says nothing; what matters is that its queue is closed.
+            let _ = task.await;
+        }
         // Both close when their owners are gone; the state machine is one of them.
         let (mut leadership, mut applied) = (self.leadership(), self.applied());
         while leadership.changed().await.is_ok() {}

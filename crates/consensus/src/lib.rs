@@ -30,7 +30,7 @@ mod submit;
 mod testing;
 
 pub use config::{ConfigInvalid, GroupConfig};
-pub use group::{GroupHooks, GroupStartError, OnFatal, RaftGroup};
+pub use group::{GroupHooks, GroupStartError, GroupStatus, OnFatal, RaftGroup};
 pub use leadership::Leadership;
 pub use machine::{
     Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, EntryId, InstallError,

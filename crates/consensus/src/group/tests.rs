@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::ProposeError;
-use crate::testing::{BOMB, Durable, GROUP, Medium, Node, POISON};
+use crate::testing::{BOMB, Durable, GROUP, Medium, NODE, Node, POISON, TestMachine};
 use floeberg_env::{Rng, SeededRng, UnsyncedData};
 use floeberg_raftlog::MemLogStore;
+use floeberg_telemetry::RaftLogMetrics;
 use futures::future::join_all;
 
 fn command(i: usize) -> Bytes {
@@ -240,6 +241,80 @@ async fn a_failing_state_machine_stops_the_group_for_good() {
         assert!(submit(&node, term, command(0)).await.await.is_err());
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_failed_sync_leaves_the_outcome_open_and_stops_the_group() {
+    let store = MemLogStore::new();
+    let medium = Medium::Mem(store.clone());
+    let node = Node::start(&medium, &Durable::default()).await;
+    let term = node.ready().await;
+    store.fail_next_sync();
+    let lost = submit(&node, term, command(0)).await;
+    assert_eq!(lost.await, Err(ProposeError::Indefinite));
+    let mut leadership = node.group.leadership();
+    while leadership.changed().await.is_ok() {}
+    assert_eq!(node.fatal.lock().len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_shutdown_nothing_is_proposed_or_reported() {
+    for medium in Medium::both() {
+        let node = Node::start(&medium, &Durable::default()).await;
+        let term = node.ready().await;
+        submit(&node, term, command(0)).await.await.unwrap();
+        node.group.shutdown().await;
+        node.group.shutdown().await;
+        let late = submit(&node, term, command(1)).await;
+        assert_eq!(late.await, Err(ProposeError::NotProposed));
+        assert!(!node.group.leadership().borrow().is_leader);
+        assert_eq!(
+            node.group.read_barrier().await,
+            Err(NoLeader { group: GROUP })
+        );
+        assert!(node.fatal.lock().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn unreadable_stored_bytes_stop_the_start() {
+    for medium in Medium::both() {
+        let env = Env::real();
+        let log = medium.open(&env, &RaftLogMetrics::default());
+        let (done, synced) = oneshot::channel();
+        let bytes = Bytes::from_static(&[0xff]);
+        log.save_vote(
+            GROUP,
+            bytes,
+            Box::new(move |result| done.send(result).unwrap()),
+        );
+        synced.await.unwrap().unwrap();
+        let machine = Box::new(TestMachine::open(&Durable::default()));
+        let hooks = GroupHooks {
+            on_fatal: Arc::new(|_, _| ()),
+            metrics: ConsensusMetrics::default(),
+        };
+        let config = GroupConfig::default();
+        let started = RaftGroup::start(GROUP, NODE, &config, &env, log, machine, hooks).await;
+        assert!(matches!(
+            started,
+            Err(GroupStartError::Recovery { group: GROUP, .. })
+        ));
+    }
+}
+
+#[tokio::test]
+async fn the_status_tells_how_far_the_group_is() {
+    let [_, medium] = Medium::both();
+    let node = Node::start(&medium, &Durable::default()).await;
+    let term = node.ready().await;
+    submit(&node, term, command(0)).await.await.unwrap();
+    let status = node.group.status();
+    assert_eq!((status.term, status.leader), (term, Some(NODE)));
+    assert_eq!(status.applied.map(|id| id.index), status.last_index);
+    assert_eq!((status.checkpoint, status.purged), (None, None));
+    node.stop().await;
 }
 
 #[tokio::test]
