@@ -29,9 +29,8 @@ pub(crate) async fn run(
     loop {
         let due = covered.saturating_add(schedule.entries.max(1));
         let enough = applied.wait_for(|last| next_index(*last) >= due);
-        match tokio::time::timeout(schedule.interval, enough).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(schedule.interval, enough).await {
+            return;
         }
         let next = next_index(*applied.borrow());
         if next > covered {
