@@ -1,0 +1,421 @@
+//! Buckets: table buckets and general purpose buckets share one name space.
+
+use crate::errors::{
+    BucketExists, BucketNotEmpty, BucketOwner, CreateBucketError, DamagedRow, DeleteBucketError,
+    GetTableBucketError, ListBucketsError, NoSuchBucket, Outage,
+};
+use crate::page::{self, Page, PageError, PageRequest};
+use crate::rows::{self, BucketRow, bucket_id, stored};
+use crate::{Catalog, keys};
+use floeberg_auth::{Authorized, action};
+use floeberg_metastore::{Cx, RangeState, Rows, StoreError, Txn};
+use floeberg_state::Event;
+use floeberg_types::{AccountId, BucketId, BucketName, TimestampMs};
+use std::collections::BTreeMap;
+
+/// Whose rules a bucket follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketKind {
+    /// Holds namespaces and tables; keys belong to tables.
+    Table,
+    /// An ordinary S3 bucket.
+    General,
+}
+
+/// Whether a bucket takes part in use cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketState {
+    /// It does.
+    Live,
+    /// A general purpose bucket whose deletion has begun: the object groups are being fenced.
+    Deleting,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    /// Never reused, also not after deletion and creation under the same name.
+    pub id: BucketId,
+    /// The name clients use.
+    pub name: BucketName,
+    /// Whose rules it follows.
+    pub kind: BucketKind,
+    /// Whether it takes part in use cases.
+    pub state: BucketState,
+    /// The account that owns it.
+    pub account: AccountId,
+    /// The principal that created it.
+    pub created_by: String,
+    /// When it was created.
+    pub created_at: TimestampMs,
+    /// Settings as key and value.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// What a new table bucket is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateTableBucket {
+    /// Its name; the naming rules of S3 Tables are checked here.
+    pub name: String,
+    /// Settings as key and value.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Which buckets are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListBuckets {
+    /// Only names that begin with this.
+    pub prefix: String,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+fn info(name: BucketName, row: BucketRow) -> Result<BucketInfo, DamagedRow> {
+    let unknown = |what: &str| DamagedRow {
+        row: "bucket",
+        detail: format!("unknown {what}"),
+    };
+    let kind = match row.kind() {
+        rows::BucketKind::Table => BucketKind::Table,
+        rows::BucketKind::General => BucketKind::General,
+        rows::BucketKind::Unspecified => return Err(unknown("kind")),
+    };
+    let state = match row.state() {
+        rows::BucketState::Live => BucketState::Live,
+        rows::BucketState::Deleting => BucketState::Deleting,
+        rows::BucketState::Unspecified => return Err(unknown("state")),
+    };
+    Ok(BucketInfo {
+        id: bucket_id(&row.id)?,
+        name,
+        kind,
+        state,
+        account: stored("bucket", row.account.parse())?,
+        created_by: row.created_by,
+        created_at: TimestampMs(row.created_at_ms),
+        properties: row.properties,
+    })
+}
+
+/// The bucket of a name, of either kind and state.
+pub(crate) fn find<E>(rows: &impl Rows, name: &BucketName) -> Result<Option<BucketInfo>, E>
+where
+    E: From<StoreError> + From<DamagedRow>,
+{
+    let row = rows.get::<BucketRow>(&keys::bucket(name))?;
+    Ok(row.map(|row| info(name.clone(), row.value)).transpose()?)
+}
+
+/// The table bucket of a name.
+pub(crate) fn table_bucket<E>(rows: &impl Rows, name: &BucketName) -> Result<BucketInfo, E>
+where
+    E: From<StoreError> + From<DamagedRow> + From<NoSuchBucket>,
+{
+    match find::<E>(rows, name)? {
+        Some(bucket) if bucket.kind == BucketKind::Table => Ok(bucket),
+        _ => Err(NoSuchBucket {
+            bucket: name.clone(),
+        }
+        .into()),
+    }
+}
+
+fn create(
+    txn: &mut Txn<'_>,
+    cx: &Cx,
+    name: &BucketName,
+    kind: BucketKind,
+    properties: BTreeMap<String, String>,
+) -> Result<BucketInfo, CreateBucketError> {
+    if let Some(found) = find::<CreateBucketError>(txn, name)? {
+        let caller = found.account == cx.account;
+        let owner = if caller {
+            BucketOwner::Caller
+        } else {
+            BucketOwner::Another
+        };
+        return Err(BucketExists {
+            bucket: name.clone(),
+            owner,
+        }
+        .into());
+    }
+    let row = BucketRow {
+        id: rows::id_bytes(&txn.new_id()),
+        kind: match kind {
+            BucketKind::Table => rows::BucketKind::Table,
+            BucketKind::General => rows::BucketKind::General,
+        }
+        .into(),
+        state: rows::BucketState::Live.into(),
+        account: cx.account.to_string(),
+        created_by: cx.principal.to_string(),
+        created_at_ms: txn.now().0,
+        properties,
+    };
+    txn.put(keys::bucket(name), &row);
+    txn.event(event("bucket.create", name));
+    Ok(info(name.clone(), row)?)
+}
+
+fn event(kind: &str, bucket: &BucketName) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        resource: format!("bucket/{bucket}"),
+        ..Event::default()
+    }
+}
+
+impl Catalog {
+    /// Creates a table bucket.
+    ///
+    /// # Errors
+    /// The name breaks a rule or is taken.
+    pub async fn create_table_bucket(
+        &self,
+        _: &Authorized<action::CreateTableBucket>,
+        cx: &Cx,
+        request: CreateTableBucket,
+    ) -> Result<BucketInfo, CreateBucketError> {
+        let name = BucketName::for_tables(&request.name)?;
+        let properties = request.properties;
+        self.transact(cx, |txn| {
+            create(txn, cx, &name, BucketKind::Table, properties.clone())
+        })
+        .await
+    }
+
+    /// Describes a table bucket.
+    ///
+    /// # Errors
+    /// There is no such table bucket.
+    pub async fn get_table_bucket(
+        &self,
+        _: &Authorized<action::GetTableBucket>,
+        _cx: &Cx,
+        name: &BucketName,
+    ) -> Result<BucketInfo, GetTableBucketError> {
+        self.read(|rows| table_bucket(rows, name)).await
+    }
+
+    /// Lists table buckets by name.
+    ///
+    /// # Errors
+    /// The page token is of another listing.
+    pub async fn list_table_buckets(
+        &self,
+        _: &Authorized<action::ListTableBuckets>,
+        _cx: &Cx,
+        request: &ListBuckets,
+    ) -> Result<Page<BucketInfo>, ListBucketsError> {
+        self.read(|rows| list_kind(rows, request, BucketKind::Table))
+            .await
+    }
+
+    /// Deletes a table bucket that holds no namespace.
+    ///
+    /// # Errors
+    /// There is no such table bucket, or it is not empty.
+    pub async fn delete_table_bucket(
+        &self,
+        _: &Authorized<action::DeleteTableBucket>,
+        cx: &Cx,
+        name: &BucketName,
+    ) -> Result<(), DeleteBucketError> {
+        self.transact(cx, |txn| {
+            let bucket: BucketInfo = table_bucket::<DeleteBucketError>(txn, name)?;
+            let namespaces = keys::namespaces(bucket.id);
+            if txn.require_empty(&namespaces)? == RangeState::Occupied {
+                return Err(BucketNotEmpty {
+                    bucket: name.clone(),
+                }
+                .into());
+            }
+            txn.delete(keys::bucket(name));
+            txn.event(event("bucket.delete", name));
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A page of buckets of one kind. Rows of the other kind are skipped, so it reads on until the page
+/// is full.
+fn list_kind(
+    rows: &impl Rows,
+    request: &ListBuckets,
+    kind: BucketKind,
+) -> Result<Page<BucketInfo>, ListBucketsError> {
+    let size = request.page.size.unwrap_or(usize::MAX).max(1);
+    let mut out = Page {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut page = request.page.clone();
+    loop {
+        let found = list_all(rows, &request.prefix, &page)?;
+        out.items
+            .extend(found.items.into_iter().filter(|bucket| bucket.kind == kind));
+        out.next = found.next;
+        if out.next.is_none() || out.items.len() >= size {
+            return Ok(out);
+        }
+        page = PageRequest {
+            token: out.next.take(),
+            size: Some(size - out.items.len()),
+        };
+    }
+}
+
+fn list_all(
+    rows: &impl Rows,
+    prefix: &str,
+    page: &PageRequest,
+) -> Result<Page<BucketInfo>, ListBucketsError> {
+    let (scope, prefix) = (keys::buckets(""), keys::buckets(prefix));
+    let found = page::list::<BucketRow>(rows, &scope, &prefix, page).map_err(|e| match e {
+        PageError::Token(e) => ListBucketsError::InvalidPageToken(e),
+        PageError::Store(e) => e.into(),
+    })?;
+    found.try_map(|(key, row)| {
+        let name = stored("bucket", keys::bucket_name(&key))?;
+        Ok(info(stored("bucket", BucketName::for_lookup(&name))?, row)?)
+    })
+}
+
+/// For the object service, which holds the caller's authorization for these.
+impl Catalog {
+    /// The bucket of a name, of either kind and state.
+    ///
+    /// # Errors
+    /// Only outages.
+    pub async fn find_bucket(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage> {
+        self.read(|rows| find(rows, name)).await
+    }
+
+    /// Every bucket of either kind, by name.
+    ///
+    /// # Errors
+    /// Only outages.
+    pub async fn all_buckets(&self) -> Result<Vec<BucketInfo>, Outage> {
+        let listed = self
+            .read(|rows| list_all(rows, "", &PageRequest::default()))
+            .await;
+        match listed {
+            Ok(page) => Ok(page.items),
+            Err(ListBucketsError::Outage(outage)) => Err(outage),
+            Err(ListBucketsError::InvalidPageToken(e)) => Err(Outage::storage(e)),
+        }
+    }
+
+    /// Creates a general purpose bucket; the naming rules of Amazon S3 are checked here.
+    ///
+    /// # Errors
+    /// The name breaks a rule or is taken.
+    pub async fn create_general_bucket(
+        &self,
+        cx: &Cx,
+        name: &str,
+    ) -> Result<BucketInfo, CreateBucketError> {
+        let name = BucketName::for_objects(name)?;
+        self.transact(cx, |txn| {
+            create(txn, cx, &name, BucketKind::General, BTreeMap::new())
+        })
+        .await
+    }
+
+    /// First step of deleting a general purpose bucket: from now on it is `deleting`, while the
+    /// object groups are fenced and checked. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// There is no such general purpose bucket.
+    pub async fn begin_delete_bucket(
+        &self,
+        cx: &Cx,
+        name: &BucketName,
+    ) -> Result<BucketInfo, DeleteBucketError> {
+        self.set_bucket_state(cx, name, None, BucketState::Deleting)
+            .await
+    }
+
+    /// Gives up a deletion, because the bucket holds objects.
+    ///
+    /// # Errors
+    /// The bucket is gone.
+    pub async fn abort_delete_bucket(
+        &self,
+        cx: &Cx,
+        bucket: &BucketInfo,
+    ) -> Result<BucketInfo, DeleteBucketError> {
+        self.set_bucket_state(cx, &bucket.name, Some(bucket.id), BucketState::Live)
+            .await
+    }
+
+    /// Last step of deleting a general purpose bucket, once it is fenced and known to be empty.
+    ///
+    /// # Errors
+    /// The bucket is gone.
+    pub async fn finish_delete_bucket(
+        &self,
+        cx: &Cx,
+        name: &BucketName,
+        id: BucketId,
+    ) -> Result<(), DeleteBucketError> {
+        self.transact(cx, |txn| {
+            general_bucket(txn, name, Some(id))?;
+            txn.delete(keys::bucket(name));
+            txn.event(event("bucket.delete", name));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_bucket_state(
+        &self,
+        cx: &Cx,
+        name: &BucketName,
+        id: Option<BucketId>,
+        state: BucketState,
+    ) -> Result<BucketInfo, DeleteBucketError> {
+        self.transact(cx, |txn| {
+            let (row, mut bucket) = general_bucket(txn, name, id)?;
+            if bucket.state != state {
+                bucket.state = state;
+                let state = match state {
+                    BucketState::Live => rows::BucketState::Live,
+                    BucketState::Deleting => rows::BucketState::Deleting,
+                };
+                txn.put(
+                    keys::bucket(name),
+                    &BucketRow {
+                        state: state.into(),
+                        ..row
+                    },
+                );
+            }
+            Ok(bucket)
+        })
+        .await
+    }
+}
+
+/// The general purpose bucket of a name and, if given, of exactly this id: a bucket that was deleted
+/// and created again in between is another one.
+fn general_bucket(
+    txn: &mut Txn<'_>,
+    name: &BucketName,
+    id: Option<BucketId>,
+) -> Result<(BucketRow, BucketInfo), DeleteBucketError> {
+    let missing = || NoSuchBucket {
+        bucket: name.clone(),
+    };
+    let row = txn
+        .get::<BucketRow>(&keys::bucket(name))?
+        .ok_or_else(missing)?
+        .value;
+    let bucket = info(name.clone(), row.clone())?;
+    if bucket.kind != BucketKind::General || id.is_some_and(|id| id != bucket.id) {
+        return Err(missing().into());
+    }
+    Ok((row, bucket))
+}

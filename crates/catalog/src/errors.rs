@@ -1,0 +1,543 @@
+//! What can go wrong: one struct per outcome, one enum per operation.
+//!
+//! Where Iceberg's compatibility kit asserts a text, the text is Iceberg's. No status code appears
+//! here: the protocol adapters own the mapping.
+
+use floeberg_iceberg::{RequirementFailed, UpdateError};
+use floeberg_metastore::StoreError;
+use floeberg_types::{BucketName, NameError, Namespace, TableIdent};
+
+/// The replicated state could not serve a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Outage {
+    /// Nothing was proposed; the client may simply try again.
+    #[error("no leader accepts work at the moment")]
+    Unavailable,
+    /// The request may or may not have taken effect, and may still take effect later.
+    #[error("the outcome of the request is unknown")]
+    Indefinite,
+    /// Stored rows could not be read or written.
+    #[error("storage failed: {0}")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Outage {
+    /// Wraps a failure of the storage below.
+    pub fn storage(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Storage(source.into())
+    }
+}
+
+impl From<StoreError> for Outage {
+    fn from(source: StoreError) -> Self {
+        Self::storage(source)
+    }
+}
+
+/// A stored row does not say what its kind promises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a stored {row} is damaged: {detail}")]
+pub struct DamagedRow {
+    /// The kind of row.
+    pub row: &'static str,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl From<DamagedRow> for Outage {
+    fn from(source: DamagedRow) -> Self {
+        Self::storage(source)
+    }
+}
+
+/// No bucket of the wanted kind has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bucket `{bucket}` does not exist")]
+pub struct NoSuchBucket {
+    /// The name asked for.
+    pub bucket: BucketName,
+}
+
+/// A bucket of either kind already has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bucket `{bucket}` already exists")]
+pub struct BucketExists {
+    /// The name asked for.
+    pub bucket: BucketName,
+    /// Whether the caller's account owns it.
+    pub owner: BucketOwner,
+}
+
+/// Who owns a bucket, seen from a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketOwner {
+    /// The caller's account.
+    Caller,
+    /// Another account.
+    Another,
+}
+
+/// Something stands in the way of deleting a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bucket `{bucket}` is not empty")]
+pub struct BucketNotEmpty {
+    /// The bucket.
+    pub bucket: BucketName,
+}
+
+/// The namespace does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Namespace does not exist: {namespace}")]
+pub struct NoSuchNamespace {
+    /// The namespace asked for.
+    pub namespace: Namespace,
+}
+
+/// The namespace already exists.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Namespace already exists: {namespace}")]
+pub struct NamespaceExists {
+    /// The namespace.
+    pub namespace: Namespace,
+}
+
+/// Tables, views or nested namespaces stand in the way of dropping a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Namespace {namespace} is not empty. It contains {contents}")]
+pub struct NamespaceNotEmpty {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// What is left in it.
+    pub contents: NamespaceContents,
+}
+
+/// What is left in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceContents {
+    /// At least one table or view.
+    Tables,
+    /// At least one nested namespace.
+    Namespaces,
+}
+
+impl std::fmt::Display for NamespaceContents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tables => "tables or views",
+            Self::Namespaces => "namespaces",
+        })
+    }
+}
+
+/// One key is both to be set and to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("property `{key}` is listed in both updates and removals")]
+pub struct PropertyConflict {
+    /// The property.
+    pub key: String,
+}
+
+/// The table does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Table does not exist: {table}")]
+pub struct NoSuchTable {
+    /// The name or id asked for.
+    pub table: String,
+}
+
+impl NoSuchTable {
+    pub(crate) fn named(ident: &TableIdent) -> Self {
+        Self {
+            table: ident.to_string(),
+        }
+    }
+}
+
+/// What already has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupant {
+    /// A table.
+    Table,
+    /// A view.
+    View,
+}
+
+impl std::fmt::Display for Occupant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Table => "Table",
+            Self::View => "View",
+        })
+    }
+}
+
+/// A table or view already has this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableExists {
+    /// The name.
+    pub ident: TableIdent,
+    /// What has it.
+    pub occupant: Occupant,
+}
+
+impl std::fmt::Display for TableExists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.occupant {
+            Occupant::Table => write!(f, "Table already exists: {}", self.ident),
+            Occupant::View => write!(f, "View with same name already exists: {}", self.ident),
+        }
+    }
+}
+
+impl std::error::Error for TableExists {}
+
+/// The new name of a table is taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Cannot rename {from} to {to}. {occupant} already exists")]
+pub struct RenameTargetExists {
+    /// The table.
+    pub from: TableIdent,
+    /// The name it should get.
+    pub to: TableIdent,
+    /// What has that name.
+    pub occupant: Occupant,
+}
+
+/// The table was created without a schema and has no metadata yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "table {ident} has no metadata yet: it was created without a schema; set its metadata location \
+     first"
+)]
+pub struct NoMetadata {
+    /// The table.
+    pub ident: TableIdent,
+}
+
+/// A location that a table may not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid location `{location}`: {rule}")]
+pub struct InvalidLocation {
+    /// The location as given.
+    pub location: String,
+    /// The rule it breaks.
+    pub rule: LocationRule,
+}
+
+/// The rules of table locations.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocationRule {
+    /// Only `s3://` and `s3a://` are served.
+    #[error("it must begin with s3:// or s3a://")]
+    Scheme,
+    /// It names another bucket.
+    #[error("it must be in the table's bucket s3://{bucket}")]
+    OtherBucket {
+        /// The table's bucket.
+        bucket: BucketName,
+    },
+    /// The bucket itself would contain every table.
+    #[error("it must name a path below the bucket")]
+    NoPath,
+    /// Clients disagree about what such a path means.
+    #[error(
+        "it must not hold empty, `.` or `..` segments, control characters, `?` or `#`, and at \
+         most 700 bytes"
+    )]
+    Path,
+    /// Another table's location contains it, equals it or lies within it.
+    #[error("it overlaps the location of another table at `{other}`")]
+    Overlaps {
+        /// Path of the other location.
+        other: String,
+    },
+    /// A file or directory that must belong to the table does not.
+    #[error("it must be within the table's location `{table}`")]
+    OutsideTable {
+        /// The table's location.
+        table: String,
+    },
+    /// A metadata file has a name that readers would not recognise.
+    #[error("a metadata file must end in .metadata.json or .metadata.json.gz")]
+    MetadataSuffix,
+}
+
+/// A property whose value would lead readers or writers outside the table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("property `{key}`: {source}")]
+pub struct InvalidProperty {
+    /// The property.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub source: InvalidLocation,
+}
+
+/// One table appears in several changes of one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("table {ident} is listed more than once in one transaction")]
+pub struct DuplicateTable {
+    /// The table.
+    pub ident: TableIdent,
+}
+
+/// `assert-create` stands for the whole change; other requirements cannot hold of no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid create requirements: assert-create must be the only requirement of {ident}")]
+pub struct InvalidCreate {
+    /// The table.
+    pub ident: TableIdent,
+}
+
+/// A metadata file that cannot become a table's metadata.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("metadata file `{location}` is not usable: {detail}")]
+pub struct InvalidMetadata {
+    /// The file.
+    pub location: String,
+    /// Why.
+    pub detail: String,
+}
+
+/// A metadata file that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("metadata file `{location}` does not exist")]
+pub struct NoSuchMetadataFile {
+    /// The file.
+    pub location: String,
+}
+
+/// The table has changed since the token was given out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the version token of table {ident} is out of date")]
+pub struct StaleVersionToken {
+    /// The table.
+    pub ident: TableIdent,
+}
+
+/// A page token that this listing did not give out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the page token is not one of this listing")]
+pub struct InvalidPageToken;
+
+/// Declares the enum of an operation: each variant holds one outcome.
+macro_rules! operation_errors {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident($outcome:ty),)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, thiserror::Error)]
+        pub enum $name {
+            $(
+                $(#[$variant_doc])*
+                #[error(transparent)]
+                $variant(#[from] $outcome),
+            )*
+            /// The replicated state could not serve the request.
+            #[error(transparent)]
+            Outage(#[from] Outage),
+        }
+
+        impl From<StoreError> for $name {
+            fn from(source: StoreError) -> Self {
+                Self::Outage(source.into())
+            }
+        }
+
+        impl From<DamagedRow> for $name {
+            fn from(source: DamagedRow) -> Self {
+                Self::Outage(source.into())
+            }
+        }
+    )*};
+}
+
+operation_errors! {
+    /// Why a bucket was not created.
+    CreateBucketError {
+        /// The name breaks a rule.
+        InvalidName(NameError),
+        /// The name is taken.
+        Exists(BucketExists),
+    }
+    /// Why a table bucket was not described.
+    GetTableBucketError {
+        /// No table bucket has this name.
+        NoSuchBucket(NoSuchBucket),
+    }
+    /// Why buckets were not listed.
+    ListBucketsError {
+        /// The page token is of another listing.
+        InvalidPageToken(InvalidPageToken),
+    }
+    /// Why a bucket was not deleted.
+    DeleteBucketError {
+        /// No bucket of this kind has this name.
+        NoSuchBucket(NoSuchBucket),
+        /// It still holds namespaces.
+        NotEmpty(BucketNotEmpty),
+    }
+    /// Why a namespace was not created.
+    CreateNamespaceError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace around it does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// It exists already.
+        Exists(NamespaceExists),
+    }
+    /// Why a namespace was not loaded.
+    LoadNamespaceError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+    }
+    /// Why namespaces were not listed.
+    ListNamespacesError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The parent does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// The page token is of another listing.
+        InvalidPageToken(InvalidPageToken),
+    }
+    /// Why a namespace was not dropped.
+    DropNamespaceError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// It still holds something.
+        NotEmpty(NamespaceNotEmpty),
+    }
+    /// Why the properties of a namespace were not changed.
+    UpdateNamespaceError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// One key is both set and removed.
+        Conflict(PropertyConflict),
+    }
+    /// Why a table was not created or staged.
+    CreateTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// The name is taken.
+        Exists(TableExists),
+        /// The table may not have this location.
+        InvalidLocation(InvalidLocation),
+        /// A property would lead outside the table.
+        InvalidProperty(InvalidProperty),
+        /// The schema, partition spec, sort order or a property breaks a rule of Iceberg.
+        Invalid(UpdateError),
+    }
+    /// Why a table was not loaded.
+    LoadTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The table or its namespace does not exist.
+        NoSuchTable(NoSuchTable),
+        /// The table has no metadata yet.
+        NoMetadata(NoMetadata),
+    }
+    /// Why a table was not described.
+    GetTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The table or its namespace does not exist.
+        NoSuchTable(NoSuchTable),
+    }
+    /// Why tables were not listed.
+    ListTablesError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// The page token is of another listing.
+        InvalidPageToken(InvalidPageToken),
+    }
+    /// Why a commit, or any change of a transaction, was not applied. Except for an indefinite
+    /// outage, none of it is applied and none of it ever will be.
+    CommitError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace of a table to be created does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// A table does not exist.
+        NoSuchTable(NoSuchTable),
+        /// The table to be created exists.
+        Exists(TableExists),
+        /// The table has no metadata yet.
+        NoMetadata(NoMetadata),
+        /// A requirement does not hold: the client's view of the table is out of date.
+        RequirementFailed(RequirementFailed),
+        /// An update was not applied: [`UpdateError::Stale`] is a conflict that a client may retry
+        /// on fresh metadata, [`UpdateError::Invalid`] can never succeed.
+        Update(UpdateError),
+        /// The table may not have this location.
+        InvalidLocation(InvalidLocation),
+        /// A property would lead outside the table.
+        InvalidProperty(InvalidProperty),
+        /// One table appears twice.
+        DuplicateTable(DuplicateTable),
+        /// `assert-create` stands beside other requirements.
+        InvalidCreate(InvalidCreate),
+    }
+    /// Why a table was not dropped.
+    DropTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The table or its namespace does not exist.
+        NoSuchTable(NoSuchTable),
+        /// The table has changed since the token was given out.
+        StaleVersionToken(StaleVersionToken),
+    }
+    /// Why a table was not renamed.
+    RenameTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The table or its namespace does not exist.
+        NoSuchTable(NoSuchTable),
+        /// The namespace it should move to does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// The new name is taken.
+        Exists(RenameTargetExists),
+        /// The table has changed since the token was given out.
+        StaleVersionToken(StaleVersionToken),
+    }
+    /// Why a metadata file was not registered as a table.
+    RegisterTableError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The namespace does not exist.
+        NoSuchNamespace(NoSuchNamespace),
+        /// The name is taken and overwriting was not asked for.
+        Exists(TableExists),
+        /// The metadata file, or the table in it, lies where it must not.
+        InvalidLocation(InvalidLocation),
+        /// A property would lead outside the table.
+        InvalidProperty(InvalidProperty),
+        /// The metadata file does not exist.
+        NoSuchMetadataFile(NoSuchMetadataFile),
+        /// The metadata file cannot be a table's metadata.
+        InvalidMetadata(InvalidMetadata),
+    }
+    /// Why a table was not pointed at another metadata file.
+    UpdateMetadataLocationError {
+        /// The bucket does not exist.
+        NoSuchBucket(NoSuchBucket),
+        /// The table or its namespace does not exist.
+        NoSuchTable(NoSuchTable),
+        /// The table has changed since the token was given out.
+        StaleVersionToken(StaleVersionToken),
+        /// The metadata file, or the table in it, lies where it must not.
+        InvalidLocation(InvalidLocation),
+        /// A property would lead outside the table.
+        InvalidProperty(InvalidProperty),
+        /// The metadata file does not exist.
+        NoSuchMetadataFile(NoSuchMetadataFile),
+        /// The metadata file cannot be this table's metadata.
+        InvalidMetadata(InvalidMetadata),
+    }
+}

@@ -1,0 +1,274 @@
+//! Keys of the catalog's rows in group 0, and their inverses where rows are listed.
+//!
+//! The layout is a stored format: `docs/formats/catalog-rows.md` describes it and a golden test
+//! pins it.
+
+use bytes::Bytes;
+use floeberg_iceberg::Section;
+use floeberg_state::keys::{KeyReader, KeyWriter, MalformedKey};
+use floeberg_types::{
+    BucketId, BucketName, Namespace, NamespaceId, TableId, TableName, TimestampMs,
+};
+
+/// First bytes of the catalog's keys. Append-only: a tag is never given a second meaning.
+mod tag {
+    pub const BUCKET: u8 = 0x10;
+    pub const NAMESPACE: u8 = 0x11;
+    pub const NAME: u8 = 0x12;
+    pub const HEAD: u8 = 0x13;
+    pub const FRAGMENT: u8 = 0x14;
+    pub const VERSION: u8 = 0x15;
+    pub const LOCATION: u8 = 0x16;
+    pub const STAGED: u8 = 0x17;
+    pub const SEEN: u8 = 0x18;
+    pub const SEEN_ORDER: u8 = 0x19;
+    pub const COLLECTED: u8 = 0x1a;
+}
+
+pub(crate) fn bucket(name: &BucketName) -> Bytes {
+    buckets(name.as_str())
+}
+
+/// The prefix of all buckets whose name begins with `prefix`.
+pub(crate) fn buckets(prefix: &str) -> Bytes {
+    KeyWriter::new(tag::BUCKET).tail(prefix.as_bytes()).finish()
+}
+
+pub(crate) fn bucket_name(key: &[u8]) -> Result<String, MalformedKey> {
+    tail_text(KeyReader::new(key, tag::BUCKET)?)
+}
+
+fn tail_text(reader: KeyReader<'_>) -> Result<String, MalformedKey> {
+    String::from_utf8(reader.tail().to_vec()).map_err(|_| MalformedKey { offset: 1 })
+}
+
+/// Depth comes before the levels, so that the children of a namespace lie together, without their
+/// own children between them.
+fn levels(bucket: BucketId, depth: usize, levels: &[String]) -> KeyWriter {
+    let depth = u8::try_from(depth).expect("a namespace has at most 16 levels");
+    let start = KeyWriter::new(tag::NAMESPACE)
+        .id(bucket.as_bytes())
+        .u8(depth);
+    levels.iter().fold(start, |key, level| key.text(level))
+}
+
+pub(crate) fn namespace(bucket: BucketId, namespace: &Namespace) -> Bytes {
+    levels(bucket, namespace.levels().len(), namespace.levels()).finish()
+}
+
+/// The prefix of the direct children of `parent`, or of the outermost namespaces, whose last level
+/// begins with `prefix`.
+pub(crate) fn children(bucket: BucketId, parent: Option<&Namespace>, prefix: &str) -> Bytes {
+    let parents = parent.map_or(&[][..], Namespace::levels);
+    levels(bucket, parents.len() + 1, parents)
+        .open_bytes(prefix.as_bytes())
+        .finish()
+}
+
+/// The prefix of every namespace of a bucket.
+pub(crate) fn namespaces(bucket: BucketId) -> Bytes {
+    KeyWriter::new(tag::NAMESPACE)
+        .id(bucket.as_bytes())
+        .finish()
+}
+
+pub(crate) fn name(namespace: NamespaceId, name: &TableName) -> Bytes {
+    names(namespace, name.as_str())
+}
+
+/// The prefix of the names in a namespace that begin with `prefix`.
+pub(crate) fn names(namespace: NamespaceId, prefix: &str) -> Bytes {
+    KeyWriter::new(tag::NAME)
+        .id(namespace.as_bytes())
+        .tail(prefix.as_bytes())
+        .finish()
+}
+
+pub(crate) fn name_text(key: &[u8]) -> Result<String, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::NAME)?;
+    reader.id()?;
+    tail_text(reader)
+}
+
+pub(crate) fn head(table: TableId) -> Bytes {
+    KeyWriter::new(tag::HEAD).id(table.as_bytes()).finish()
+}
+
+/// The prefix of all table heads.
+pub(crate) fn heads() -> Bytes {
+    KeyWriter::new(tag::HEAD).finish()
+}
+
+pub(crate) fn head_table(key: &[u8]) -> Result<TableId, MalformedKey> {
+    Ok(TableId::from_bytes(KeyReader::new(key, tag::HEAD)?.id()?))
+}
+
+/// Which part of a document a fragment row is, and from which version on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FragmentKey {
+    pub section: Section,
+    pub ordinal: u64,
+    pub from: u64,
+}
+
+/// The prefix of all fragments of a table.
+pub(crate) fn fragments(table: TableId) -> Bytes {
+    KeyWriter::new(tag::FRAGMENT).id(table.as_bytes()).finish()
+}
+
+pub(crate) fn fragment(table: TableId, part: FragmentKey) -> Bytes {
+    KeyWriter::new(tag::FRAGMENT)
+        .id(table.as_bytes())
+        .u8(part.section.id())
+        .u64(part.ordinal)
+        .u64(part.from)
+        .finish()
+}
+
+pub(crate) fn fragment_key(key: &[u8]) -> Result<FragmentKey, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::FRAGMENT)?;
+    reader.id()?;
+    let section = Section::from_id(reader.u8()?).ok_or(MalformedKey { offset: 17 })?;
+    Ok(FragmentKey {
+        section,
+        ordinal: reader.u64()?,
+        from: reader.u64()?,
+    })
+}
+
+/// The prefix of all versions of a table.
+pub(crate) fn versions(table: TableId) -> Bytes {
+    KeyWriter::new(tag::VERSION).id(table.as_bytes()).finish()
+}
+
+pub(crate) fn version(table: TableId, version: u64) -> Bytes {
+    KeyWriter::new(tag::VERSION)
+        .id(table.as_bytes())
+        .u64(version)
+        .finish()
+}
+
+pub(crate) fn version_number(key: &[u8]) -> Result<u64, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::VERSION)?;
+    reader.id()?;
+    reader.u64()
+}
+
+/// `path` is relative to the bucket, without slashes at its ends. The key ends in a slash, so that
+/// a prefix of keys is exactly an ancestor of paths.
+pub(crate) fn location(bucket: BucketId, path: &str) -> Bytes {
+    locations(bucket, &format!("{path}/"))
+}
+
+/// The prefix of the locations of a bucket that begin with `prefix`.
+pub(crate) fn locations(bucket: BucketId, prefix: &str) -> Bytes {
+    KeyWriter::new(tag::LOCATION)
+        .id(bucket.as_bytes())
+        .tail(prefix.as_bytes())
+        .finish()
+}
+
+/// The path of a location without its last slash.
+pub(crate) fn location_path(key: &[u8]) -> Result<String, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::LOCATION)?;
+    reader.id()?;
+    let mut path = tail_text(reader)?;
+    match path.pop() {
+        Some('/') => Ok(path),
+        _ => Err(MalformedKey { offset: key.len() }),
+    }
+}
+
+pub(crate) fn staged(expires: TimestampMs, table: TableId) -> Bytes {
+    KeyWriter::new(tag::STAGED)
+        .i64(expires.0)
+        .id(table.as_bytes())
+        .finish()
+}
+
+/// The prefix of all staged creates, in the order they expire.
+pub(crate) fn all_staged() -> Bytes {
+    KeyWriter::new(tag::STAGED).finish()
+}
+
+pub(crate) fn staged_key(key: &[u8]) -> Result<(TimestampMs, TableId), MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::STAGED)?;
+    Ok((
+        TimestampMs(reader.i64()?),
+        TableId::from_bytes(reader.id()?),
+    ))
+}
+
+pub(crate) fn seen(table: TableId, snapshot: i64) -> Bytes {
+    KeyWriter::new(tag::SEEN)
+        .id(table.as_bytes())
+        .i64(snapshot)
+        .finish()
+}
+
+pub(crate) fn seen_order(table: TableId, sequence: u64) -> Bytes {
+    KeyWriter::new(tag::SEEN_ORDER)
+        .id(table.as_bytes())
+        .u64(sequence)
+        .finish()
+}
+
+/// The prefix of the seen snapshots of a table, oldest first.
+pub(crate) fn seen_orders(table: TableId) -> Bytes {
+    KeyWriter::new(tag::SEEN_ORDER)
+        .id(table.as_bytes())
+        .finish()
+}
+
+pub(crate) fn seen_order_sequence(key: &[u8]) -> Result<u64, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::SEEN_ORDER)?;
+    reader.id()?;
+    reader.u64()
+}
+
+pub(crate) fn collected(table: TableId) -> Bytes {
+    KeyWriter::new(tag::COLLECTED).id(table.as_bytes()).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ns(levels: &[&str]) -> Namespace {
+        Namespace::new(levels.iter().map(|l| (*l).to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn children_lie_together_without_grandchildren() {
+        let bucket = BucketId::from_bytes([1; 16]);
+        let prefix = children(bucket, Some(&ns(&["a"])), "");
+        assert!(namespace(bucket, &ns(&["a", "b"])).starts_with(&prefix));
+        assert!(!namespace(bucket, &ns(&["a", "b", "c"])).starts_with(&prefix));
+        assert!(!namespace(bucket, &ns(&["ab", "b"])).starts_with(&prefix));
+        assert!(namespace(bucket, &ns(&["abc"])).starts_with(&children(bucket, None, "ab")));
+        assert!(namespace(bucket, &ns(&["a", "b"])).starts_with(&namespaces(bucket)));
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let table = TableId::from_bytes([9; 16]);
+        let part = FragmentKey {
+            section: Section::Snapshots,
+            ordinal: 7,
+            from: 300,
+        };
+        assert_eq!(fragment_key(&fragment(table, part)), Ok(part));
+        assert_eq!(version_number(&version(table, 300)), Ok(300));
+        assert_eq!(head_table(&head(table)), Ok(table));
+        assert_eq!(seen_order_sequence(&seen_order(table, 5)), Ok(5));
+        let at = TimestampMs(1_700_000_000_000);
+        assert_eq!(staged_key(&staged(at, table)), Ok((at, table)));
+        let id = BucketId::from_bytes([1; 16]);
+        assert_eq!(location_path(&location(id, "a/b")).as_deref(), Ok("a/b"));
+        let lake = BucketName::for_tables("lake").unwrap();
+        assert_eq!(bucket_name(&bucket(&lake)).as_deref(), Ok("lake"));
+        let orders: TableName = "orders".parse().unwrap();
+        let key = name(NamespaceId::from_bytes([2; 16]), &orders);
+        assert_eq!(name_text(&key).as_deref(), Ok("orders"));
+    }
+}

@@ -1,0 +1,167 @@
+//! The use cases of the catalog: buckets, namespaces, tables, commits.
+//!
+//! Everything here lives in group 0. Each change is one command, decided on the leader against rows
+//! it lists and applied only if they are still as they were, so a commit over many tables is one
+//! atomic step. No HTTP here: the protocol adapters own status codes.
+
+mod buckets;
+mod commit;
+mod create;
+mod drop;
+mod errors;
+mod files;
+mod heads;
+pub mod janitor;
+mod keys;
+mod load;
+mod location;
+mod namespaces;
+mod page;
+mod publish;
+mod register;
+mod rename;
+mod rows;
+mod seen;
+mod versions;
+
+pub use buckets::{BucketInfo, BucketKind, BucketState, CreateTableBucket, ListBuckets};
+pub use commit::{CommitOutcome, CommittedTable, TableChange};
+pub use create::{CreateTable, StagedTable};
+pub use drop::{DropTable, Purge};
+pub use errors::*;
+pub use files::{FileLocation, MetadataEntry, MetadataFile};
+pub use heads::{SnapshotsMode, TableHead, TableInfo, TableState, VersionToken};
+pub use load::{ListTables, MetadataLocation, TableSelector};
+pub use namespaces::{
+    CreateNamespace, ListNamespaces, NamespaceInfo, PropertiesUpdated, UpdateProperties,
+};
+pub use page::{Page, PageRequest};
+pub use register::{
+    MetadataReader, Overwrite, ReadMetadataError, RegisterTable, UpdateMetadataLocation,
+};
+pub use rename::RenameTable;
+
+use floeberg_env::Env;
+use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};
+use floeberg_telemetry::CatalogMetrics;
+use heads::{HeadCache, Heads};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Sizes of the catalog's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogConfig {
+    /// Bytes of table metadata kept in memory, counted as rendered documents.
+    pub head_cache_bytes: u64,
+}
+
+impl Default for CatalogConfig {
+    fn default() -> Self {
+        Self {
+            head_cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The catalog of a cluster; clones share everything.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    env: Env,
+    heads: HeadCache,
+    files: Arc<dyn MetadataReader>,
+    metrics: CatalogMetrics,
+}
+
+/// What a decision found: an answer, or a table whose metadata has to be read into memory before
+/// the decision can be made.
+enum Step<T> {
+    Done(T),
+    Cold(heads::ColdHead),
+}
+
+impl Catalog {
+    /// A catalog over the rows of group 0. `files` reads metadata files that clients wrote.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        env: Env,
+        config: &CatalogConfig,
+        files: Arc<dyn MetadataReader>,
+        metrics: CatalogMetrics,
+    ) -> Self {
+        let heads = HeadCache::new(config.head_cache_bytes);
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                env,
+                heads,
+                files,
+                metrics,
+            }),
+        }
+    }
+
+    /// Runs a decision that needs no table metadata.
+    async fn transact<T, E>(
+        &self,
+        cx: &Cx,
+        decide: impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<Outage> + Send,
+    {
+        match self.inner.store.transact(cx, decide).await {
+            Ok(Committed { value, .. }) => Ok(value),
+            Err(TransactError::Refused(refused)) => Err(refused),
+            Err(TransactError::Unavailable) => Err(Outage::Unavailable.into()),
+            Err(TransactError::Indefinite) => Err(Outage::Indefinite.into()),
+            Err(TransactError::Storage(source)) => Err(Outage::storage(source).into()),
+        }
+    }
+
+    /// Runs a decision over table metadata. Cold tables are read outside of the evaluation, which
+    /// would otherwise wait for one table's fragments with every other commit behind it.
+    async fn transact_heads<T, E>(
+        &self,
+        cx: &Cx,
+        mut decide: impl FnMut(&mut Txn<'_>, &Heads<'_>) -> Result<Step<T>, E> + Send,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<Outage> + Send,
+    {
+        let mut pinned = HashMap::new();
+        loop {
+            let heads = Heads {
+                cache: &self.inner.heads,
+                pinned: &pinned,
+            };
+            match self.transact(cx, |txn| decide(txn, &heads)).await? {
+                Step::Done(value) => return Ok(value),
+                Step::Cold(cold) => {
+                    if let Some((table, commit, head)) = self.warm(&cold)? {
+                        pinned.insert((table, commit), head);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A linearizable read.
+    async fn read<T, E>(&self, f: impl FnOnce(&ReadView) -> Result<T, E> + Send) -> Result<T, E>
+    where
+        T: Send,
+        E: From<Outage> + Send,
+    {
+        match self.inner.store.read(f).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Outage::Unavailable.into()),
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! Metadata that clients wrote: registering a file as a table, and pointing a table at a file.
+//!
+//! The file stays the metadata file of its version; its content becomes fragments like any other,
+//! so that the next commit builds on it.
+
+use crate::buckets::{BucketInfo, table_bucket};
+use crate::create::claim;
+use crate::drop::{self, Purge, check_token};
+use crate::errors::{
+    InvalidLocation, InvalidMetadata, InvalidProperty, LocationRule, NoSuchMetadataFile, Occupant,
+    Outage, RegisterTableError, TableExists, UpdateMetadataLocationError,
+};
+use crate::heads::{Heads, TableHead, TableInfo};
+use crate::load::{self, Named, StoredTable, named};
+use crate::location::{self, Path};
+use crate::namespaces::{self, NamespaceInfo};
+use crate::publish::{self, Birth, Content};
+use crate::rows::{LocationRow, LocationState, TableHeadRow, id_bytes};
+use crate::{Catalog, Step, keys, versions};
+use async_trait::async_trait;
+use bytes::Bytes;
+use floeberg_auth::{Authorized, action};
+use floeberg_iceberg::{MAX_CLOCK_SKEW_MS, PartChange, TableMetadata};
+use floeberg_metastore::{Cx, Rows, Txn};
+use floeberg_types::{BucketId, BucketName, TableId, TableIdent, TimestampMs};
+use std::io::Read as _;
+use std::sync::Arc;
+
+/// Largest metadata document taken over, unpacked. All of it goes into one command.
+pub const METADATA_FILE_MAX: u64 = 32 << 20;
+
+/// Reads metadata files that clients wrote as objects.
+#[async_trait]
+pub trait MetadataReader: Send + Sync + 'static {
+    /// The bytes of an object of at most `limit` bytes.
+    async fn read(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        limit: u64,
+    ) -> Result<Bytes, ReadMetadataError>;
+}
+
+/// Why a metadata file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadMetadataError {
+    /// There is no such object.
+    #[error("the object does not exist")]
+    NotFound,
+    /// It has more bytes than asked for.
+    #[error("the object has {len} bytes")]
+    TooLarge {
+        /// Its length.
+        len: u64,
+    },
+    /// The objects could not be reached.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+/// What to do when the name is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Replace the table's metadata.
+    Replace,
+}
+
+/// A metadata file that is to become a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterTable {
+    /// The table bucket; file and table must be in it.
+    pub bucket: BucketName,
+    /// The name of the table.
+    pub ident: TableIdent,
+    /// URI of the metadata file.
+    pub metadata_location: String,
+    /// What to do when the name is taken.
+    pub overwrite: Overwrite,
+}
+
+/// A metadata file that a table is to be pointed at (S3 Tables `UpdateTableMetadataLocation`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateMetadataLocation {
+    /// The table bucket.
+    pub bucket: BucketName,
+    /// The table.
+    pub ident: TableIdent,
+    /// The table must still be in this state.
+    pub version_token: String,
+    /// URI of the metadata file, below the table's location.
+    pub metadata_location: String,
+}
+
+/// A metadata file that passed every check that needs no table.
+struct File {
+    location: String,
+    key: String,
+    metadata: TableMetadata,
+    /// The location it gives its table.
+    path: Path,
+}
+
+enum FileError {
+    Location(InvalidLocation),
+    Property(InvalidProperty),
+    Missing(NoSuchMetadataFile),
+    Invalid(InvalidMetadata),
+    Outage(Outage),
+}
+
+macro_rules! from_file_error {
+    ($($error:ident),*) => {$(
+        impl From<FileError> for $error {
+            fn from(error: FileError) -> Self {
+                match error {
+                    FileError::Location(e) => e.into(),
+                    FileError::Property(e) => e.into(),
+                    FileError::Missing(e) => e.into(),
+                    FileError::Invalid(e) => e.into(),
+                    FileError::Outage(e) => e.into(),
+                }
+            }
+        }
+    )*};
+}
+
+from_file_error!(RegisterTableError, UpdateMetadataLocationError);
+
+impl File {
+    fn invalid(&self, detail: String) -> InvalidMetadata {
+        InvalidMetadata {
+            location: self.location.clone(),
+            detail,
+        }
+    }
+
+    /// A document from the future would make every later snapshot run backwards.
+    fn check_time(&self, now: TimestampMs) -> Result<(), InvalidMetadata> {
+        let updated = self.metadata.last_updated_ms();
+        if updated > now.plus_ms(MAX_CLOCK_SKEW_MS).0 {
+            let detail = format!("last-updated-ms {updated} is after the server's time {now}");
+            return Err(self.invalid(detail));
+        }
+        Ok(())
+    }
+
+    fn content<'a>(&'a self, changes: &'a [PartChange]) -> Content<'a> {
+        Content {
+            metadata: &self.metadata,
+            changes,
+            external_key: Some(&self.key),
+            seen: 0,
+        }
+    }
+}
+
+/// The key of a metadata file, by its URI.
+fn file_path(bucket: &BucketName, uri: &str) -> Result<Path, InvalidLocation> {
+    let path = location::parse(bucket, uri)?;
+    let name = path.as_str();
+    if !name.ends_with(".metadata.json") && !name.ends_with(".metadata.json.gz") {
+        let rule = LocationRule::MetadataSuffix;
+        return Err(InvalidLocation {
+            location: uri.to_owned(),
+            rule,
+        });
+    }
+    Ok(path)
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let limit = METADATA_FILE_MAX + 1;
+    let mut reader = flate2::read::GzDecoder::new(packed).take(limit);
+    reader
+        .read_to_end(&mut out)
+        .map_err(|e| format!("not a gzip file: {e}"))?;
+    if out.len() as u64 == limit {
+        return Err(format!("it unpacks to more than {METADATA_FILE_MAX} bytes"));
+    }
+    Ok(out)
+}
+
+impl Catalog {
+    /// Registers a metadata file as a table. A table that was dropped at the location which the file
+    /// names comes back, under the new name and with its files.
+    ///
+    /// # Errors
+    /// See [`RegisterTableError`].
+    pub async fn register_table(
+        &self,
+        _: &Authorized<action::RegisterTable>,
+        cx: &Cx,
+        request: &RegisterTable,
+    ) -> Result<Arc<TableHead>, RegisterTableError> {
+        let RegisterTable { bucket, ident, .. } = request;
+        let in_bucket: BucketInfo = self
+            .read(|rows| {
+                let found = table_bucket::<RegisterTableError>(rows, bucket)?;
+                namespaces::existing::<RegisterTableError>(rows, found.id, &ident.namespace)?;
+                Ok::<_, RegisterTableError>(found)
+            })
+            .await?;
+        let file = self
+            .read_file(&in_bucket, &request.metadata_location)
+            .await?;
+        self.transact_heads(cx, |txn, heads| register(txn, cx, heads, request, &file))
+            .await
+    }
+
+    /// Points a table at a metadata file that the client wrote.
+    ///
+    /// # Errors
+    /// See [`UpdateMetadataLocationError`].
+    pub async fn update_metadata_location(
+        &self,
+        _: &Authorized<action::UpdateTableMetadataLocation>,
+        cx: &Cx,
+        request: &UpdateMetadataLocation,
+    ) -> Result<TableInfo, UpdateMetadataLocationError> {
+        let bucket: BucketInfo = self
+            .read(|rows| {
+                let found = load::existing::<UpdateMetadataLocationError>(
+                    rows,
+                    &request.bucket,
+                    &request.ident,
+                )?;
+                check_pointer(request, &found.2)?;
+                Ok::<_, UpdateMetadataLocationError>(found.0)
+            })
+            .await?;
+        let file = self.read_file(&bucket, &request.metadata_location).await?;
+        self.transact_heads(cx, |txn, heads| point(txn, cx, heads, request, &file))
+            .await
+    }
+
+    async fn read_file(&self, bucket: &BucketInfo, uri: &str) -> Result<File, FileError> {
+        let path = file_path(&bucket.name, uri).map_err(FileError::Location)?;
+        let invalid = |detail| {
+            FileError::Invalid(InvalidMetadata {
+                location: uri.to_owned(),
+                detail,
+            })
+        };
+        let bytes = self
+            .file_bytes(bucket.id, path.as_str())
+            .await
+            .map_err(|e| match e {
+                ReadMetadataError::NotFound => FileError::Missing(NoSuchMetadataFile {
+                    location: uri.to_owned(),
+                }),
+                ReadMetadataError::TooLarge { len } => {
+                    invalid(format!("it has {len} bytes, more than {METADATA_FILE_MAX}"))
+                }
+                ReadMetadataError::Outage(outage) => FileError::Outage(outage),
+            })?;
+        let document = match path.as_str().ends_with(".gz") {
+            true => Bytes::from(unpack(&bytes).map_err(invalid)?),
+            false => bytes,
+        };
+        let metadata = TableMetadata::parse(&document).map_err(|e| invalid(e.to_string()))?;
+        location::check_properties(&bucket.name, &metadata).map_err(FileError::Property)?;
+        let table_path = publish::path_of(&bucket.name, &metadata).map_err(FileError::Location)?;
+        Ok(File {
+            location: uri.to_owned(),
+            key: path.as_str().to_owned(),
+            metadata,
+            path: table_path,
+        })
+    }
+
+    /// The bytes of a metadata file: rendered, if it is one of the catalog's own.
+    async fn file_bytes(&self, bucket: BucketId, key: &str) -> Result<Bytes, ReadMetadataError> {
+        match self.metadata_file(bucket, key).await? {
+            Some(own) => Ok(self.render_metadata_file(&own)?),
+            None => self.inner.files.read(bucket, key, METADATA_FILE_MAX).await,
+        }
+    }
+}
+
+/// Where a registered file's table comes from.
+enum Origin {
+    /// The table that has the name now gets the file as its next version.
+    Replaced(StoredTable),
+    /// A dropped table comes back.
+    Revived(StoredTable),
+    /// The file describes a table that was never here.
+    New,
+}
+
+fn register(
+    txn: &mut Txn<'_>,
+    cx: &Cx,
+    heads: &Heads<'_>,
+    request: &RegisterTable,
+    file: &File,
+) -> Result<Step<Arc<TableHead>>, RegisterTableError> {
+    let RegisterTable {
+        bucket,
+        ident,
+        overwrite,
+        ..
+    } = request;
+    let bucket = table_bucket::<RegisterTableError>(txn, bucket)?;
+    let namespace = namespaces::existing::<RegisterTableError>(txn, bucket.id, &ident.namespace)?;
+    file.check_time(txn.now())?;
+    let taken = |occupant| TableExists {
+        ident: ident.clone(),
+        occupant,
+    };
+    let occupant = match named::<RegisterTableError>(txn, &namespace, &ident.name)? {
+        Named::Nothing => None,
+        Named::Table(table) if *overwrite == Overwrite::Replace => Some(table),
+        Named::Table(_) => return Err(taken(Occupant::Table).into()),
+        Named::View => return Err(taken(Occupant::View).into()),
+    };
+    let origin = origin(txn, &bucket, occupant.as_ref(), &file.path)?;
+    let changes = match &origin {
+        Origin::New => versions::all_parts(&file.metadata),
+        Origin::Replaced(table) | Origin::Revived(table) if table.row.current.is_some() => {
+            match heads.get(table.id, table.commit) {
+                Ok(head) => versions::replacement(head.metadata(), &file.metadata),
+                Err(cold) => return Ok(Step::Cold(cold)),
+            }
+        }
+        Origin::Replaced(_) | Origin::Revived(_) => versions::all_parts(&file.metadata),
+    };
+    let content = file.content(&changes);
+    let head = match origin {
+        Origin::Replaced(table) => {
+            if claim::<RegisterTableError>(txn, &bucket, table.id, &file.path)?.is_none() {
+                let row = location::live_row(table.id);
+                txn.put(keys::location(bucket.id, file.path.as_str()), &row);
+            }
+            publish::advance(txn, cx, heads.cache, &table, &file.path, &content)?
+        }
+        Origin::Revived(table) => {
+            if let Some(occupant) = &occupant {
+                drop::put_dropped(txn, cx, &bucket, occupant, Purge::Keep);
+            }
+            let table = revive(txn, &bucket, &namespace, ident, table);
+            publish::advance(txn, cx, heads.cache, &table, &file.path, &content)?
+        }
+        Origin::New => {
+            let id = TableId::from_bytes(txn.new_id());
+            claim::<RegisterTableError>(txn, &bucket, id, &file.path)?;
+            let name = &ident.name;
+            let (bucket, namespace, path) = (&bucket, &namespace, &file.path);
+            let birth = Birth {
+                bucket,
+                namespace,
+                name,
+                id,
+                path,
+            };
+            publish::create(txn, cx, heads.cache, &birth, &content)?
+        }
+    };
+    txn.event(publish::event(
+        "table.register",
+        &bucket.name,
+        head.info().id,
+        ident,
+    ));
+    Ok(Step::Done(head))
+}
+
+/// Decides what a registered file's location means.
+fn origin(
+    txn: &Txn<'_>,
+    bucket: &BucketInfo,
+    occupant: Option<&StoredTable>,
+    path: &Path,
+) -> Result<Origin, RegisterTableError> {
+    let row = txn.get::<LocationRow>(&keys::location(bucket.id, path.as_str()))?;
+    let copy = |table: &StoredTable| StoredTable {
+        id: table.id,
+        commit: table.commit,
+        row: table.row.clone(),
+    };
+    let Some(row) = row else {
+        return Ok(occupant.map_or(Origin::New, |table| Origin::Replaced(copy(table))));
+    };
+    if let Some(table) = occupant {
+        if row.value.table_id[..] == table.id.as_bytes()[..] {
+            return Ok(Origin::Replaced(copy(table)));
+        }
+    }
+    if row.value.state() == LocationState::Dropped {
+        let table = load::of_location::<RegisterTableError>(txn, &row.value.table_id)?;
+        if !table.row.purge_requested {
+            return Ok(Origin::Revived(table));
+        }
+    }
+    let uri = location::uri(&bucket.name, path.as_str());
+    let rule = LocationRule::Overlaps { other: uri.clone() };
+    Err(InvalidLocation {
+        location: uri,
+        rule,
+    }
+    .into())
+}
+
+/// Gives a dropped table a name again; its head row is written with its next version.
+fn revive(
+    txn: &mut Txn<'_>,
+    bucket: &BucketInfo,
+    namespace: &NamespaceInfo,
+    ident: &TableIdent,
+    table: StoredTable,
+) -> StoredTable {
+    publish::put_name(txn, namespace, &ident.name, table.id);
+    drop::put_locations(txn, bucket, &table, LocationState::Live);
+    publish::count_table(txn, bucket, 1);
+    let row = TableHeadRow {
+        namespace_id: id_bytes(namespace.id.as_bytes()),
+        levels: ident.namespace.levels().to_vec(),
+        name: ident.name.to_string(),
+        dropped_at_ms: 0,
+        ..table.row
+    };
+    StoredTable { row, ..table }
+}
+
+/// Checks a request against the table as it is: before the file is read, and again when deciding.
+fn check_pointer(
+    request: &UpdateMetadataLocation,
+    table: &StoredTable,
+) -> Result<(), UpdateMetadataLocationError> {
+    check_token(&request.ident, table, Some(&request.version_token))?;
+    let file = file_path(&request.bucket, &request.metadata_location)?;
+    let base = location::parse(&request.bucket, &table.row.location)?;
+    if !base.contains(&file) {
+        let rule = LocationRule::OutsideTable {
+            table: table.row.location.clone(),
+        };
+        let location = request.metadata_location.clone();
+        return Err(InvalidLocation { location, rule }.into());
+    }
+    Ok(())
+}
+
+fn point(
+    txn: &mut Txn<'_>,
+    cx: &Cx,
+    heads: &Heads<'_>,
+    request: &UpdateMetadataLocation,
+    file: &File,
+) -> Result<Step<TableInfo>, UpdateMetadataLocationError> {
+    let UpdateMetadataLocation { bucket, ident, .. } = request;
+    let (_, _, table) = load::existing::<UpdateMetadataLocationError>(txn, bucket, ident)?;
+    check_pointer(request, &table)?;
+    file.check_time(txn.now())?;
+    let base = location::parse(bucket, &table.row.location)?;
+    if base != file.path {
+        let given = file.metadata.location();
+        let detail = format!(
+            "its location `{given}` is not the table's `{}`",
+            table.row.location
+        );
+        return Err(file.invalid(detail).into());
+    }
+    let changes = if table.row.current.is_some() {
+        let uuid = file.metadata.uuid().unwrap_or_default();
+        if !uuid.eq_ignore_ascii_case(&table.row.table_uuid) {
+            let detail = format!(
+                "its table-uuid `{uuid}` is not the table's `{}`",
+                table.row.table_uuid
+            );
+            return Err(file.invalid(detail).into());
+        }
+        match heads.get(table.id, table.commit) {
+            Ok(head) => versions::replacement(head.metadata(), &file.metadata),
+            Err(cold) => return Ok(Step::Cold(cold)),
+        }
+    } else {
+        versions::all_parts(&file.metadata)
+    };
+    let content = file.content(&changes);
+    let head = publish::advance(txn, cx, heads.cache, &table, &file.path, &content)?;
+    txn.event(publish::event(
+        "table.metadata-location",
+        bucket,
+        table.id,
+        ident,
+    ));
+    Ok(Step::Done(head.info().clone()))
+}
