@@ -82,6 +82,14 @@ pub enum Damage {
     /// The database is missing although the marker says that it held data.
     #[error("log database is missing")]
     DatabaseLost,
+    /// A write-ahead log or the manifest of the storage engine is damaged before its end.
+    #[error("`{file}` is damaged at byte {offset}")]
+    Journal {
+        /// The file's path.
+        file: String,
+        /// Where the damaged record starts.
+        offset: u64,
+    },
     /// The storage engine found damage of its own.
     #[error("{detail}")]
     Engine {

@@ -5,24 +5,23 @@
 //!
 //! What is checked when the store opens, because RocksDB alone would let it pass:
 //!
-//! | damage | found by |
-//! |---|---|
-//! | flipped bit in a log or table file | RocksDB's block checksums, then ours per record |
-//! | flipped length in the last 32 KiB block of the write-ahead log: RocksDB takes the rest for a torn tail and drops it | the sync marker: the store must reach the sequence number that was synced |
-//! | zeroed page in the write-ahead log: RocksDB skips the block and goes on | index continuity, links from record to record, and the vote counts in entries and marker |
-//! | lost or resurrected table file | index continuity and links |
-//! | store copied back from an old backup beside a newer marker | the sync marker |
+//! | damage | what RocksDB does | found by |
+//! |---|---|---|
+//! | flipped bit in a table file | reports it when the block is read | reading everything; our checksum per record |
+//! | flipped bit in a write-ahead log or the manifest | reports most, loops for ever on some | the framing check, before RocksDB reads the file |
+//! | flipped length in the last block of the write-ahead log | takes the rest for a torn tail and drops it | the sync marker: the store must reach the sequence number that was synced |
+//! | zeroed page in the write-ahead log | skips the rest of the block and goes on | the framing check; index continuity, links from record to record, and the vote counts in entries and marker |
+//! | lost or resurrected table file | may open | index continuity and links |
+//! | files copied back from an old backup beside a newer marker | opens | the sync marker |
 //!
 //! A tail that was never synced may be missing or cut short: nobody was told that it is there.
 //! The check runs on a read-only view, so that a damaged store is left as it was found. That
 //! the state machine is not ahead of the log is for the layer above to check.
 
+mod framing;
 mod marker;
 mod recover;
 mod sync;
-
-#[cfg(test)]
-mod tests;
 
 use crate::record::{Header, Key, Kind, Stored, purged_link};
 use crate::tail::{Linked, Tail};

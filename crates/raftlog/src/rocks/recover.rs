@@ -1,7 +1,7 @@
 //! Opening a log: read every record, check it, and only then let RocksDB change anything.
 
 use super::marker::{Position, SyncMarker};
-use super::{options, scan_options};
+use super::{framing, options, scan_options};
 use crate::record::{Header, Key, Kind, Stored, first_link};
 use crate::tail::{Linked, Tail};
 use crate::{Corrupt, Damage, LogError, LogRecord};
@@ -44,6 +44,7 @@ pub(super) fn open(path: &Path, env: &Env) -> Result<(DB, SyncMarker, Found), Lo
         ),
     };
     let found = if has_database {
+        framing::check(disk, &database)?;
         let view = DB::open_for_read_only(&options(), &database, false)?;
         check(&view, synced)?
     } else if synced == Position::default() {

@@ -1,1 +1,0 @@
-//! Damage and crashes of the RocksDB log.
