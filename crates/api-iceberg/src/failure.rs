@@ -1,0 +1,390 @@
+//! Outcomes of operations as status codes and exception names: one exhaustive match per operation.
+
+use floeberg_auth::Denied;
+use floeberg_catalog::{
+    CommitError, CreateNamespaceError, CreateTableError, DropNamespaceError, DropTableError,
+    GetTableBucketError, GetTableError, InvalidPageToken, ListNamespacesError, ListTablesError,
+    LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace, NoSuchTable, Outage,
+    RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
+};
+use floeberg_http::{Answer, Refusal, json, with_retry_after};
+use floeberg_iceberg::UpdateError;
+use floeberg_types::{NameError, RequestId};
+use http::StatusCode;
+use serde::Serialize;
+use std::fmt::Display;
+
+/// An answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Model<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Model<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    code: u16,
+    request_id: String,
+}
+
+impl Failure {
+    fn new(status: StatusCode, kind: &'static str, message: impl Display) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.to_string(),
+        }
+    }
+
+    pub(crate) fn bad_request(message: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
+    }
+
+    pub(crate) fn no_such_warehouse(name: &str) -> Self {
+        let message = format!("warehouse `{name}` does not exist");
+        Self::new(StatusCode::NOT_FOUND, "NoSuchWarehouseException", message)
+    }
+
+    fn not_found(kind: &'static str, message: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind, message)
+    }
+
+    fn conflict(kind: &'static str, message: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, kind, message)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn answer(&self, request_id: RequestId) -> Answer {
+        let error = Model {
+            message: &self.message,
+            r#type: self.kind,
+            code: self.status.as_u16(),
+            request_id: request_id.to_uuid_string(),
+        };
+        let answer = json(self.status, &Body { error });
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
+            _ => answer,
+        }
+    }
+}
+
+impl From<&Refusal> for Failure {
+    fn from(refusal: &Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::NoSuchRoute { .. } => "NotFoundException",
+            Refusal::WrongMethod { .. } => "MethodNotAllowedException",
+            Refusal::NoCredentials | Refusal::Bearer(_) | Refusal::Signature(_) => {
+                "NotAuthorizedException"
+            }
+            Refusal::Panic => "InternalServerError",
+            Refusal::Path(_)
+            | Refusal::Query(_)
+            | Refusal::BodyTooLarge { .. }
+            | Refusal::BodyIncomplete
+            | Refusal::BodyTimeout
+            | Refusal::ContentEncoding { .. } => "BadRequestException",
+        };
+        Self::new(refusal.status(), kind, refusal)
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "ForbiddenException", denied)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::bad_request(error)
+    }
+}
+
+impl From<Outage> for Failure {
+    fn from(outage: Outage) -> Self {
+        match &outage {
+            // Nothing was proposed, so repeating the request is safe.
+            Outage::Unavailable => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "ServiceUnavailableException", outage)
+            }
+            // Clients must neither clean up nor repeat blindly.
+            Outage::Indefinite => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                Self::new(status, "CommitStateUnknownException", outage)
+            }
+            Outage::Storage(source) => {
+                tracing::error!(error = %source, "a request failed on stored rows");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                let message = "stored data could not be read or written; the server's log has \
+                               details under this request id";
+                Self::new(status, "InternalServerError", message)
+            }
+        }
+    }
+}
+
+impl From<NoSuchBucket> for Failure {
+    fn from(error: NoSuchBucket) -> Self {
+        Self::no_such_warehouse(error.bucket.as_str())
+    }
+}
+
+impl From<NoSuchNamespace> for Failure {
+    fn from(error: NoSuchNamespace) -> Self {
+        Self::not_found("NoSuchNamespaceException", error)
+    }
+}
+
+impl From<NoSuchTable> for Failure {
+    fn from(error: NoSuchTable) -> Self {
+        Self::not_found("NoSuchTableException", error)
+    }
+}
+
+impl From<TableExists> for Failure {
+    fn from(error: TableExists) -> Self {
+        Self::conflict("AlreadyExistsException", error)
+    }
+}
+
+impl From<InvalidPageToken> for Failure {
+    fn from(error: InvalidPageToken) -> Self {
+        Self::bad_request(error)
+    }
+}
+
+impl From<UpdateError> for Failure {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Stale(stale) => Self::conflict("CommitFailedException", stale),
+            UpdateError::Invalid(invalid) => Self::bad_request(invalid),
+        }
+    }
+}
+
+impl From<GetTableBucketError> for Failure {
+    fn from(error: GetTableBucketError) -> Self {
+        match error {
+            GetTableBucketError::NoSuchBucket(e) => e.into(),
+            GetTableBucketError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<CreateNamespaceError> for Failure {
+    fn from(error: CreateNamespaceError) -> Self {
+        match error {
+            CreateNamespaceError::NoSuchBucket(e) => e.into(),
+            CreateNamespaceError::NoSuchNamespace(e) => e.into(),
+            CreateNamespaceError::Exists(e) => Self::conflict("AlreadyExistsException", e),
+            CreateNamespaceError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<LoadNamespaceError> for Failure {
+    fn from(error: LoadNamespaceError) -> Self {
+        match error {
+            LoadNamespaceError::NoSuchBucket(e) => e.into(),
+            LoadNamespaceError::NoSuchNamespace(e) => e.into(),
+            LoadNamespaceError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<ListNamespacesError> for Failure {
+    fn from(error: ListNamespacesError) -> Self {
+        match error {
+            ListNamespacesError::NoSuchBucket(e) => e.into(),
+            ListNamespacesError::NoSuchNamespace(e) => e.into(),
+            ListNamespacesError::InvalidPageToken(e) => e.into(),
+            ListNamespacesError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<DropNamespaceError> for Failure {
+    fn from(error: DropNamespaceError) -> Self {
+        match error {
+            DropNamespaceError::NoSuchBucket(e) => e.into(),
+            DropNamespaceError::NoSuchNamespace(e) => e.into(),
+            DropNamespaceError::NotEmpty(e) => Self::conflict("NamespaceNotEmptyException", e),
+            DropNamespaceError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<UpdateNamespaceError> for Failure {
+    fn from(error: UpdateNamespaceError) -> Self {
+        match error {
+            UpdateNamespaceError::NoSuchBucket(e) => e.into(),
+            UpdateNamespaceError::NoSuchNamespace(e) => e.into(),
+            UpdateNamespaceError::Conflict(e) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "UnprocessableEntityException",
+                e,
+            ),
+            UpdateNamespaceError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<CreateTableError> for Failure {
+    fn from(error: CreateTableError) -> Self {
+        match error {
+            CreateTableError::NoSuchBucket(e) => e.into(),
+            CreateTableError::NoSuchNamespace(e) => e.into(),
+            CreateTableError::Exists(e) => e.into(),
+            CreateTableError::InvalidLocation(e) => Self::bad_request(e),
+            CreateTableError::InvalidProperty(e) => Self::bad_request(e),
+            CreateTableError::Invalid(e) => e.into(),
+            CreateTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<LoadTableError> for Failure {
+    fn from(error: LoadTableError) -> Self {
+        match error {
+            LoadTableError::NoSuchBucket(e) => e.into(),
+            LoadTableError::NoSuchTable(e) => e.into(),
+            LoadTableError::NoMetadata(e) => Self::bad_request(e),
+            LoadTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<GetTableError> for Failure {
+    fn from(error: GetTableError) -> Self {
+        match error {
+            GetTableError::NoSuchBucket(e) => e.into(),
+            GetTableError::NoSuchTable(e) => e.into(),
+            GetTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<ListTablesError> for Failure {
+    fn from(error: ListTablesError) -> Self {
+        match error {
+            ListTablesError::NoSuchBucket(e) => e.into(),
+            ListTablesError::NoSuchNamespace(e) => e.into(),
+            ListTablesError::InvalidPageToken(e) => e.into(),
+            ListTablesError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NoSuchBucket(e) => e.into(),
+            CommitError::NoSuchNamespace(e) => e.into(),
+            CommitError::NoSuchTable(e) => e.into(),
+            CommitError::Exists(e) => e.into(),
+            CommitError::NoMetadata(e) => Self::bad_request(e),
+            CommitError::RequirementFailed(e) => Self::conflict("CommitFailedException", e),
+            CommitError::Update(e) => e.into(),
+            CommitError::InvalidLocation(e) => Self::bad_request(e),
+            CommitError::InvalidProperty(e) => Self::bad_request(e),
+            CommitError::DuplicateTable(e) => Self::bad_request(e),
+            CommitError::InvalidCreate(e) => Self::bad_request(e),
+            CommitError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<DropTableError> for Failure {
+    fn from(error: DropTableError) -> Self {
+        match error {
+            DropTableError::NoSuchBucket(e) => e.into(),
+            DropTableError::NoSuchTable(e) => e.into(),
+            DropTableError::StaleVersionToken(e) => Self::conflict("CommitFailedException", e),
+            DropTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<RenameTableError> for Failure {
+    fn from(error: RenameTableError) -> Self {
+        match error {
+            RenameTableError::NoSuchBucket(e) => e.into(),
+            RenameTableError::NoSuchTable(e) => e.into(),
+            RenameTableError::NoSuchNamespace(e) => e.into(),
+            RenameTableError::Exists(e) => Self::conflict("AlreadyExistsException", e),
+            RenameTableError::StaleVersionToken(e) => Self::conflict("CommitFailedException", e),
+            RenameTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+impl From<RegisterTableError> for Failure {
+    fn from(error: RegisterTableError) -> Self {
+        match error {
+            RegisterTableError::NoSuchBucket(e) => e.into(),
+            RegisterTableError::NoSuchNamespace(e) => e.into(),
+            RegisterTableError::Exists(e) => e.into(),
+            RegisterTableError::InvalidLocation(e) => Self::bad_request(e),
+            RegisterTableError::InvalidProperty(e) => Self::bad_request(e),
+            // Not a 404: clients would take it for a missing namespace.
+            RegisterTableError::NoSuchMetadataFile(e) => Self::bad_request(e),
+            RegisterTableError::InvalidMetadata(e) => Self::bad_request(e),
+            RegisterTableError::Outage(e) => e.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use floeberg_iceberg::RequirementFailed;
+
+    fn outcome(failure: impl Into<Failure>) -> (u16, &'static str) {
+        let failure = failure.into();
+        (failure.status.as_u16(), failure.kind)
+    }
+
+    #[test]
+    fn only_what_was_never_applied_is_a_conflict() {
+        let unavailable = || Outage::Unavailable;
+        let indefinite = || Outage::Indefinite;
+        let commit = |outage| outcome(CommitError::Outage(outage));
+        assert_eq!(commit(unavailable()), (503, "ServiceUnavailableException"));
+        assert_eq!(commit(indefinite()), (504, "CommitStateUnknownException"));
+        assert_eq!(
+            commit(Outage::storage("disk")),
+            (500, "InternalServerError")
+        );
+        let lost = CommitError::RequirementFailed(RequirementFailed::TableMissing);
+        assert_eq!(outcome(lost), (409, "CommitFailedException"));
+    }
+
+    #[test]
+    fn a_retry_is_asked_for_only_before_anything_was_proposed() {
+        let id = RequestId::from_bytes([1; 16]);
+        let retry = |outage: Outage| {
+            Failure::from(outage)
+                .answer(id)
+                .headers()
+                .contains_key("retry-after")
+        };
+        assert!(retry(Outage::Unavailable));
+        assert!(!retry(Outage::Indefinite));
+        assert!(!retry(Outage::storage("disk")));
+    }
+}

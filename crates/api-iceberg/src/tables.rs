@@ -1,0 +1,426 @@
+//! Table operations. An answer with metadata joins the stored document with what goes around it.
+
+use crate::access::{Access, TableSite, delegation_asked};
+use crate::api::{self, Handled, IcebergState};
+use crate::failure::Failure;
+use crate::route::PathNames;
+use crate::target;
+use crate::wire::{
+    CommitTableRequest, CommitTransactionRequest, CreateTableRequest, ListTablesResponse,
+    RegisterTableRequest, RenameTableRequest, TableName, read, requirements, updates,
+};
+use floeberg_auth::{Action, Authorized, Principal, Resource, action};
+use floeberg_catalog::{
+    CreateTable, DropTable, ListTables, Overwrite, Purge, RegisterTable, RenameTable,
+    SnapshotsMode, TableChange, TableHead, TableSelector,
+};
+use floeberg_http::{Answer, Call, empty, json, json_bytes, with_header};
+use floeberg_iceberg::RawJson;
+use floeberg_types::{BucketName, TableIdent};
+use http::StatusCode;
+use http::header::{ETAG, IF_NONE_MATCH};
+use serde::Serialize;
+
+fn allow<A: Action>(
+    state: &IcebergState,
+    principal: &Principal,
+    bucket: &BucketName,
+    ident: &TableIdent,
+) -> Result<Authorized<A>, Failure> {
+    let namespace = ident.namespace.to_string();
+    let table = ident.name.as_str();
+    let resource = Resource::Table {
+        bucket,
+        namespace: &namespace,
+        table,
+    };
+    Ok(state.authorizer.authorize(principal, resource)?)
+}
+
+fn json_text<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("text and maps of text always serialize")
+}
+
+/// `{"metadata-location":…,"metadata":…,"config":…,"storage-credentials":…}` around a document
+/// that is already JSON. A staged table has no metadata file.
+fn document(location: Option<&str>, metadata: &[u8], access: Option<&Access>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(metadata.len() + 2048);
+    body.push(b'{');
+    if let Some(location) = location {
+        body.extend_from_slice(b"\"metadata-location\":");
+        body.extend_from_slice(&json_text(location));
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"metadata\":");
+    body.extend_from_slice(metadata);
+    if let Some(access) = access {
+        body.extend_from_slice(b",\"config\":");
+        body.extend_from_slice(&json_text(&access.config));
+        if !access.credentials.is_empty() {
+            body.extend_from_slice(b",\"storage-credentials\":");
+            body.extend_from_slice(&json_text(&access.credentials));
+        }
+    }
+    body.push(b'}');
+    body
+}
+
+fn quoted(head: &TableHead, mode: SnapshotsMode) -> String {
+    format!("\"{}\"", head.etag(mode))
+}
+
+/// An answer with a table's metadata and what a client needs to reach its files.
+fn loaded(
+    state: &IcebergState,
+    call: &Call,
+    principal: &Principal,
+    head: &TableHead,
+    mode: SnapshotsMode,
+) -> Handled {
+    let info = head.info();
+    let site = TableSite {
+        bucket: &info.bucket,
+        ident: &info.ident,
+        location: &info.location,
+    };
+    let access = state.access(call, principal, &site)?;
+    let metadata = head.rendered(mode);
+    let body = document(Some(head.metadata_location()), &metadata, Some(&access));
+    Ok(with_header(
+        json_bytes(StatusCode::OK, body),
+        ETAG,
+        &quoted(head, mode),
+    ))
+}
+
+pub(crate) async fn list(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let namespace = target::namespace(&names.namespace)?;
+    let text = namespace.to_string();
+    let resource = Resource::Namespace {
+        bucket: &bucket,
+        namespace: &text,
+    };
+    let allowed = state
+        .authorizer
+        .authorize::<action::ListTables>(principal, resource)?;
+    let request = ListTables {
+        bucket,
+        namespace: Some(namespace),
+        prefix: String::new(),
+        page: api::page(call)?,
+    };
+    let cx = state.cx(call, principal);
+    let page = state.catalog.list_tables(&allowed, &cx, &request).await?;
+    let body = ListTablesResponse {
+        identifiers: page
+            .items
+            .iter()
+            .map(|table| TableName {
+                namespace: table.ident.namespace.levels(),
+                name: table.ident.name.as_str(),
+            })
+            .collect(),
+        next_page_token: page.next,
+    };
+    Ok(json(StatusCode::OK, &body))
+}
+
+pub(crate) async fn create(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let body: CreateTableRequest = read(&call.body)?;
+    let ident = target::table(&names.namespace, &body.name)?;
+    let allowed = allow::<action::CreateTable>(state, principal, &bucket, &ident)?;
+    let request = CreateTable {
+        bucket,
+        ident,
+        location: body.location,
+        schema: body.schema,
+        partition_spec: body.partition_spec,
+        sort_order: body.write_order,
+        properties: body.properties.0,
+    };
+    let cx = state.cx(call, principal);
+    if body.stage_create == Some(true) {
+        let staged = state.catalog.stage_table(&allowed, &cx, &request).await?;
+        let location = staged.metadata.location();
+        let site = TableSite {
+            bucket: &request.bucket,
+            ident: &request.ident,
+            location,
+        };
+        let access = state.access(call, principal, &site)?;
+        let body = document(None, &staged.metadata.render(), Some(&access));
+        return Ok(json_bytes(StatusCode::OK, body));
+    }
+    let head = state.catalog.create_table(&allowed, &cx, &request).await?;
+    loaded(state, call, principal, &head, SnapshotsMode::All)
+}
+
+pub(crate) async fn register(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let body: RegisterTableRequest = read(&call.body)?;
+    let ident = target::table(&names.namespace, &body.name)?;
+    let allowed = allow::<action::RegisterTable>(state, principal, &bucket, &ident)?;
+    let request = RegisterTable {
+        bucket,
+        ident,
+        metadata_location: body.metadata_location,
+        overwrite: match body.overwrite {
+            Some(true) => Overwrite::Replace,
+            Some(false) | None => Overwrite::Refuse,
+        },
+    };
+    let cx = state.cx(call, principal);
+    let head = state
+        .catalog
+        .register_table(&allowed, &cx, &request)
+        .await?;
+    loaded(state, call, principal, &head, SnapshotsMode::All)
+}
+
+fn snapshots_mode(call: &Call) -> Result<SnapshotsMode, Failure> {
+    match call.query.filled("snapshots") {
+        None => Ok(SnapshotsMode::All),
+        Some(text) if text.eq_ignore_ascii_case("all") => Ok(SnapshotsMode::All),
+        Some(text) if text.eq_ignore_ascii_case("refs") => Ok(SnapshotsMode::Refs),
+        Some(text) => {
+            let message = format!("snapshots must be `all` or `refs`, not `{text}`");
+            Err(Failure::bad_request(message))
+        }
+    }
+}
+
+/// Whether an `If-None-Match` header names the tag (RFC 9110, section 13.1.2, weak comparison).
+fn names_tag(call: &Call, tag: &str) -> bool {
+    let values = call.headers.get_all(IF_NONE_MATCH).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+}
+
+pub(crate) async fn load(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    let mode = snapshots_mode(call)?;
+    let allowed = allow::<action::LoadTable>(state, principal, &bucket, &ident)?;
+    let cx = state.cx(call, principal);
+    let head = state
+        .catalog
+        .load_table(&allowed, &cx, &bucket, &ident)
+        .await?;
+    let tag = quoted(&head, mode);
+    // Credentials run out, so whoever asks for them gets a whole answer.
+    if names_tag(call, &tag) && !delegation_asked(call) {
+        return Ok(with_header(empty(StatusCode::NOT_MODIFIED), ETAG, &tag));
+    }
+    loaded(state, call, principal, &head, mode)
+}
+
+pub(crate) async fn exists(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    let allowed = allow::<action::GetTable>(state, principal, &bucket, &ident)?;
+    let cx = state.cx(call, principal);
+    let selector = TableSelector::Name(ident);
+    state
+        .catalog
+        .get_table(&allowed, &cx, &bucket, &selector)
+        .await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(crate) async fn credentials(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    #[derive(Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Body {
+        storage_credentials: Vec<crate::access::StorageCredential>,
+    }
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    let allowed = allow::<action::GetTable>(state, principal, &bucket, &ident)?;
+    let cx = state.cx(call, principal);
+    let selector = TableSelector::Name(ident);
+    let table = state
+        .catalog
+        .get_table(&allowed, &cx, &bucket, &selector)
+        .await?;
+    let site = TableSite {
+        bucket: &bucket,
+        ident: &table.ident,
+        location: &table.location,
+    };
+    let credential = state.credential(call, principal, &site)?;
+    let body = Body {
+        storage_credentials: vec![credential],
+    };
+    Ok(json(StatusCode::OK, &body))
+}
+
+fn change(ident: TableIdent, body: &CommitTableRequest) -> Result<TableChange, Failure> {
+    Ok(TableChange {
+        ident,
+        requirements: requirements(&body.requirements)?,
+        updates: updates(&body.updates)?,
+    })
+}
+
+pub(crate) async fn commit(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    let allowed = allow::<action::CommitTable>(state, principal, &bucket, &ident)?;
+    let mut body: CommitTableRequest = read(&call.body)?;
+    if let Some(given) = body.identifier.take() {
+        let given = given.parse()?;
+        if given != ident {
+            let text = format!("the identifier {given} in the body is not the path's {ident}");
+            return Err(Failure::bad_request(text));
+        }
+    }
+    let change = change(ident, &body)?;
+    let cx = state.cx(call, principal);
+    let committed = state
+        .catalog
+        .commit_table(&allowed, &cx, &bucket, &change)
+        .await?;
+    let head = &committed.head;
+    let metadata = head.rendered(SnapshotsMode::All);
+    let body = document(Some(head.metadata_location()), &metadata, None);
+    let tag = quoted(head, SnapshotsMode::All);
+    Ok(with_header(json_bytes(StatusCode::OK, body), ETAG, &tag))
+}
+
+pub(crate) async fn transaction(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let allowed = state
+        .authorizer
+        .authorize::<action::CommitTransaction>(principal, Resource::Bucket(&bucket))?;
+    let body: CommitTransactionRequest = read(&call.body)?;
+    let mut changes = Vec::with_capacity(body.table_changes.len());
+    for mut one in body.table_changes {
+        let identifier = one.identifier.take().ok_or_else(|| {
+            Failure::bad_request("every change of a transaction needs an identifier")
+        })?;
+        changes.push(change(identifier.parse()?, &one)?);
+    }
+    let cx = state.cx(call, principal);
+    state
+        .catalog
+        .commit_transaction(&allowed, &cx, &bucket, &changes)
+        .await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn purge(call: &Call) -> Result<Purge, Failure> {
+    match call.query.filled("purgeRequested") {
+        None => Ok(Purge::Keep),
+        Some(text) if text.eq_ignore_ascii_case("false") => Ok(Purge::Keep),
+        Some(text) if text.eq_ignore_ascii_case("true") => Ok(Purge::Requested),
+        Some(text) => {
+            let message = format!("purgeRequested must be true or false, not `{text}`");
+            Err(Failure::bad_request(message))
+        }
+    }
+}
+
+pub(crate) async fn drop(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    let allowed = allow::<action::DropTable>(state, principal, &bucket, &ident)?;
+    let request = DropTable {
+        bucket,
+        ident,
+        purge: purge(call)?,
+        version_token: None,
+    };
+    let cx = state.cx(call, principal);
+    state.catalog.drop_table(&allowed, &cx, &request).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(crate) async fn rename(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let body: RenameTableRequest = read(&call.body)?;
+    let (from, to) = (body.source.parse()?, body.destination.parse()?);
+    let allowed = allow::<action::RenameTable>(state, principal, &bucket, &from)?;
+    let request = RenameTable {
+        bucket,
+        from,
+        to,
+        version_token: None,
+    };
+    let cx = state.cx(call, principal);
+    state.catalog.rename_table(&allowed, &cx, &request).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Reports are counted and dropped; their writers only need to know that they arrived.
+pub(crate) fn report(
+    state: &IcebergState,
+    names: &PathNames,
+    call: &Call,
+    principal: &Principal,
+) -> Handled {
+    let bucket = state.bucket(names)?;
+    let ident = target::table(&names.namespace, &names.table)?;
+    allow::<action::ReportMetrics>(state, principal, &bucket, &ident)?;
+    let _: RawJson = read(&call.body)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// The answer of an operation whatever its outcome.
+pub(crate) fn finish(handled: Handled, call: &Call) -> Answer {
+    handled.unwrap_or_else(|failure| failure.answer(call.request_id))
+}
