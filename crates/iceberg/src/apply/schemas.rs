@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Builder;
 use crate::error::InvalidUpdate;
 use crate::json::RawJson;
-use crate::partition::{FieldIds, PartitionSpec};
+use crate::partition::{FieldIds, LAST_UNPARTITIONED_ID, PartitionSpec};
 use crate::schema::{Fields, Schema};
 use crate::section::Section;
 use crate::sort::SortOrder;
@@ -73,9 +73,16 @@ impl Builder<'_> {
             .map(|spec| spec.spec_id.saturating_add(1))
             .max()
             .unwrap_or(0);
-        let ids = FieldIds {
-            known: &known,
-            last: self.table.core.last_partition_id,
+        // v1 readers find partition fields by position, so its ids count from 1000 in each spec.
+        let ids = match self.table.core.format_version {
+            1 => FieldIds {
+                known: &[],
+                last: LAST_UNPARTITIONED_ID,
+            },
+            _ => FieldIds {
+                known: &known,
+                last: self.table.core.last_partition_id,
+            },
         };
         let spec = PartitionSpec::complete(raw, next_id, ids)?;
         if let Some(existing) = known
