@@ -85,7 +85,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// present one changes nothing.
     ///
     /// # Errors
-    /// If the store is stopped or the write fails.
+    /// If the store is stopped or the write fails, or if the first record would not follow `upto`.
     fn purge(&self, group: GroupId, upto: u64, log_id: Bytes) -> Result<(), LogError>;
 
     /// Where the group's log starts and ends, changes that are not yet durable included.

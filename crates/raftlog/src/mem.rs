@@ -343,7 +343,21 @@ impl LogStore for MemLog {
     }
 
     fn purge(&self, group: GroupId, upto: u64, log_id: Bytes) -> Result<(), LogError> {
-        self.change(group, Change::Purge(upto, log_id))
+        self.with(|inner| {
+            let log = inner.current.entry(group).or_default();
+            if let (None, Some((first, _))) = (&log.purged, log.records.first_key_value())
+                && upto + 1 < *first
+            {
+                return Err(NotContinuous {
+                    group,
+                    expected: upto + 1,
+                    found: *first,
+                }
+                .into());
+            }
+            write(inner, group, Change::Purge(upto, log_id));
+            Ok(())
+        })
     }
 
     fn state(&self, group: GroupId) -> Result<LogState, LogError> {

@@ -302,6 +302,8 @@ impl Shared {
         let range = tail.range();
         let link = if range.contains(&upto) {
             self.linked(tail, group, upto)?.crc
+        } else if upto < range.start {
+            tail.start_link(group, upto)?
         } else {
             purged_link(group, upto, &log_id)
         };

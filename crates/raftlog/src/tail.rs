@@ -73,6 +73,19 @@ impl Tail {
         self.last.as_ref().map_or(self.start_link, |last| last.crc)
     }
 
+    /// The link of the first record, which a purge of what lies right before it keeps.
+    pub(crate) fn start_link(&self, group: GroupId, purged: u64) -> Result<u32, NotContinuous> {
+        if purged + 1 == self.first {
+            Ok(self.start_link)
+        } else {
+            Err(NotContinuous {
+                group,
+                expected: purged + 1,
+                found: self.first,
+            })
+        }
+    }
+
     /// Index range of the records that are there, `[first, end)`.
     pub(crate) fn range(&self) -> std::ops::Range<u64> {
         self.last

@@ -30,6 +30,7 @@ pub async fn log_suite<M: Medium>(fresh: impl Fn() -> M) {
     reads_are_bounded(&fresh()).await;
     truncates(&fresh()).await;
     purges(&fresh()).await;
+    purges_before_the_start(&fresh()).await;
     purges_beyond_the_end(&fresh()).await;
     votes_and_committed(&fresh()).await;
     callbacks_keep_call_order(&fresh()).await;
@@ -241,6 +242,8 @@ async fn truncates(medium: &impl Medium) {
 async fn purges(medium: &impl Medium) {
     let log = open(medium);
     append(&*log, G, records(1, 6, "a")).await.expect("durable");
+    log.purge(G, 0, Bytes::from_static(b"id 0"))
+        .expect("what lies before the first record");
     log.purge(G, 3, Bytes::from_static(b"id 3"))
         .expect("purged");
     log.purge(G, 2, Bytes::from_static(b"id 2"))
@@ -272,6 +275,26 @@ async fn purges(medium: &impl Medium) {
     append(&*log, G, records(5, 1, "b")).await.expect("durable");
     drop(log);
     assert_eq!(read(&*open(medium), G, 0, 100), records(5, 1, "b"));
+}
+
+async fn purges_before_the_start(medium: &impl Medium) {
+    let log = open(medium);
+    append(&*log, G, records(5, 3, "a")).await.expect("durable");
+    let refused = log.purge(G, 3, Bytes::from_static(b"id 3"));
+    assert!(
+        matches!(refused, Err(LogError::NotContinuous(_))),
+        "record 4 would be missing"
+    );
+    log.purge(G, 4, Bytes::from_static(b"id 4"))
+        .expect("purged");
+    append(&*log, G, records(8, 1, "a")).await.expect("durable");
+    drop(log);
+    let log = open(medium);
+    assert_eq!(read(&*log, G, 0, 100), records(5, 4, "a"));
+    assert_eq!(
+        state(&*log, G).purged,
+        Some((4, Bytes::from_static(b"id 4")))
+    );
 }
 
 async fn purges_beyond_the_end(medium: &impl Medium) {
