@@ -57,6 +57,24 @@ impl RocksMedium {
     }
 }
 
+/// Copies the files of a directory; `None` if some came or went meanwhile.
+fn try_copy(from: &Path, to: &Path) -> Option<()> {
+    let files = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(from)
+            .expect("listed")
+            .map(|e| e.expect("listed").path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+        files.sort();
+        files
+    };
+    fs::create_dir_all(to).expect("created");
+    let before = files();
+    for file in &before {
+        fs::copy(file, to.join(file.file_name().expect("a file has a name"))).ok()?;
+    }
+    (before == files()).then_some(())
+}
+
 impl Medium for RocksMedium {
     fn open(&self) -> Box<dyn Kv> {
         Box::new(RocksKv::open(&self.path(), &self.config).expect("opened"))
@@ -64,12 +82,9 @@ impl Medium for RocksMedium {
     fn crash(&self, kv: Box<dyn Kv>) {
         let from = self.path();
         *self.lives.borrow_mut() += 1;
-        fs::create_dir(self.path()).expect("created");
-        for entry in fs::read_dir(from).expect("listed") {
-            let entry = entry.expect("listed");
-            if entry.file_type().expect("type").is_file() {
-                fs::copy(entry.path(), self.path().join(entry.file_name())).expect("copied");
-            }
+        // RocksDB deletes obsolete files in the background: copy until none came or went.
+        while try_copy(&from, &self.path()).is_none() {
+            fs::remove_dir_all(self.path()).expect("removed");
         }
         drop(kv);
     }

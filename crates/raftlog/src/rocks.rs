@@ -19,6 +19,7 @@
 //! the state machine is not ahead of the log is for the layer above to check.
 
 mod framing;
+mod journal;
 mod marker;
 mod recover;
 mod sync;
@@ -30,7 +31,7 @@ use bytes::Bytes;
 use floeberg_env::Env;
 use floeberg_telemetry::RaftLogMetrics;
 use floeberg_types::GroupId;
-use marker::{Position, SyncMarker};
+use journal::RocksJournal;
 use parking_lot::Mutex;
 use recover::Found;
 use rocksdb::{
@@ -43,7 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use sync::{Journal, Queue, Task};
+use sync::{Queue, Task};
 
 /// Purged records are deleted from the disk in runs of this many: each run is one range
 /// tombstone, and many small ones would slow every scan.
@@ -119,15 +120,12 @@ impl RocksLog {
             queue: Queue::default(),
             votes: AtomicU64::new(votes),
         });
-        let mut journal = RocksJournal {
-            shared: shared.clone(),
-            marker,
-        };
+        let mut journal = RocksJournal::new(shared.clone(), marker);
         let clock = env.clock.clone();
         let syncer = env
             .tasks
             .spawn_thread("raftlog-sync", move || {
-                let shared = journal.shared.clone();
+                let shared = journal.shared().clone();
                 sync::run(&shared.queue, &mut journal, &metrics, clock.as_ref());
             })
             .map_err(|error| LogError::engine(&error))?;
@@ -457,44 +455,6 @@ impl LogStore for RocksLog {
         max_bytes: usize,
     ) -> Result<Vec<LogRecord>, LogError> {
         self.shared.try_read(group, from, to, max_bytes)
-    }
-}
-
-/// The sync thread's hold on the database and the marker.
-struct RocksJournal {
-    shared: Arc<Shared>,
-    marker: SyncMarker,
-}
-
-impl Journal for RocksJournal {
-    fn sync(&mut self) -> Result<(), LogError> {
-        // Read before the sync: both count only writes that are already in the log's buffer.
-        let votes = self.shared.votes.load(Ordering::SeqCst);
-        let sequence = self.shared.db.latest_sequence_number();
-        self.shared.db.flush_wal(true)?;
-        let position = Position { sequence, votes };
-        self.marker
-            .record(position)
-            .map_err(|error| LogError::engine(&error))
-    }
-
-    fn settle(&mut self) -> Result<(), LogError> {
-        self.marker.sync().map_err(|error| LogError::engine(&error))
-    }
-
-    fn trim(&mut self, from: &[u8], to: &[u8]) {
-        // Only an early return of disk space: the range is deleted already.
-        if let Err(error) = self.shared.db.delete_file_in_range(from, to) {
-            tracing::warn!(%error, "purged table files of the raft log not removed");
-        }
-    }
-
-    fn stop(&mut self, error: &LogError) {
-        tracing::error!(%error, "raft log stopped");
-        let mut groups = self.shared.groups.lock();
-        groups
-            .stopped
-            .get_or_insert_with(|| error.to_string().into());
     }
 }
 

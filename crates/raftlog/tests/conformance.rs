@@ -60,12 +60,32 @@ impl RocksMedium {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
+/// Copies the files of a directory; `None` if some came or went meanwhile.
+fn try_copy(from: &Path, to: &Path) -> Option<()> {
+    let files = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(from)
+            .expect("listed")
+            .map(|e| e.expect("listed").path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+        files.sort();
+        files
+    };
     fs::create_dir_all(to).expect("created");
-    for entry in fs::read_dir(from).expect("listed") {
-        let entry = entry.expect("listed");
-        if entry.file_type().expect("type").is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    let before = files();
+    for file in &before {
+        fs::copy(file, to.join(file.file_name().expect("a file has a name"))).ok()?;
+    }
+    (before == files()).then_some(())
+}
+
+/// The files of an open log at one moment: RocksDB deletes obsolete ones in the background.
+fn copy_live(from: &Path, to: &Path) {
+    loop {
+        // The marker first: a sync between the two copies must not make it run ahead.
+        let copied = try_copy(from, to).and_then(|()| try_copy(&from.join("db"), &to.join("db")));
+        match copied {
+            Some(()) => return,
+            None => fs::remove_dir_all(to).expect("removed"),
         }
     }
 }
@@ -78,9 +98,7 @@ impl Medium for RocksMedium {
     fn crash(&self, log: Arc<dyn LogStore>) {
         let from = self.path();
         self.lives.set(self.lives.get() + 1);
-        // The marker first: a sync between the two copies must not make it run ahead.
-        copy_files(&from, &self.path());
-        copy_files(&from.join("db"), &self.path().join("db"));
+        copy_live(&from, &self.path());
         drop(log);
     }
 }
@@ -175,6 +193,30 @@ impl GroupModel {
     }
 }
 
+impl GroupModel {
+    fn truncate(&mut self, keep: Option<u64>) {
+        self.records
+            .retain(|index, _| keep.is_some_and(|keep| *index <= keep));
+    }
+
+    fn purge(&mut self, upto: u64, id: Bytes) {
+        if self.purged.as_ref().is_none_or(|p| p.0 < upto) {
+            self.records.retain(|index, _| *index > upto);
+            self.purged = Some((upto, id));
+        }
+    }
+
+    fn range(&self, from: u64, to: u64) -> Vec<LogRecord> {
+        let records = self.records.range(from..to);
+        records
+            .map(|(index, bytes)| LogRecord {
+                index: *index,
+                bytes: bytes.clone(),
+            })
+            .collect()
+    }
+}
+
 type Model = [GroupModel; 2];
 
 fn observe(log: &dyn LogStore) -> Model {
@@ -232,31 +274,19 @@ async fn run(medium: &impl Medium, actions: Vec<Action>) {
                     .checked_sub(back)
                     .filter(|keep| *keep > 0);
                 log.truncate_after(GroupId(group), keep).expect("truncated");
-                target
-                    .records
-                    .retain(|index, _| keep.is_some_and(|keep| *index <= keep));
+                target.truncate(keep);
             }
             Action::Purge { group, ahead } => {
                 let target = &mut model[group as usize];
                 let upto = target.purged.as_ref().map_or(0, |p| p.0) + ahead;
                 let id = Bytes::from(format!("id {upto}"));
                 log.purge(GroupId(group), upto, id.clone()).expect("purged");
-                if target.purged.as_ref().is_none_or(|p| p.0 < upto) {
-                    target.records.retain(|index, _| *index > upto);
-                    target.purged = Some((upto, id));
-                }
+                target.purge(upto, id);
             }
             Action::Read { group, skip, count } => {
                 let target = &model[group as usize];
                 let from = target.purged.as_ref().map_or(0, |p| p.0) + skip;
-                let expected: Vec<LogRecord> = target
-                    .records
-                    .range(from..from + count)
-                    .map(|(index, bytes)| LogRecord {
-                        index: *index,
-                        bytes: bytes.clone(),
-                    })
-                    .collect();
+                let expected = target.range(from, from + count);
                 let found = log.read(GroupId(group), from, from + count, usize::MAX);
                 assert_eq!(found.expect("read"), expected);
             }
