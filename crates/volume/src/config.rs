@@ -1,6 +1,7 @@
 //! Settings of one volume, checked before anything is opened.
 
 use crate::format;
+use crate::segments::housekeeping_bytes;
 use floeberg_kv::{MemKvStore, RocksKvConfig};
 
 /// Where the index lives.
@@ -44,7 +45,8 @@ impl VolumeConfig {
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         let record = format::record_len(self.max_chunk_bytes);
-        let fits = record + format::ALIGNMENT <= self.segment_bytes;
+        let fixed = format::ALIGNMENT + housekeeping_bytes(self.segment_bytes);
+        let fits = record + fixed <= self.segment_bytes;
         let aligned = self.segment_bytes.is_multiple_of(format::ALIGNMENT);
         if !fits || !aligned || self.max_chunk_bytes > format::MAX_CHUNK_BYTES {
             return Err(InvalidConfig {

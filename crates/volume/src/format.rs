@@ -236,3 +236,6 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     out.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::segment::{HeadCheck, Segment, SegmentId};
 use crate::segments::Active;
 use crate::sync::mark;
 use floeberg_env::{DiskFile, Env, OpenMode};
-use floeberg_kv::{Kv, MemKv, RocksKv};
+use floeberg_kv::{Kv, KvError, MemKv, RocksKv};
 use floeberg_proto::floeberg::volume::v1::{SegmentRow, VolumeDescriptor};
 use floeberg_telemetry::VolumeMetrics;
 use prost::Message;
@@ -63,11 +63,7 @@ pub(crate) fn recover(
     metrics: &VolumeMetrics,
 ) -> Result<Recovered, VolumeError> {
     let segments_dir = dir.join("segments");
-    env.disk.create_dir_all(&segments_dir)?;
-    env.disk.sync_dir(dir)?;
-    if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-        env.disk.sync_dir(parent)?;
-    }
+    create_durably(env, &segments_dir)?;
     let lock = env.disk.open(&dir.join("LOCK"), OpenMode::Create)?;
     if !lock.lock_exclusive()? {
         return Err(VolumeError::InUse { dir: dir.into() });
@@ -98,6 +94,18 @@ pub(crate) fn recover(
         active,
         report,
     })
+}
+
+/// Creates a directory and syncs the name of every level it had to add.
+fn create_durably(env: &Env, path: &Path) -> Result<(), VolumeError> {
+    let missing = |p: &&Path| !p.as_os_str().is_empty() && !env.disk.exists(p);
+    let added: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    env.disk.create_dir_all(path)?;
+    for level in added {
+        let parent = level.parent().filter(|p| !p.as_os_str().is_empty());
+        env.disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Reads the volume's identity, or gives a new directory one.
@@ -143,12 +151,14 @@ fn open_index(
             let path = dir.join("index");
             match RocksKv::open(&path, rocks) {
                 Ok(kv) => Ok(Arc::new(kv)),
-                Err(error) => {
+                // Only damage is worth a rebuild; a store in use or a full disk is not damage.
+                Err(error @ KvError::Corrupt(_)) => {
                     tracing::warn!(%error, "the volume index is unreadable and is built anew");
                     env.disk.remove_dir_all(&path)?;
                     report.index_rebuilt = true;
                     Ok(Arc::new(RocksKv::open(&path, rocks)?))
                 }
+                Err(error) => Err(error.into()),
             }
         }
     }

@@ -144,11 +144,13 @@ impl Segment {
         self.limit
     }
 
-    /// Promises `len` bytes to a record; `None` if the segment takes no more or is too full.
-    pub(crate) fn reserve(&self, len: u64) -> Option<u64> {
+    /// Promises `len` bytes to a record, leaving `keep_free` bytes behind it; `None` if the segment
+    /// takes no more or is too full.
+    pub(crate) fn reserve(&self, len: u64, keep_free: u64) -> Option<u64> {
         let mut state = self.state.lock();
         let end = state.tail.checked_add(len)?;
-        if !matches!(state.phase, Phase::Open) || end > self.limit {
+        let needed = end.checked_add(keep_free)?;
+        if !matches!(state.phase, Phase::Open) || needed > self.limit {
             return None;
         }
         let offset = state.tail;

@@ -22,6 +22,11 @@ pub(crate) enum Purpose {
     Housekeeping,
 }
 
+/// What chunks leave free in a segment for tombstones, so that a full disk can still be emptied.
+pub(crate) const fn housekeeping_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes / 256
+}
+
 /// All segments of a volume.
 pub(crate) struct Segments {
     dir: PathBuf,
@@ -92,17 +97,24 @@ impl Segments {
         purpose: Purpose,
     ) -> Result<Reservation, WriteError> {
         let mut active = self.active.lock().await;
-        if let Some(segment) = &active.segment {
-            if let Some(offset) = segment.reserve(len) {
-                return Ok(self.reservation(segment.clone(), offset, len));
-            }
-            segment.seal();
-            self.queue.push(SyncItem::Sealed(segment.clone()));
+        let keep_free = match purpose {
+            Purpose::Data => housekeeping_bytes(self.segment_bytes),
+            Purpose::Housekeeping => 0,
+        };
+        if let Some(segment) = &active.segment
+            && let Some(offset) = segment.reserve(len, keep_free)
+        {
+            return Ok(self.reservation(segment.clone(), offset, len));
         }
         let segment = self.create(active.next, purpose).await?;
+        // Sealed only now: on a full disk the rest of the old one still takes tombstones.
+        if let Some(full) = active.segment.take() {
+            full.seal();
+            self.queue.push(SyncItem::Sealed(full));
+        }
         active.next = SegmentId(active.next.0 + 1);
         active.segment = Some(segment.clone());
-        let offset = segment.reserve(len).ok_or(WriteError::TooLong {
+        let offset = segment.reserve(len, keep_free).ok_or(WriteError::TooLong {
             limit: self.segment_bytes,
         })?;
         Ok(self.reservation(segment, offset, len))

@@ -10,6 +10,7 @@ use floeberg_telemetry::VolumeMetrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle};
 
 /// Record bytes after which the index is flushed, so that a recovery scan stays short.
 const FLUSH_INDEX_EVERY: u64 = 64 << 20;
@@ -58,6 +59,7 @@ pub(crate) struct SyncTask {
     pub(crate) env: Env,
     pub(crate) index: Arc<Index>,
     pub(crate) metrics: VolumeMetrics,
+    #[expect(dead_code, reason = "held for its lock")]
     pub(crate) lock: Arc<dyn DiskFile>,
 }
 
@@ -87,6 +89,7 @@ impl Group {
 impl SyncTask {
     pub(crate) async fn run(self, mut queue: mpsc::UnboundedReceiver<SyncItem>) {
         let mut unflushed = 0;
+        let mut flushing: Option<JoinHandle<()>> = None;
         while let Some(first) = queue.recv().await {
             // Everything that arrived during the last sync shares the next one.
             let mut group = Group::default();
@@ -96,47 +99,45 @@ impl SyncTask {
             }
             unflushed += group.written.iter().map(|w| w.reservation.len).sum::<u64>();
             let close = group.close.take();
-            let (index, metrics, env) =
-                (self.index.clone(), self.metrics.clone(), self.env.clone());
-            let flush = close.is_some() || unflushed >= FLUSH_INDEX_EVERY;
-            let work = move || sync_group(&env, &index, &metrics, group);
-            if self
-                .env
-                .tasks
-                .spawn_blocking("volume-sync", work)
-                .await
-                .is_err()
-            {
+            if self.sync(group).await.is_err() {
                 // The runtime is shutting down; waiters see their channel close.
                 return;
             }
-            if flush {
+            if close.is_some() || unflushed >= FLUSH_INDEX_EVERY {
                 unflushed = 0;
-                self.flush_index(close.is_some()).await;
+                if let Some(previous) = flushing.take() {
+                    let _ = previous.await;
+                }
+                flushing = Some(self.flush_index());
             }
             if let Some(done) = close {
                 queue.close();
-                drop(self.lock);
+                if let Some(last) = flushing {
+                    let _ = last.await;
+                }
+                // Released before the answer, so that the caller can open the volume again.
+                drop(self);
                 let _ = done.send(());
                 return;
             }
         }
     }
 
-    async fn flush_index(&self, wait: bool) {
+    async fn sync(&self, group: Group) -> Result<(), JoinError> {
+        let (index, metrics, env) = (self.index.clone(), self.metrics.clone(), self.env.clone());
+        let work = move || sync_group(&env, &index, &metrics, group);
+        self.env.tasks.spawn_blocking("volume-sync", work).await
+    }
+
+    fn flush_index(&self) -> JoinHandle<()> {
         let index = self.index.clone();
-        let flush = self
-            .env
-            .tasks
-            .spawn_blocking("volume-index-flush", move || {
-                if let Err(error) = index.flush() {
-                    // Nothing is lost: the next start scans further back.
-                    tracing::error!(%error, "the volume index could not be flushed");
-                }
-            });
-        if wait {
-            let _ = flush.await;
-        }
+        let flush = move || {
+            if let Err(error) = index.flush() {
+                // Nothing is lost: the next start scans further back.
+                tracing::error!(%error, "the volume index could not be flushed");
+            }
+        };
+        self.env.tasks.spawn_blocking("volume-index-flush", flush)
     }
 }
 

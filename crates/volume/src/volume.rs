@@ -254,9 +254,10 @@ impl Volume {
         stats
     }
 
-    /// Waits for everything queued, flushes the index and releases the directory.
+    /// Waits for everything queued and flushes the index, so that the next start scans nothing.
     ///
-    /// Later writes on any clone answer [`WriteError::Closed`]; reads still work.
+    /// Later writes on any clone answer [`WriteError::Closed`]; reads still work. The directory
+    /// can be opened again once all clones are dropped.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.inner.queue.push(SyncItem::Close(done));

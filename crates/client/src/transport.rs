@@ -1,0 +1,238 @@
+//! Sending one request: address, authentication, timeout, body.
+
+use crate::error::{ClientError, ServiceError};
+use crate::sigv4::{Credentials, Scope, Signable, Signer};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How requests prove who sends them.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// A token in the `Authorization` header.
+    Bearer(String),
+    /// AWS Signature Version 4.
+    SigV4(Arc<Signer>),
+}
+
+impl Auth {
+    /// Signs with `credentials` for `scope`.
+    #[must_use]
+    pub fn sigv4(credentials: Credentials, scope: Scope) -> Self {
+        Self::SigV4(Arc::new(Signer::new(credentials, scope)))
+    }
+}
+
+/// A request below an endpoint's base path.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// Encoded path, starting with a slash.
+    pub path: String,
+    /// Encoded query without the question mark; may be empty.
+    pub query: String,
+    /// Headers beyond host, length and authentication; lower-case names.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; may be empty.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request without query, headers and body.
+    #[must_use]
+    pub fn new(method: Method, path: String) -> Self {
+        Self {
+            method,
+            path,
+            query: String::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// With a query of encoded pairs.
+    #[must_use]
+    pub fn query(mut self, query: String) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// With a JSON body.
+    #[must_use]
+    pub fn json(mut self, body: impl Into<Bytes>) -> Self {
+        self.headers
+            .push(("content-type", "application/json".into()));
+        self.body = body.into();
+        self
+    }
+}
+
+/// A successful answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// A status from 200 to 299.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// One server, with a pool of connections; clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    client: Client<HttpConnector, Full<Bytes>>,
+    authority: String,
+    base_path: String,
+    auth: Auth,
+}
+
+impl Endpoint {
+    /// The server at `uri` (`http://host:port/base`).
+    ///
+    /// # Errors
+    /// If the address is not one of plain HTTP.
+    pub fn new(uri: &str, auth: Auth) -> Result<Self, ClientError> {
+        let address = || ClientError::Address {
+            uri: uri.to_owned(),
+        };
+        let parsed: Uri = uri.parse().map_err(|_| address())?;
+        let authority = parsed.authority().ok_or_else(address)?.as_str().to_owned();
+        if parsed.scheme_str() != Some("http") || parsed.query().is_some() {
+            return Err(address());
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(connector);
+        Ok(Self {
+            client,
+            authority,
+            base_path: parsed.path().trim_end_matches('/').to_owned(),
+            auth,
+        })
+    }
+
+    /// The same server and pool with other authentication.
+    #[must_use]
+    pub fn with_auth(&self, auth: Auth) -> Self {
+        Self {
+            auth,
+            ..self.clone()
+        }
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Service`] for any status that is not a success.
+    pub async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
+        let seconds = TIMEOUT.as_secs();
+        let authority = || self.authority.clone();
+        let reply = tokio::time::timeout(TIMEOUT, self.exchange(request))
+            .await
+            .map_err(|_| ClientError::Timeout {
+                authority: authority(),
+                seconds,
+            })??;
+        if reply.status.is_success() {
+            return Ok(reply);
+        }
+        Err(ServiceError::parse(reply.status, &reply.headers, &reply.body).into())
+    }
+
+    async fn exchange(&self, request: &Request) -> Result<Reply, ClientError> {
+        let transport = |error: &dyn std::error::Error| {
+            let mut cause = error.to_string();
+            let mut source = error.source();
+            while let Some(inner) = source {
+                cause = format!("{cause}: {inner}");
+                source = inner.source();
+            }
+            ClientError::Transport {
+                authority: self.authority.clone(),
+                cause,
+            }
+        };
+        let built = self.build(request)?;
+        let answer = self
+            .client
+            .request(built)
+            .await
+            .map_err(|e| transport(&e))?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|e| transport(&e))?;
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body: body.to_bytes(),
+        })
+    }
+
+    fn build(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, ClientError> {
+        let path = format!("{}{}", self.base_path, request.path);
+        let (mark, query) = if request.query.is_empty() {
+            ("", "")
+        } else {
+            ("?", request.query.as_str())
+        };
+        let uri = format!("http://{}{path}{mark}{query}", self.authority);
+        let parsed: Uri = uri.parse().map_err(|_| ClientError::Address { uri })?;
+        let mut built = http::Request::new(Full::new(request.body.clone()));
+        *built.method_mut() = request.method.clone();
+        *built.uri_mut() = parsed;
+        let headers = built.headers_mut();
+        for (name, value) in &request.headers {
+            insert(headers, name, value)?;
+        }
+        match &self.auth {
+            Auth::None => {}
+            Auth::Bearer(token) => {
+                insert(headers, AUTHORIZATION.as_str(), &format!("Bearer {token}"))?;
+            }
+            Auth::SigV4(signer) => {
+                let signed: Vec<(&str, &str)> = request
+                    .headers
+                    .iter()
+                    .map(|(n, v)| (*n, v.as_str()))
+                    .collect();
+                let signable = Signable {
+                    method: request.method.as_str(),
+                    host: &self.authority,
+                    path: if path.is_empty() { "/" } else { &path },
+                    query,
+                    headers: &signed,
+                    body: &request.body,
+                };
+                for (name, value) in signer.sign(&signable, OffsetDateTime::now_utc()) {
+                    insert(headers, name, &value)?;
+                }
+            }
+        }
+        Ok(built)
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), ClientError> {
+    let bad = || ClientError::Header {
+        name: name.to_owned(),
+    };
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+    let value = HeaderValue::from_str(value).map_err(|_| bad())?;
+    headers.insert(parsed, value);
+    Ok(())
+}
