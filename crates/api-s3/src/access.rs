@@ -1,0 +1,84 @@
+//! The doors of s3s: secrets for signatures, and the check that nobody passes anonymously.
+
+use crate::errors::lookup_failed;
+use crate::outer::OperationName;
+use floeberg_auth::{Keyring, LookupError};
+use floeberg_env::Env;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::{S3Error, S3ErrorCode, S3Result};
+use std::sync::Arc;
+
+/// Gives s3s the secret behind an access key id.
+pub(crate) struct KeyringAuth {
+    pub(crate) keyring: Arc<Keyring>,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for KeyringAuth {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        match self.keyring.secret_for(access_key) {
+            Some(secret) => Ok(SecretKey::from(secret.expose())),
+            None => Err(lookup_failed(LookupError::UnknownKey)),
+        }
+    }
+}
+
+/// Runs after the signature was verified and before anything of the request is used.
+///
+/// s3s lets unsigned requests come this far and does not look at session tokens: a temporary key
+/// would work without its token. What passes here carries its principal; every handler then asks
+/// for its own action on its own resource.
+pub(crate) struct Gate {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) env: Env,
+}
+
+#[async_trait::async_trait]
+impl S3Access for Gate {
+    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if let Some(name) = cx.extensions_mut().get::<OperationName>().cloned() {
+            name.set(cx.s3_op().name());
+        }
+        let Some(credentials) = cx.credentials() else {
+            return Err(S3Error::with_message(
+                S3ErrorCode::AccessDenied,
+                "anonymous requests are not allowed: sign the request with an access key",
+            ));
+        };
+        let token = session_token(cx)?;
+        let now = self.env.clock.now();
+        let (_, principal) = self
+            .keyring
+            .lookup(&credentials.access_key, token.as_deref(), now)
+            .map_err(lookup_failed)?;
+        cx.extensions_mut().insert(principal);
+        Ok(())
+    }
+}
+
+/// The session token, from the place that belongs to the kind of signature. Both places are covered
+/// by the signature. A token in both places must be the same.
+fn session_token(cx: &S3AccessContext<'_>) -> S3Result<Option<String>> {
+    let mut tokens: Vec<String> = Vec::new();
+    for value in cx.headers().get_all("x-amz-security-token") {
+        tokens.push(value.to_str().map_err(|_| malformed_token())?.to_owned());
+    }
+    for pair in cx.uri().query().unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name.eq_ignore_ascii_case("x-amz-security-token") {
+            let value = percent_encoding::percent_decode_str(value).decode_utf8();
+            tokens.push(value.map_err(|_| malformed_token())?.into_owned());
+        }
+    }
+    tokens.dedup();
+    if tokens.len() > 1 {
+        Err(malformed_token())
+    } else {
+        Ok(tokens.pop())
+    }
+}
+
+fn malformed_token() -> S3Error {
+    lookup_failed(LookupError::InvalidToken)
+}

@@ -1,0 +1,216 @@
+//! What surrounds s3s: request ids, metrics, and refusals that deserve a better message.
+
+use crate::access::{Gate, KeyringAuth};
+use crate::hosts::Domains;
+use crate::state::{Api, S3State};
+use bytes::Bytes;
+use floeberg_telemetry::HttpLabels;
+use floeberg_types::RequestId;
+use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use parking_lot::Mutex;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Signed chunks are buffered whole, so this bounds the memory of a stream. Clients send 64 KiB
+/// (C++) to 128 KiB (Java).
+const AWS_CHUNK_MAX: usize = 16 << 20;
+/// The largest XML request is a completion of 10,000 parts.
+const XML_BODY_MAX: usize = 4 << 20;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+/// The S3 port: clone it for every connection.
+#[derive(Clone)]
+pub struct S3Api {
+    inner: S3Service,
+    state: Arc<S3State>,
+}
+
+/// Builds the S3 port. Nothing of it runs until it is called.
+#[must_use]
+pub fn service(state: S3State) -> S3Api {
+    let state = Arc::new(state);
+    let mut config = S3Config::default();
+    config.aws_chunked_stream_max_chunk_size = AWS_CHUNK_MAX;
+    config.xml_max_body_size = XML_BODY_MAX;
+    config.allow_post_signature = false;
+    config.sig_v4_allowed_services = vec!["s3".to_owned()];
+    if state.settings.enforce_region {
+        config.expected_region = state.settings.region.as_str().parse().ok();
+    }
+    let mut builder = S3ServiceBuilder::new(Api {
+        state: state.clone(),
+    });
+    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+    // Without these two every request would be anonymous and allowed.
+    builder.set_auth(KeyringAuth {
+        keyring: state.keyring.clone(),
+    });
+    builder.set_access(Gate {
+        keyring: state.keyring.clone(),
+        env: state.env.clone(),
+    });
+    if !state.settings.domains.is_empty() {
+        builder.set_host(Domains::new(&state.settings.domains));
+    }
+    S3Api {
+        inner: builder.build(),
+        state,
+    }
+}
+
+/// The name of the operation, which is known only inside s3s.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OperationName(Arc<Mutex<Option<&'static str>>>);
+
+/// Names that metrics are kept under; others count as `other`, so that labels stay few.
+const OPERATIONS: [&str; 25] = [
+    "AbortMultipartUpload",
+    "CompleteMultipartUpload",
+    "CopyObject",
+    "CreateBucket",
+    "CreateMultipartUpload",
+    "DeleteBucket",
+    "DeleteObject",
+    "DeleteObjectTagging",
+    "DeleteObjects",
+    "GetBucketLocation",
+    "GetBucketVersioning",
+    "GetObject",
+    "GetObjectTagging",
+    "HeadBucket",
+    "HeadObject",
+    "ListBuckets",
+    "ListMultipartUploads",
+    "ListObjectVersions",
+    "ListObjects",
+    "ListObjectsV2",
+    "ListParts",
+    "PutObject",
+    "PutObjectTagging",
+    "UploadPart",
+    "UploadPartCopy",
+];
+
+impl OperationName {
+    pub(crate) fn set(&self, name: &str) {
+        *self.0.lock() = OPERATIONS
+            .into_iter()
+            .find(|known| *known == name)
+            .or(Some("other"));
+    }
+
+    fn get(&self) -> &'static str {
+        self.0.lock().unwrap_or("unknown")
+    }
+}
+
+impl S3Api {
+    /// Serves one request. The request's headers reach the signature check untouched.
+    async fn serve(self, mut request: Request<Body>) -> Result<Response<Body>, HttpError> {
+        let env = &self.state.env;
+        let started = env.clock.monotonic();
+        let id = RequestId::from_bytes(env.rng.id128());
+        let operation = OperationName::default();
+        let mut response = if is_sigv2(&request) {
+            refuse_sigv2(request.method())
+        } else {
+            request.extensions_mut().insert(id);
+            request.extensions_mut().insert(operation.clone());
+            self.inner.call(request).await?
+        };
+        stamp(&mut response, id);
+        let labels = HttpLabels {
+            api: "s3",
+            operation: operation.get(),
+            status: response.status().as_u16(),
+        };
+        let seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
+        self.state.metrics.record(labels, seconds);
+        Ok(response)
+    }
+}
+
+/// Signature version 2: a presigned URL with `Signature`, or an `AWS` authorization.
+fn is_sigv2(request: &Request<Body>) -> bool {
+    let presigned = request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some("Signature"));
+    let header = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
+    presigned || header
+}
+
+fn refuse_sigv2(method: &Method) -> Response<Body> {
+    const BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>InvalidRequest\
+        </Code><Message>Signature version 2 is not accepted: sign with version 4 (in boto3 \
+        Config(signature_version=\"s3v4\"))</Message></Error>";
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from(BODY.to_owned())
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let xml = HeaderValue::from_static("application/xml");
+    response.headers_mut().insert(header::CONTENT_TYPE, xml);
+    response
+}
+
+/// Puts the request id into the headers, and into the body of an error.
+fn stamp(response: &mut Response<Body>, id: RequestId) {
+    const END: &[u8] = b"</Error>";
+    let id = id.to_hex();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    if !failed || response.headers().contains_key(header::CONTENT_LENGTH) {
+        return;
+    }
+    let Some(body) = response.body().bytes() else {
+        return;
+    };
+    if let Some(text) = body.strip_suffix(END) {
+        let element = format!("<RequestId>{id}</RequestId>");
+        let stamped: Vec<u8> = [text, element.as_bytes(), END].concat();
+        *response.body_mut() = Body::from(Bytes::from(stamped));
+    }
+}
+
+impl<B> tower::Service<Request<B>> for S3Api
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Response = Response<Body>;
+    type Error = HttpError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(self.clone().serve(request.map(Body::http_body_unsync)))
+    }
+}
+
+impl hyper::service::Service<Request<hyper::body::Incoming>> for S3Api {
+    type Response = Response<Body>;
+    type Error = HttpError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        Box::pin(self.clone().serve(request.map(Body::from)))
+    }
+}

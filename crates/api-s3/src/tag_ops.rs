@@ -1,0 +1,93 @@
+//! Tags of objects.
+
+use crate::decode::{error, tags};
+use crate::errors::IntoS3;
+use crate::state::{Api, bucket_name, object_key};
+use floeberg_auth::{Resource, action};
+use floeberg_objects::{TagTarget, Tags};
+use s3s::dto::*;
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
+
+fn target(bucket: &str, key: &str, version: Option<&String>) -> S3Result<TagTarget> {
+    Ok(TagTarget {
+        bucket: bucket_name(bucket)?,
+        key: object_key(key)?,
+        version: version.cloned(),
+    })
+}
+
+macro_rules! object_of {
+    ($target:expr) => {
+        Resource::Object {
+            bucket: &$target.bucket,
+            key: $target.key.as_str(),
+        }
+    };
+}
+
+pub(crate) async fn get(
+    api: &Api,
+    request: S3Request<GetObjectTaggingInput>,
+) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+    let input = &request.input;
+    let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
+    let authorized = Api::authorize::<action::GetObjectTagging, _>(&request, object_of!(of))?;
+    let tags = api
+        .objects()
+        .tags(&authorized, &of)
+        .await
+        .map_err(IntoS3::into_s3)?;
+    let tag_set = tags
+        .into_iter()
+        .map(|(key, value)| Tag {
+            key: Some(key),
+            value: Some(value),
+        })
+        .collect();
+    Ok(S3Response::new(GetObjectTaggingOutput {
+        tag_set,
+        version_id: None,
+    }))
+}
+
+pub(crate) async fn put(
+    api: &Api,
+    request: S3Request<PutObjectTaggingInput>,
+) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+    let input = &request.input;
+    let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
+    let authorized = Api::authorize::<action::PutObjectTagging, _>(&request, object_of!(of))?;
+    let cx = api.cx(&request)?;
+    let pairs = input
+        .tagging
+        .tag_set
+        .iter()
+        .map(|tag| match (&tag.key, &tag.value) {
+            (Some(key), Some(value)) => Ok((key.clone(), value.clone())),
+            _ => Err(error(
+                S3ErrorCode::MalformedXML,
+                "a tag needs a key and a value",
+            )),
+        });
+    let tags = tags(pairs)?;
+    api.objects()
+        .set_tags(&authorized, &cx, &of, tags)
+        .await
+        .map_err(IntoS3::into_s3)?;
+    Ok(S3Response::new(PutObjectTaggingOutput::default()))
+}
+
+pub(crate) async fn delete(
+    api: &Api,
+    request: S3Request<DeleteObjectTaggingInput>,
+) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+    let input = &request.input;
+    let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
+    let authorized = Api::authorize::<action::DeleteObjectTagging, _>(&request, object_of!(of))?;
+    let cx = api.cx(&request)?;
+    api.objects()
+        .set_tags(&authorized, &cx, &of, Tags::new())
+        .await
+        .map_err(IntoS3::into_s3)?;
+    Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+}
