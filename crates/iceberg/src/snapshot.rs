@@ -88,6 +88,18 @@ impl Snapshot {
         })
     }
 
+    /// The snapshot with the `sequence-number` member that v2 and later demand.
+    ///
+    /// Snapshots from v1 times lack it; readers that follow the format strictly refuse those.
+    pub(crate) fn with_sequence_number(&self) -> Result<Option<Self>, JsonError> {
+        let mut object = RawObject::parse(&self.json)?;
+        if object.get("sequence-number").is_some() {
+            return Ok(None);
+        }
+        object.set("sequence-number", RawJson::of(&self.sequence_number));
+        Self::parse(&object.render()).map(Some)
+    }
+
     /// The snapshot's JSON text.
     pub fn json(&self) -> &Arc<str> {
         &self.json

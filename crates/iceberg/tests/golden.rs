@@ -60,7 +60,12 @@ fn v3_with_new_types_defaults_and_keys() {
 fn number_texts_and_unknown_members_survive() {
     let table = TableMetadata::parse(include_bytes!("golden/v2-full.json")).unwrap();
     let text = String::from_utf8(table.render()).unwrap();
-    for kept in ["3.1400", "123456789012345678901234567890", "[ 1.0, 2e3 ]", "\"x-ref\" : true"] {
+    for kept in [
+        "3.1400",
+        "123456789012345678901234567890",
+        "[ 1.0, 2e3 ]",
+        "\"x-ref\" : true",
+    ] {
         assert!(text.contains(kept), "{kept}");
     }
 }
@@ -71,9 +76,14 @@ fn broken_documents_have_clear_texts() {
     let error = |change: fn(&mut Value)| {
         let mut broken = valid.clone();
         change(&mut broken);
-        TableMetadata::parse(broken.to_string().as_bytes()).unwrap_err().to_string()
+        TableMetadata::parse(broken.to_string().as_bytes())
+            .unwrap_err()
+            .to_string()
     };
-    assert_eq!(error(|t| t["format-version"] = 4.into()), "Cannot read unsupported version 4");
+    assert_eq!(
+        error(|t| t["format-version"] = 4.into()),
+        "Cannot read unsupported version 4"
+    );
     assert_eq!(
         error(|t| t["current-schema-id"] = 9.into()),
         "Cannot find schema with current-schema-id=9 from schemas"

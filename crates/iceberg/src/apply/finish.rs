@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{AddedSnapshot, Applied, Builder, MAX_CLOCK_SKEW_MS};
+use super::{Applied, Builder, MAX_CLOCK_SKEW_MS};
 use crate::error::{InvalidUpdate, UpdateError};
 use crate::metadata::TableMetadata;
 use crate::section::{PartChange, Section};
@@ -34,16 +34,11 @@ impl Builder<'_> {
         }
         self.table.refresh();
         let changes = self.changes();
-        let added_snapshots = self
-            .added
-            .iter()
-            .map(|snapshot| AddedSnapshot::new(snapshot))
-            .collect();
         Ok(Applied {
             metadata: self.table,
             changes,
             changed: true,
-            added_snapshots,
+            added_snapshots: self.added,
         })
     }
 

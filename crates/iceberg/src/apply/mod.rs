@@ -62,7 +62,7 @@ pub(crate) struct Builder<'a> {
     last_added_schema: Option<i32>,
     last_added_spec: Option<i32>,
     last_added_order: Option<i32>,
-    added: Vec<Arc<Snapshot>>,
+    added: Vec<AddedSnapshot>,
     added_ids: BTreeSet<i64>,
     removed_ids: BTreeSet<i64>,
     /// Entries for the snapshot log, in the order `main` moved.
@@ -204,7 +204,11 @@ impl<'a> Builder<'a> {
             }),
             Ok(version) if version <= MAX_FORMAT_VERSION => {
                 self.table.core.format_version = version;
-                Ok(())
+                if current == 1 && version > 1 {
+                    self.upgrade_snapshots()
+                } else {
+                    Ok(())
+                }
             }
             Err(_) if version < 0 => Err(InvalidUpdate::Downgrade { current, version }),
             _ => Err(InvalidUpdate::UpgradeTooHigh { version }),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Builder, MAX_CLOCK_SKEW_MS};
+use super::{AddedSnapshot, Builder, MAX_CLOCK_SKEW_MS};
 use crate::error::{InvalidUpdate, StaleCommit, UpdateError};
 use crate::json::RawJson;
 use crate::section::Section;
@@ -20,12 +20,28 @@ impl Builder<'_> {
             core.last_sequence_number = core.last_sequence_number.max(snapshot.sequence_number);
         }
         self.updated_ms = Some(snapshot.timestamp_ms);
-        let snapshot = Arc::new(snapshot);
         self.added_ids.insert(snapshot.snapshot_id);
-        self.added.push(snapshot.clone());
-        let ordinal = self.table.snapshots.upsert(snapshot);
+        self.added.push(AddedSnapshot::new(&snapshot));
+        self.put_snapshot(Arc::new(snapshot))?;
+        Ok(())
+    }
+
+    fn put_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Result<(), InvalidUpdate> {
+        let completed = match self.table.core.format_version {
+            1 => None,
+            _ => snapshot.with_sequence_number()?.map(Arc::new),
+        };
+        let ordinal = self.table.snapshots.upsert(completed.unwrap_or(snapshot));
         self.touch(Section::Snapshots, Some(ordinal));
         Ok(())
+    }
+
+    /// Brings the snapshots of a v1 table into the form of later versions.
+    pub(super) fn upgrade_snapshots(&mut self) -> Result<(), InvalidUpdate> {
+        let snapshots: Vec<Arc<Snapshot>> = self.table.snapshots.iter().cloned().collect();
+        snapshots
+            .into_iter()
+            .try_for_each(|snapshot| self.put_snapshot(snapshot))
     }
 
     fn check_snapshot(&self, snapshot: &Snapshot) -> Result<(), InvalidUpdate> {

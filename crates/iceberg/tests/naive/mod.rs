@@ -82,6 +82,11 @@ fn step(table: &mut Value, commit: &mut Commit, update: &Value, now: i64) -> Res
             table["format-version"] = update["format-version"].clone();
             if table.get("last-sequence-number").is_none() {
                 table["last-sequence-number"] = json!(0);
+                for snapshot in items(table, "snapshots") {
+                    if snapshot.get("sequence-number").is_none() {
+                        snapshot["sequence-number"] = json!(0);
+                    }
+                }
             }
             if update["format-version"] == 3 && table.get("next-row-id").is_none() {
                 table["next-row-id"] = json!(0);

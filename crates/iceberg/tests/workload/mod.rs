@@ -56,12 +56,18 @@ pub struct Limits {
     pub unknown_targets: bool,
     /// Write members that no specification knows.
     pub unknown_fields: bool,
+    /// Send the ids a careful client computes, and never a layout that the table has already.
+    pub explicit_ids: bool,
+    /// Add encryption keys.
+    pub encryption_keys: bool,
 }
 
 pub const EVERYTHING: Limits = Limits {
     remove_referenced_snapshots: true,
     unknown_targets: true,
     unknown_fields: true,
+    explicit_ids: false,
+    encryption_keys: true,
 };
 
 pub fn op() -> impl Strategy<Value = Op> {
@@ -156,6 +162,10 @@ struct View {
     added: Vec<i64>,
     current: Option<i64>,
     audit: Option<i64>,
+    schemas: Vec<Value>,
+    specs: Vec<Value>,
+    orders: Vec<Value>,
+    last_partition_id: i64,
 }
 
 impl Translator {
@@ -227,7 +237,12 @@ impl Translator {
             Op::AddColumn { optional_doc } => {
                 view.last_column_id += 1;
                 let id = view.last_column_id;
-                let mut schema = schemas.last().cloned().expect("a table has a schema");
+                let newest = if self.limits.explicit_ids {
+                    &view.schemas
+                } else {
+                    &schemas
+                };
+                let mut schema = newest.last().cloned().expect("a table has a schema");
                 let mut column = json!({"id": id, "name": format!("c{id}"), "required": false,
                     "type": "decimal(10,2)"});
                 if *optional_doc {
@@ -238,8 +253,13 @@ impl Translator {
                 }
                 let fields = schema["fields"].as_array_mut().expect("fields");
                 fields.push(column);
+                if self.limits.explicit_ids {
+                    schema = with_next_id(schema, "schema-id", &view.schemas);
+                    view.schemas.push(schema.clone());
+                }
                 vec![json!({"action": "add-schema", "schema": schema})]
             }
+            Op::RepeatSchema { .. } if self.limits.explicit_ids => vec![],
             Op::RepeatSchema { pick } => {
                 let schema = &schemas[usize::from(*pick) % schemas.len()];
                 vec![
@@ -265,7 +285,14 @@ impl Translator {
                     json!([{"source-id": 5, "name": "x_trunc", "transform": "truncate[10]"}]),
                 ];
                 let fields = &choices[usize::from(*pick) % choices.len()];
-                vec![json!({"action": "add-spec", "spec": {"fields": fields}})]
+                let spec = json!({"fields": fields});
+                if !self.limits.explicit_ids {
+                    return vec![json!({"action": "add-spec", "spec": spec})];
+                }
+                match view.numbered_spec(spec) {
+                    Some(spec) => vec![json!({"action": "add-spec", "spec": spec})],
+                    None => vec![],
+                }
             }
             Op::SetDefaultSpec { pick } => {
                 let id = id_or_last(&list(table, "partition-specs"), "spec-id", *pick);
@@ -288,8 +315,17 @@ impl Translator {
                 ];
                 let fields = &choices[usize::from(*pick) % choices.len()];
                 let id = i64::from(fields.as_array().is_some_and(|f| !f.is_empty())) * 77;
-                vec![json!({"action": "add-sort-order",
-                    "sort-order": {"order-id": id, "fields": fields}})]
+                let order = json!({"order-id": id, "fields": fields});
+                let known = view.orders.iter().any(|old| old["fields"] == *fields);
+                match (self.limits.explicit_ids, known) {
+                    (true, true) => vec![],
+                    (true, false) => {
+                        let order = with_next_id(order, "order-id", &view.orders);
+                        view.orders.push(order.clone());
+                        vec![json!({"action": "add-sort-order", "sort-order": order})]
+                    }
+                    _ => vec![json!({"action": "add-sort-order", "sort-order": order})],
+                }
             }
             Op::SetDefaultSortOrder { pick } => {
                 let id = id_or_last(&list(table, "sort-orders"), "order-id", *pick);
@@ -446,13 +482,14 @@ impl Translator {
                 json!({"action": "remove-partition-statistics", "snapshot-id": id})
             }
             Op::AddKey { pick } => {
-                if view.format_version < 3 {
+                if view.format_version < 3 || !self.limits.encryption_keys {
                     return vec![];
                 }
                 json!({"action": "add-encryption-key", "encryption-key": {
                     "key-id": format!("k{pick}"), "encrypted-key-metadata": "AAAA",
                     "encrypted-by-id": "kms"}})
             }
+            Op::RemoveKey { .. } if !self.limits.encryption_keys => return vec![],
             Op::RemoveKey { pick } => {
                 json!({"action": "remove-encryption-key", "key-id": format!("k{pick}")})
             }
@@ -478,8 +515,60 @@ impl View {
             added: Vec::new(),
             current,
             audit: table["refs"]["audit"]["snapshot-id"].as_i64(),
+            schemas: list(table, "schemas"),
+            specs: list(table, "partition-specs"),
+            orders: list(table, "sort-orders"),
+            last_partition_id: table["last-partition-id"]
+                .as_i64()
+                .expect("last partition id"),
         }
     }
+
+    /// A spec with the ids a client computes; `None` when the table has an equal one.
+    fn numbered_spec(&mut self, mut spec: Value) -> Option<Value> {
+        let key = |field: &Value| (field["source-id"].clone(), field["transform"].clone());
+        let fields = spec["fields"].as_array_mut().expect("fields");
+        let equal = |old: &&Value| {
+            let old = old["fields"].as_array().expect("fields");
+            old.len() == fields.len()
+                && old
+                    .iter()
+                    .zip(fields.iter())
+                    .all(|(a, b)| key(a) == key(b) && a["name"] == b["name"])
+        };
+        if self.specs.iter().any(|old| equal(&old)) {
+            return None;
+        }
+        let known: Vec<Value> = self
+            .specs
+            .iter()
+            .flat_map(|old| list(old, "fields"))
+            .collect();
+        for (at, field) in fields.iter_mut().enumerate() {
+            let same = known.iter().find(|old| key(old) == key(field));
+            field["field-id"] = match same {
+                _ if self.format_version == 1 => json!(1000 + at),
+                Some(old) => old["field-id"].clone(),
+                None => {
+                    self.last_partition_id += 1;
+                    json!(self.last_partition_id)
+                }
+            };
+        }
+        let spec = with_next_id(spec, "spec-id", &self.specs);
+        self.specs.push(spec.clone());
+        Some(spec)
+    }
+}
+
+fn with_next_id(mut item: Value, name: &str, known: &[Value]) -> Value {
+    let last = known
+        .iter()
+        .filter_map(|item| item[name].as_i64())
+        .max()
+        .unwrap_or(-1);
+    item[name] = json!(last + 1);
+    item
 }
 
 fn list(table: &Value, name: &str) -> Vec<Value> {

@@ -1,0 +1,1 @@
+//! The metadata model against the iceberg crate and PyIceberg.

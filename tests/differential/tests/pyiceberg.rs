@@ -1,0 +1,127 @@
+//! Every commit of random histories, against PyIceberg's `update_table_metadata`.
+//!
+//! Needs the Python environment that `make test` builds, named by `FLOEBERG_PYTHON`.
+
+mod compare;
+#[path = "../../../crates/iceberg/tests/workload/mod.rs"]
+mod workload;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use compare::{Commit, Known, Met, Unexplained, mask, mask_roll_back_times, normal};
+use serde_json::{Value, json};
+use workload::Limits;
+
+/// PyIceberg trusts the client's ids, knows no encryption keys and refuses unknown targets.
+const LIMITS: Limits = Limits {
+    remove_referenced_snapshots: true,
+    unknown_targets: false,
+    unknown_fields: false,
+    explicit_ids: true,
+    encryption_keys: false,
+};
+
+/// Also listed in docs/formats/table-metadata.md.
+const KNOWN: &[Known] = &[
+    Known {
+        name: "clock",
+        why: "PyIceberg takes last-updated-ms from its own clock",
+    },
+    Known {
+        name: "roll-back time",
+        why: "PyIceberg takes the log time of a moved main branch from its own clock",
+    },
+];
+
+struct Oracle {
+    child: Child,
+    requests: ChildStdin,
+    replies: BufReader<ChildStdout>,
+}
+
+impl Oracle {
+    fn start() -> Self {
+        let python = std::env::var("FLOEBERG_PYTHON")
+            .expect("FLOEBERG_PYTHON is not set: run `make test`, which builds that environment");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pyiceberg_oracle.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the Python environment of `make test` starts");
+        let requests = child.stdin.take().expect("piped");
+        let replies = BufReader::new(child.stdout.take().expect("piped"));
+        Self {
+            child,
+            requests,
+            replies,
+        }
+    }
+
+    fn apply(&mut self, commit: &Commit) -> Result<Value, String> {
+        let request = json!({"base": commit.base, "updates": commit.updates,
+            "metadata_location": commit.metadata_location});
+        writeln!(self.requests, "{request}").expect("the oracle reads");
+        let mut reply = String::new();
+        self.replies
+            .read_line(&mut reply)
+            .expect("the oracle answers");
+        let reply: Value = serde_json::from_str(&reply).expect("the oracle answers JSON");
+        match reply["error"].as_str() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(reply["metadata"].clone()),
+        }
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        // It ends by itself when its input does; a failed wait leaves nothing to clean up.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn compare(commit: &Commit, ours: &Value, theirs: &Value, met: &mut Met, rest: &mut Unexplained) {
+    let (mut ours, mut theirs) = (normal(ours), normal(theirs));
+    if mask(&mut ours, &mut theirs, "last-updated-ms") {
+        met.note("clock");
+    }
+    if mask_roll_back_times(commit, &mut ours, &mut theirs) {
+        met.note("roll-back time");
+    }
+    rest.compare(commit, &ours, &theirs);
+}
+
+#[test]
+fn commits_give_the_same_metadata() {
+    let (mut met, mut rest) = (Met::default(), Unexplained::default());
+    let mut oracle = Oracle::start();
+    let (mut both, mut refused) = (0, 0);
+    for commit in compare::commits(LIMITS, 150) {
+        let example = || {
+            format!(
+                "base: {}\nupdates: {:#}",
+                commit.base,
+                json!(commit.updates)
+            )
+        };
+        match (&commit.ours, oracle.apply(&commit)) {
+            (Ok(ours), Ok(theirs)) => {
+                both += 1;
+                compare(&commit, ours, &theirs, &mut met, &mut rest);
+            }
+            (Err(_), Err(_)) => refused += 1,
+            (Ok(_), Err(error)) => rest.add(format!("only PyIceberg refuses: {error}"), example),
+            (Err(error), Ok(_)) => rest.add(format!("only we refuse: {error}"), example),
+        }
+    }
+    rest.check();
+    assert!(
+        both > 200,
+        "{both} commits were applied by both, {refused} refused by both"
+    );
+    met.check(KNOWN);
+}
