@@ -194,6 +194,10 @@ impl GroupModel {
 }
 
 impl GroupModel {
+    fn purged_index(&self) -> u64 {
+        self.purged.as_ref().map_or(0, |purged| purged.0)
+    }
+
     fn truncate(&mut self, keep: Option<u64>) {
         self.records
             .retain(|index, _| keep.is_some_and(|keep| *index <= keep));
@@ -251,9 +255,9 @@ async fn run(medium: &impl Medium, actions: Vec<Action>) {
                     .records
                     .extend(new.iter().map(|r| (r.index, r.bytes.clone())));
                 let pending = start_append(&*log, GroupId(group), new);
-                if wait == Wait::UntilDurable {
+                durable = wait == Wait::UntilDurable;
+                if durable {
                     pending.await.expect("called").expect("durable");
-                    durable = true;
                 }
             }
             Action::Vote { group, wait } => {
@@ -278,17 +282,16 @@ async fn run(medium: &impl Medium, actions: Vec<Action>) {
             }
             Action::Purge { group, ahead } => {
                 let target = &mut model[group as usize];
-                let upto = target.purged.as_ref().map_or(0, |p| p.0) + ahead;
+                let upto = target.purged_index() + ahead;
                 let id = Bytes::from(format!("id {upto}"));
-                log.purge(GroupId(group), upto, id.clone()).expect("purged");
-                target.purge(upto, id);
+                target.purge(upto, id.clone());
+                log.purge(GroupId(group), upto, id).expect("purged");
             }
             Action::Read { group, skip, count } => {
                 let target = &model[group as usize];
-                let from = target.purged.as_ref().map_or(0, |p| p.0) + skip;
-                let expected = target.range(from, from + count);
+                let from = target.purged_index() + skip;
                 let found = log.read(GroupId(group), from, from + count, usize::MAX);
-                assert_eq!(found.expect("read"), expected);
+                assert_eq!(found.expect("read"), target.range(from, from + count));
             }
             Action::Crash => {
                 medium.crash(log);
