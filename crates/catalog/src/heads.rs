@@ -14,7 +14,7 @@ use floeberg_types::{
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Heads of one table kept at once: those of proposals in flight and those that readers still see.
 const HEADS_PER_TABLE: usize = 64;
@@ -150,6 +150,15 @@ pub(crate) fn metadata_key(version: u64, row: &VersionRow) -> Result<String, Dam
     Ok(location::metadata_key(&row.location_key, version, file))
 }
 
+/// Documents kept with a head, by mode.
+#[derive(Clone, Debug, Default)]
+struct Rendered {
+    /// A newer head exists: whoever still asks is one of few, and keeping every version of a busy
+    /// table would fill the memory.
+    is_superseded: bool,
+    documents: [Option<Bytes>; 2],
+}
+
 /// A table with its current metadata.
 #[derive(Debug)]
 pub struct TableHead {
@@ -157,7 +166,7 @@ pub struct TableHead {
     metadata_location: String,
     metadata: TableMetadata,
     etag: String,
-    rendered: [OnceLock<Bytes>; 2],
+    rendered: Mutex<Rendered>,
 }
 
 impl TableHead {
@@ -172,7 +181,7 @@ impl TableHead {
             etag: hex::encode(&current.etag),
             info,
             metadata,
-            rendered: Default::default(),
+            rendered: Mutex::default(),
         })
     }
 
@@ -183,7 +192,7 @@ impl TableHead {
             etag: self.etag.clone(),
             info,
             metadata: self.metadata.clone(),
-            rendered: self.rendered.clone(),
+            rendered: Mutex::new(self.rendered.lock().clone()),
         }
     }
 
@@ -214,15 +223,30 @@ impl TableHead {
         }
     }
 
-    /// The document in a mode, rendered once and kept as long as this head is.
+    /// The document in a mode. It is rendered once and kept as long as this head is the newest.
     pub fn rendered(&self, mode: SnapshotsMode) -> Bytes {
         let (slot, render): (_, fn(&TableMetadata) -> Vec<u8>) = match mode {
             SnapshotsMode::All => (0, TableMetadata::render),
             SnapshotsMode::Refs => (1, TableMetadata::render_refs_only),
         };
-        self.rendered[slot]
-            .get_or_init(|| render(&self.metadata).into())
-            .clone()
+        let mut rendered = self.rendered.lock();
+        if let Some(document) = &rendered.documents[slot] {
+            return document.clone();
+        }
+        if rendered.is_superseded {
+            drop(rendered);
+            return render(&self.metadata).into();
+        }
+        // Others who want the same document wait here instead of rendering it, too.
+        let document = Bytes::from(render(&self.metadata));
+        rendered.documents[slot] = Some(document.clone());
+        document
+    }
+
+    fn supersede(&self) {
+        let mut rendered = self.rendered.lock();
+        rendered.is_superseded = true;
+        rendered.documents = [None, None];
     }
 }
 
@@ -252,8 +276,8 @@ struct Entry {
     weight: u64,
 }
 
-/// A document and its cached rendering, and a little for each head: heads of one table share most
-/// of their metadata.
+/// The newest document and its rendering, and a little for each head: heads of one table share
+/// most of their metadata.
 fn weigh(heads: &VecDeque<(CommitId, Arc<TableHead>)>) -> u64 {
     let document = heads
         .iter()
@@ -291,6 +315,9 @@ impl HeadCache {
         });
         if entry.heads.iter().any(|(id, _)| *id == commit) {
             return;
+        }
+        if let Some((_, older)) = entry.heads.back() {
+            older.supersede();
         }
         entry.heads.push_back((commit, head));
         if entry.heads.len() > HEADS_PER_TABLE {
@@ -405,6 +432,18 @@ mod tests {
         assert!(cache.get(table(1), commit(1)).is_some());
         cache.insert(table(2), commit(2), head(2));
         assert!(cache.get(table(1), commit(1)).is_none());
+    }
+
+    #[test]
+    fn only_the_newest_head_keeps_its_document() {
+        let cache = HeadCache::new(u64::MAX);
+        let (old, new) = (head(1), head(1));
+        cache.insert(table(1), commit(1), old.clone());
+        let document = old.rendered(SnapshotsMode::All);
+        assert_eq!(old.rendered(SnapshotsMode::All).as_ptr(), document.as_ptr());
+        cache.insert(table(1), commit(2), new);
+        assert_eq!(old.rendered(SnapshotsMode::All), document);
+        assert!(old.rendered.lock().documents.iter().all(Option::is_none));
     }
 
     #[test]

@@ -84,12 +84,6 @@ pub(crate) fn names(namespace: NamespaceId, prefix: &str) -> Bytes {
         .finish()
 }
 
-pub(crate) fn name_text(key: &[u8]) -> Result<String, MalformedKey> {
-    let mut reader = KeyReader::new(key, tag::NAME)?;
-    reader.id()?;
-    tail_text(reader)
-}
-
 pub(crate) fn head(table: TableId) -> Bytes {
     KeyWriter::new(tag::HEAD).id(table.as_bytes()).finish()
 }
@@ -114,6 +108,13 @@ pub(crate) struct FragmentKey {
 /// The prefix of all fragments of a table.
 pub(crate) fn fragments(table: TableId) -> Bytes {
     KeyWriter::new(tag::FRAGMENT).id(table.as_bytes()).finish()
+}
+
+/// The prefix of the fragments of one section.
+pub(crate) fn fragment_section(table: TableId, section: Section) -> Bytes {
+    KeyWriter::after(&fragments(table))
+        .u8(section.id())
+        .finish()
 }
 
 pub(crate) fn fragment(table: TableId, part: FragmentKey) -> Bytes {
@@ -267,8 +268,5 @@ mod tests {
         assert_eq!(location_path(&location(id, "a/b")).as_deref(), Ok("a/b"));
         let lake = BucketName::for_tables("lake").unwrap();
         assert_eq!(bucket_name(&bucket(&lake)).as_deref(), Ok("lake"));
-        let orders: TableName = "orders".parse().unwrap();
-        let key = name(NamespaceId::from_bytes([2; 16]), &orders);
-        assert_eq!(name_text(&key).as_deref(), Ok("orders"));
     }
 }

@@ -24,6 +24,9 @@ mod rows;
 mod seen;
 mod versions;
 
+#[cfg(test)]
+mod tests;
+
 pub use buckets::{BucketInfo, BucketKind, BucketState, CreateTableBucket, ListBuckets};
 pub use commit::{CommitOutcome, CommittedTable, TableChange};
 pub use create::{CreateTable, StagedTable};

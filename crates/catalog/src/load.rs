@@ -9,7 +9,7 @@ use crate::heads::{TableHead, TableInfo, TableState, VersionToken};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::page::{self, Page, PageError, PageRequest};
 use crate::rows::{self, NameRow, NamespaceRow, TableHeadRow, stored, table_id};
-use crate::{Catalog, keys, versions};
+use crate::{Catalog, keys};
 use floeberg_auth::{Authorized, action};
 use floeberg_metastore::{Cx, Rows, StoreError};
 use floeberg_types::{BucketName, CommitId, Namespace, TableId, TableIdent, TableName};
@@ -148,17 +148,18 @@ impl Catalog {
         bucket: &BucketName,
         ident: &TableIdent,
     ) -> Result<Arc<TableHead>, LoadTableError> {
-        self.read(|rows| {
-            let (_, _, table) = existing::<LoadTableError>(rows, bucket, ident)?;
-            if table.row.current.is_none() {
-                return Err(NoMetadata {
-                    ident: ident.clone(),
+        let found = self
+            .read(|rows| {
+                let (_, _, table) = existing::<LoadTableError>(rows, bucket, ident)?;
+                match table.row.current {
+                    Some(_) => self.find_head(rows, table),
+                    None => Err(LoadTableError::from(NoMetadata {
+                        ident: ident.clone(),
+                    })),
                 }
-                .into());
-            }
-            versions::head(self, rows, table.id, table.commit, &table.row)
-        })
-        .await
+            })
+            .await?;
+        Ok(self.make_head(found)?)
     }
 
     /// Describes a table without its metadata; also answers whether it exists.

@@ -18,12 +18,11 @@ const PATH_MAX: usize = 700;
 const SEGMENT_MAX: usize = 160;
 
 /// Table properties that direct writers to other places.
-const PATH_PROPERTIES: [&str; 5] = [
+const PATH_PROPERTIES: [&str; 4] = [
     "write.data.path",
     "write.metadata.path",
     "write.object-storage.path",
     "write.folder-storage.path",
-    "write.location-provider.path",
 ];
 
 /// A path inside a table bucket, without slashes at its ends.

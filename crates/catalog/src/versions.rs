@@ -7,11 +7,12 @@
 use crate::errors::DamagedRow;
 use crate::heads::{ColdHead, TableHead, TableInfo};
 use crate::keys::{self, FragmentKey};
-use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes};
+use crate::load::StoredTable;
+use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes, stored};
 use crate::{Catalog, Outage};
 use bytes::Bytes;
 use floeberg_iceberg::{Document, PartChange, Section, TableMetadata};
-use floeberg_metastore::{Rows, StoreError, Txn};
+use floeberg_metastore::{RawRow, Rows, StoreError, Txn};
 use floeberg_types::{CommitId, TableId};
 use prost::Message as _;
 use std::collections::BTreeSet;
@@ -125,35 +126,61 @@ pub(crate) fn parts<E>(rows: &impl Rows, table: TableId, version: u64) -> Result
 where
     E: From<StoreError> + From<DamagedRow>,
 {
-    let prefix = keys::fragments(table);
+    parts_below(rows, &keys::fragments(table), version)
+}
+
+/// The parts of a version whose keys begin with `prefix`.
+pub(crate) fn parts_below<E>(
+    rows: &impl Rows,
+    prefix: &[u8],
+    version: u64,
+) -> Result<Vec<StoredPart>, E>
+where
+    E: From<StoreError> + From<DamagedRow>,
+{
     let mut out: Vec<StoredPart> = Vec::new();
     let mut open: Option<(FragmentKey, Bytes)> = None;
-    let mut after: Option<Bytes> = None;
-    loop {
-        let page = rows.scan_prefix(&prefix, after.as_deref(), SCAN_ROWS)?;
-        let Some((last, _)) = page.last() else { break };
-        after = Some(last.clone());
-        for (key, row) in page {
-            let key = crate::rows::stored("fragment key", keys::fragment_key(&key))?;
-            if key.from > version {
-                continue;
-            }
-            if let Some((before, payload)) = open.replace((key, row.payload)) {
-                if (before.section, before.ordinal) != (key.section, key.ordinal) {
-                    close(before, payload, &mut out)?;
-                }
-            }
+    for_each_row::<E>(rows, prefix, |key, row| {
+        let key = stored("fragment key", keys::fragment_key(&key))?;
+        if key.from <= version {
+            let before = open.replace((key, row.payload));
+            let done = before.filter(|(b, _)| (b.section, b.ordinal) != (key.section, key.ordinal));
+            done.map_or(Ok(()), |(before, payload)| close(before, payload, &mut out))?;
         }
-    }
+        Ok(())
+    })?;
     if let Some((key, payload)) = open {
         close(key, payload, &mut out)?;
     }
     Ok(out)
 }
 
+/// Visits the rows below a prefix without holding all of them.
+pub(crate) fn for_each_row<E>(
+    rows: &impl Rows,
+    prefix: &[u8],
+    mut visit: impl FnMut(Bytes, RawRow) -> Result<(), DamagedRow>,
+) -> Result<(), E>
+where
+    E: From<StoreError> + From<DamagedRow>,
+{
+    let mut after: Option<Bytes> = None;
+    loop {
+        let page = rows.scan_prefix(prefix, after.as_deref(), SCAN_ROWS)?;
+        let full = page.len() == SCAN_ROWS;
+        after = page.last().map(|(key, _)| key.clone());
+        for (key, row) in page {
+            visit(key, row)?;
+        }
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
 /// Takes the newest row of a part, unless it says that the part is gone.
 fn close(key: FragmentKey, payload: Bytes, out: &mut Vec<StoredPart>) -> Result<(), DamagedRow> {
-    let row = crate::rows::stored("fragment", FragmentRow::decode(payload))?;
+    let row = stored("fragment", FragmentRow::decode(payload))?;
     if !row.removed {
         out.push((key.section, key.ordinal, row.json));
     }
@@ -191,65 +218,65 @@ where
 }
 
 /// A head put together from its rows.
-pub(crate) fn load<E>(
-    rows: &impl Rows,
-    id: TableId,
-    commit: CommitId,
-    row: &TableHeadRow,
-) -> Result<TableHead, E>
-where
-    E: From<StoreError> + From<DamagedRow>,
-{
+pub(crate) fn assemble(
+    table: &StoredTable,
+    parts: Vec<StoredPart>,
+) -> Result<TableHead, DamagedRow> {
     let damaged = |detail: String| DamagedRow {
         row: "table head",
         detail,
     };
+    let StoredTable { id, commit, row } = table;
     let current = row
         .current
         .as_ref()
         .ok_or_else(|| damaged("no current version".to_owned()))?;
-    let mut texts = Vec::new();
-    for (section, ordinal, json) in parts::<E>(rows, id, row.version)? {
+    let mut texts = Vec::with_capacity(parts.len());
+    for (section, ordinal, json) in parts {
         let text = std::str::from_utf8(&json).map_err(|e| damaged(e.to_string()))?;
         texts.push((section, ordinal, Arc::<str>::from(text)));
     }
     let metadata = TableMetadata::from_parts(texts).map_err(|e| damaged(e.to_string()))?;
-    if metadata.rendered_len() != current.length {
-        let detail = format!(
-            "{} bytes, {} expected",
-            metadata.rendered_len(),
-            current.length
-        );
-        return Err(damaged(detail).into());
+    let length = metadata.rendered_len();
+    if length != current.length {
+        let detail = format!("{length} bytes, {} expected", current.length);
+        return Err(damaged(detail));
     }
-    Ok(TableHead::new(
-        TableInfo::of(id, commit, row)?,
-        current,
-        metadata,
-    )?)
+    TableHead::new(TableInfo::of(*id, *commit, row)?, current, metadata)
 }
 
-/// The head of a row, from memory or from its fragments.
-pub(crate) fn head<E>(
-    catalog: &Catalog,
-    rows: &impl Rows,
-    id: TableId,
-    commit: CommitId,
-    row: &TableHeadRow,
-) -> Result<Arc<TableHead>, E>
-where
-    E: From<StoreError> + From<DamagedRow>,
-{
-    let cache = &catalog.inner.heads;
-    if let Some(head) = cache.get(id, commit) {
-        return Ok(head);
-    }
-    let head = Arc::new(load::<E>(rows, id, commit, row)?);
-    cache.insert(id, commit, head.clone());
-    Ok(head)
+/// What a read found of a table: its head, or what to make it from once the read is over.
+pub(crate) enum Found {
+    Warm(Arc<TableHead>),
+    Cold(StoredTable, Vec<StoredPart>),
 }
 
 impl Catalog {
+    /// Collects what a head is made of. Nothing is applied while a read runs, so it does not parse.
+    pub(crate) fn find_head<E>(&self, rows: &impl Rows, table: StoredTable) -> Result<Found, E>
+    where
+        E: From<StoreError> + From<DamagedRow>,
+    {
+        if let Some(head) = self.inner.heads.get(table.id, table.commit) {
+            return Ok(Found::Warm(head));
+        }
+        let parts = parts::<E>(rows, table.id, table.row.version)?;
+        Ok(Found::Cold(table, parts))
+    }
+
+    /// The head that a read found, kept for the next one.
+    pub(crate) fn make_head(&self, found: Found) -> Result<Arc<TableHead>, DamagedRow> {
+        match found {
+            Found::Warm(head) => Ok(head),
+            Found::Cold(table, parts) => {
+                let head = Arc::new(assemble(&table, parts)?);
+                let cache = &self.inner.heads;
+                cache.insert(table.id, table.commit, head.clone());
+                Ok(head)
+            }
+        }
+    }
+
     /// Reads a table's metadata into memory for a decision that found it missing there. By then
     /// every row the decision saw is applied.
     pub(crate) fn warm(
@@ -260,8 +287,13 @@ impl Catalog {
         let Some(row) = rows.get::<TableHeadRow>(&keys::head(cold.table))? else {
             return Ok(None);
         };
-        let commit = row.commit_id;
-        let head = head::<Outage>(self, &rows, cold.table, commit, &row.value)?;
-        Ok(Some((cold.table, commit, head)))
+        let (id, commit) = (cold.table, row.commit_id);
+        let table = StoredTable {
+            id,
+            commit,
+            row: row.value,
+        };
+        let found = self.find_head::<Outage>(&rows, table)?;
+        Ok(Some((id, commit, self.make_head(found)?)))
     }
 }
