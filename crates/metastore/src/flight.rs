@@ -5,7 +5,6 @@ use crate::store::Inner;
 use bytes::Bytes;
 use floeberg_consensus::{Pending, ProposeError, Term};
 use floeberg_state::Outcome;
-use floeberg_types::CommitId;
 use std::sync::Arc;
 
 /// What became of a submitted command.
@@ -27,12 +26,10 @@ pub(crate) enum Landing {
     Indefinite,
 }
 
-/// What has to be cleaned up once the outcome is known.
+/// What ends when the outcome is known.
 pub(crate) struct Wake {
     pub(crate) store: Arc<Inner>,
     pub(crate) term: Term,
-    pub(crate) commit_id: CommitId,
-    pub(crate) keys: Vec<Bytes>,
     pub(crate) proposal: Arc<Proposal>,
 }
 
@@ -50,9 +47,10 @@ impl Wake {
         };
         let mut speculation = self.store.speculation.lock();
         match &landing {
+            Landing::Applied { .. } => speculation.applied(&self.proposal),
+            Landing::Missed { .. } | Landing::NotProposed => speculation.lost(&self.proposal),
             // The rows may still be applied; they count until a later term settles them.
             Landing::Indefinite => speculation.stall(self.term),
-            _ => speculation.remove(&self.keys, self.commit_id),
         }
         drop(speculation);
         self.proposal.settle(match &landing {

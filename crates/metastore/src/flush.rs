@@ -29,7 +29,7 @@ impl Flusher {
 
     /// Notes rows written to the store.
     pub(crate) fn written(&self, bytes: u64) {
-        let before = self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.unflushed.fetch_add(bytes, Ordering::Release);
         if before + bytes >= self.policy.bytes {
             self.enough.notify_one();
         }
@@ -37,10 +37,18 @@ impl Flusher {
 
     /// Flushes if anything is unflushed; blocks on the disk.
     pub(crate) fn flush(&self) -> Result<(), KvError> {
-        if self.unflushed.swap(0, Ordering::Relaxed) == 0 {
-            return Ok(());
+        // What is written meanwhile may be covered or not, so it stays counted.
+        let covered = self.unflushed.load(Ordering::Acquire);
+        if covered > 0 {
+            self.kv.flush()?;
+            self.unflushed.fetch_sub(covered, Ordering::Release);
         }
-        self.kv.flush()
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.unflushed.load(Ordering::Acquire)
     }
 
     /// Flushes by the policy until the task is aborted or a flush fails. A failed flush is never

@@ -15,6 +15,8 @@ mod machine;
 mod rows;
 mod speculation;
 mod store;
+#[cfg(test)]
+mod testing;
 mod txn;
 
 pub use config::{FlushPolicy, StoreConfig, StoreParts};

@@ -1,9 +1,14 @@
 //! The rows of proposals in flight, which the next decision builds on.
+//!
+//! Each row keeps the versions of all proposals in flight, oldest first. If a proposal is lost,
+//! exactly what was built on its rows goes with it: leaving any of that would make every later
+//! decision on a busy row miss, one after the other and without end; dropping more would make
+//! decisions miss that had nothing to do with it.
 
 use bytes::Bytes;
 use floeberg_consensus::Term;
 use floeberg_types::{CommitId, TimestampMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,13 +28,19 @@ const APPLIED: u8 = 1;
 const LOST: u8 = 2;
 
 /// A proposal whose fate others may wait for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Proposal {
+    /// Place in the order of submission, which is the order of the log.
+    number: u64,
     fate: AtomicU8,
     settled: Notify,
 }
 
 impl Proposal {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(crate) fn settle(&self, fate: Fate) {
         let code = match fate {
             Fate::Applied => APPLIED,
@@ -71,13 +82,22 @@ pub(crate) async fn all_settled(proposals: &[Arc<Proposal>]) -> Fate {
     fate
 }
 
-/// A row as the newest proposal in flight leaves it.
+/// A row as a proposal in flight leaves it.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlightRow {
     pub(crate) commit_id: CommitId,
     /// `None`: deleted.
     pub(crate) payload: Option<Bytes>,
     pub(crate) proposal: Arc<Proposal>,
+}
+
+/// What has to be undone or forgotten when a proposal lands.
+#[derive(Debug)]
+struct Footprint {
+    proposal: Arc<Proposal>,
+    keys: Vec<Bytes>,
+    /// Numbers of the proposals whose rows it read. Should one be lost, it is bound to miss.
+    built_on: Vec<u64>,
 }
 
 /// The speculative rows of one term.
@@ -87,7 +107,9 @@ pub(crate) struct Speculation {
     /// Set when the outcome of a proposal of this term is unknown; only a later term, whose first
     /// entry settles everything before it, may decide again.
     stalled: bool,
-    rows: BTreeMap<Bytes, InFlightRow>,
+    next_number: u64,
+    rows: BTreeMap<Bytes, VecDeque<InFlightRow>>,
+    in_flight: BTreeMap<u64, Footprint>,
     log_time: TimestampMs,
 }
 
@@ -97,6 +119,7 @@ impl Speculation {
     pub(crate) fn enter(&mut self, term: Term) -> bool {
         if term > self.term {
             self.rows.clear();
+            self.in_flight.clear();
             self.term = term;
             self.stalled = false;
         }
@@ -108,37 +131,96 @@ impl Speculation {
         clock.max(self.log_time).max(applied)
     }
 
+    /// The newest version of a row in flight.
     pub(crate) fn row(&self, key: &[u8]) -> Option<&InFlightRow> {
-        self.rows.get(key)
+        self.rows.get(key).and_then(VecDeque::back)
     }
 
-    /// Rows in flight in `[start, end)`.
+    /// The newest versions of the rows in flight in `[start, end)`.
     pub(crate) fn range<'a>(
         &'a self,
         start: &[u8],
         end: Option<&[u8]>,
     ) -> impl Iterator<Item = (&'a Bytes, &'a InFlightRow)> {
         let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        self.rows.range::<[u8], _>((Bound::Included(start), end))
+        let range = self.rows.range::<[u8], _>((Bound::Included(start), end));
+        range.filter_map(|(key, versions)| versions.back().map(|row| (key, row)))
     }
 
-    /// Lays a proposal's rows over everything in flight.
-    pub(crate) fn insert(&mut self, key: Bytes, row: InFlightRow) {
-        self.rows.insert(key, row);
-    }
-
-    pub(crate) fn give_log_time(&mut self, log_time: TimestampMs) {
+    /// Lays the rows of a new proposal, made at `log_time`, over everything in flight.
+    pub(crate) fn launch(
+        &mut self,
+        commit_id: CommitId,
+        log_time: TimestampMs,
+        writes: BTreeMap<Bytes, Option<Bytes>>,
+        built_on: Vec<u64>,
+    ) -> Arc<Proposal> {
+        let number = self.next_number;
+        self.next_number += 1;
         self.log_time = log_time;
+        let fate = AtomicU8::new(PENDING);
+        let proposal = Arc::new(Proposal {
+            number,
+            fate,
+            settled: Notify::new(),
+        });
+        let mut keys = Vec::with_capacity(writes.len());
+        for (key, payload) in writes {
+            keys.push(key.clone());
+            let proposal = Arc::clone(&proposal);
+            let row = InFlightRow {
+                commit_id,
+                payload,
+                proposal,
+            };
+            self.rows.entry(key).or_default().push_back(row);
+        }
+        let footprint = Footprint {
+            proposal: Arc::clone(&proposal),
+            keys,
+            built_on,
+        };
+        self.in_flight.insert(number, footprint);
+        proposal
     }
 
-    /// Forgets a proposal's rows, except those that a later proposal has replaced.
-    pub(crate) fn remove(&mut self, keys: &[Bytes], commit_id: CommitId) {
-        for key in keys {
-            if self
-                .rows
-                .get(key)
-                .is_some_and(|row| row.commit_id == commit_id)
-            {
+    /// Forgets the rows of an applied proposal, and every older version of them: those came before
+    /// it in the log and must not hide what is applied now.
+    pub(crate) fn applied(&mut self, proposal: &Proposal) {
+        let Some(footprint) = self.in_flight.remove(&proposal.number) else {
+            return;
+        };
+        for key in &footprint.keys {
+            self.keep_versions(key, |number| number > proposal.number);
+        }
+    }
+
+    /// Takes back a lost proposal and everything built on its rows, all of which is lost too.
+    pub(crate) fn lost(&mut self, proposal: &Proposal) {
+        if !self.in_flight.contains_key(&proposal.number) {
+            return;
+        }
+        let mut lost = BTreeSet::from([proposal.number]);
+        for (number, footprint) in self.in_flight.range(proposal.number..) {
+            if footprint.built_on.iter().any(|base| lost.contains(base)) {
+                lost.insert(*number);
+            }
+        }
+        for number in lost {
+            let Some(footprint) = self.in_flight.remove(&number) else {
+                continue;
+            };
+            for key in &footprint.keys {
+                self.keep_versions(key, |version| version != number);
+            }
+            footprint.proposal.settle(Fate::Lost);
+        }
+    }
+
+    fn keep_versions(&mut self, key: &Bytes, keep: impl Fn(u64) -> bool) {
+        if let Some(versions) = self.rows.get_mut(key) {
+            versions.retain(|row| keep(row.proposal.number));
+            if versions.is_empty() {
                 self.rows.remove(key);
             }
         }
@@ -161,3 +243,6 @@ impl Speculation {
         self.rows.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::flight::{Flight, Landing, Wake};
 use crate::flush::Flusher;
 use crate::machine::{AppliedState, GroupMachine, KvView};
 use crate::rows::ReadView;
-use crate::speculation::{Fate, InFlightRow, Proposal, Speculation, all_settled};
+use crate::speculation::{Fate, Proposal, Speculation, all_settled};
 use crate::txn::{Decided, Txn};
 use bytes::Bytes;
 use floeberg_consensus::{Leadership, Permit, RaftGroup, Term};
@@ -284,6 +284,11 @@ impl Store {
     }
 
     #[cfg(test)]
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.inner.flusher.unflushed_bytes()
+    }
+
+    #[cfg(test)]
     pub(crate) fn raft(&self) -> &RaftGroup {
         &self.inner.raft
     }
@@ -403,35 +408,28 @@ impl Inner {
         mut decided: Decided,
     ) -> Made {
         let command: Bytes = decided.command(self.identity, cx).encode_to_vec().into();
-        let commit_id = decided.commit_id;
-        let proposal = Arc::new(Proposal::default());
-        let mut keys = Vec::with_capacity(decided.writes.len());
-        for (key, payload) in decided.writes {
-            keys.push(key.clone());
-            let proposal = Arc::clone(&proposal);
-            speculation.insert(
-                key,
-                InFlightRow {
-                    commit_id,
-                    payload,
-                    proposal,
-                },
-            );
-        }
-        speculation.give_log_time(decided.now);
+        let Decided {
+            commit_id,
+            now,
+            seen,
+            writes,
+            ..
+        } = decided;
+        let proposal = speculation.launch(commit_id, now, writes, seen.built_on);
         let pending = self.raft.submit(permit, term, command);
-        let wake = Wake {
-            store: Arc::clone(self),
-            term,
-            commit_id,
-            keys,
-            proposal,
-        };
+        let flight = Flight::new(
+            pending,
+            Wake {
+                store: Arc::clone(self),
+                term,
+                proposal,
+            },
+        );
         Made {
-            flight: Flight::new(pending, wake),
+            flight,
             commit_id,
-            now: decided.now,
-            seen: decided.seen.in_flight,
+            now,
+            seen: seen.in_flight,
         }
     }
 
@@ -479,5 +477,7 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

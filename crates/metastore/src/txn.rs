@@ -36,18 +36,26 @@ pub enum RangeState {
 pub(crate) struct Seen {
     reads: Vec<(Bytes, Option<CommitId>)>,
     empty: Vec<RangeEmpty>,
+    /// Proposals whose rows, deleted ones included, it has looked at.
     pub(crate) in_flight: Vec<Arc<Proposal>>,
+    /// Numbers of those whose rows it has read as present: it stands and falls with them. An
+    /// absence that a proposal leaves can also come about otherwise.
+    pub(crate) built_on: Vec<u64>,
     pub(crate) failure: Option<StoreError>,
 }
 
 impl Seen {
-    fn observe(&mut self, proposal: &Arc<Proposal>) {
+    fn observe(&mut self, row: &InFlightRow) {
+        let proposal = &row.proposal;
         if !self
             .in_flight
             .iter()
             .any(|seen| Arc::ptr_eq(seen, proposal))
         {
             self.in_flight.push(Arc::clone(proposal));
+        }
+        if row.payload.is_some() && !self.built_on.contains(&proposal.number()) {
+            self.built_on.push(proposal.number());
         }
     }
 }
@@ -172,7 +180,7 @@ impl<'a> Txn<'a> {
                 }));
             }
             Found::InFlight(row) => {
-                self.seen.borrow_mut().observe(&row.proposal);
+                self.seen.borrow_mut().observe(row);
                 row.payload.clone().map(|payload| RawRow {
                     commit_id: row.commit_id,
                     payload,
