@@ -194,6 +194,11 @@ impl GroupModel {
 }
 
 impl GroupModel {
+    fn append(&mut self, new: &[LogRecord]) {
+        self.records
+            .extend(new.iter().map(|r| (r.index, r.bytes.clone())));
+    }
+
     fn purged_index(&self) -> u64 {
         self.purged.as_ref().map_or(0, |purged| purged.0)
     }
@@ -251,9 +256,7 @@ async fn run(medium: &impl Medium, actions: Vec<Action>) {
             Action::Append { group, count, wait } => {
                 let target = &mut model[group as usize];
                 let new: Vec<LogRecord> = records(target.next(), count, &format!("step {step}"));
-                target
-                    .records
-                    .extend(new.iter().map(|r| (r.index, r.bytes.clone())));
+                target.append(&new);
                 let pending = start_append(&*log, GroupId(group), new);
                 durable = wait == Wait::UntilDurable;
                 if durable {
