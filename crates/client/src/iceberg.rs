@@ -267,10 +267,20 @@ impl IcebergClient {
         namespace: &[&str],
         table: &str,
     ) -> Result<LoadedTable, ClientError> {
-        let reply = self
-            .call(Method::GET, self.table_path(namespace, table))
-            .await?;
-        parse("loadTable", &reply)
+        parse("loadTable", &self.load_table_raw(namespace, table).await?)
+    }
+
+    /// `loadTable` with its answer unparsed.
+    ///
+    /// # Errors
+    /// 404 without such a table.
+    pub async fn load_table_raw(
+        &self,
+        namespace: &[&str],
+        table: &str,
+    ) -> Result<Reply, ClientError> {
+        self.call(Method::GET, self.table_path(namespace, table))
+            .await
     }
 
     /// `tableExists`.

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -165,7 +165,7 @@ impl Signer {
 
     fn signing_key(&self, date: &str) -> [u8; 32] {
         // A poisoned lock still holds a usable key: it is replaced as a whole.
-        let mut cached = self.key.lock().unwrap_or_else(|e| e.into_inner());
+        let mut cached = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((day, key)) = &*cached
             && day == date
         {
