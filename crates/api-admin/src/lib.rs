@@ -5,6 +5,7 @@
 //! protocol of the port claims end here too.
 
 mod page;
+mod route;
 mod status;
 
 pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
@@ -18,6 +19,7 @@ use floeberg_telemetry::NodeMetrics;
 use floeberg_types::RequestId;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
+use route::{Protected, Public};
 use serde::Serialize;
 
 /// Where axum mounts this protocol; the last entry takes what nothing else claims.
@@ -36,26 +38,8 @@ pub struct AdminState {
 }
 
 /// The routes, to be merged with those of the other protocols.
-#[must_use]
 pub fn router(shell: Shell, state: AdminState) -> axum::Router {
     floeberg_http::router(shell, state, MOUNTS)
-}
-
-/// Answered to anybody.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub enum Public {
-    Landing,
-    Health,
-    Ready,
-    Metrics,
-}
-
-/// Answered to verified principals.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub enum Protected {
-    Status,
 }
 
 #[derive(Serialize)]

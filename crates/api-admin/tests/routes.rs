@@ -1,5 +1,7 @@
 //! The admin routes as a health checker, a scraper and an operator meet them.
 
+#![allow(clippy::unwrap_used)]
+
 use axum::body::Body;
 use floeberg_api_admin::{
     AdminState, Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness, router,

@@ -41,7 +41,6 @@ pub struct IcebergState {
 }
 
 /// The routes, to be merged with those of the other protocols.
-#[must_use]
 pub fn router(shell: Shell, state: IcebergState) -> axum::Router {
     floeberg_http::router(shell, state, MOUNTS)
 }

@@ -1,5 +1,7 @@
 //! The Iceberg REST protocol against a catalog in memory.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use floeberg_api_iceberg::{IcebergState, Settings, router};
@@ -722,4 +724,128 @@ async fn refused_token_requests_are_worded_as_the_standard_says() {
     let reply = token_request(&c, &basic, "grant_type=client_credentials").await;
     assert_eq!(reply.status, 401);
     assert!(reply.headers.contains_key("www-authenticate"));
+}
+
+/// Every value that differs from `value` in one node, which became something else.
+fn mutations(value: &Value) -> Vec<Value> {
+    let strange = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1e300),
+        json!(i64::MAX),
+        json!("x\u{0}"),
+        json!([]),
+        json!({}),
+        json!([{}]),
+    ];
+    let mut out: Vec<Value> = strange.into();
+    match value {
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                for changed in mutations(item) {
+                    let mut copy = items.clone();
+                    copy[i] = changed;
+                    out.push(Value::Array(copy));
+                }
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let mut without = members.clone();
+                without.remove(name);
+                out.push(Value::Object(without));
+                for changed in mutations(member) {
+                    let mut copy = members.clone();
+                    copy.insert(name.clone(), changed);
+                    out.push(Value::Object(copy));
+                }
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+fn snapshot_commit() -> Value {
+    json!({
+        "requirements": [
+            {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null},
+            {"type": "assert-last-assigned-field-id", "last-assigned-field-id": 2},
+        ],
+        "updates": [
+            {"action": "add-snapshot", "snapshot": {
+                "snapshot-id": 7, "sequence-number": 1, "timestamp-ms": 1_700_000_000_000_i64,
+                "manifest-list": "s3://lake/ns/t/metadata/snap.avro", "schema-id": 0,
+                "summary": {"operation": "append"}}},
+            {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 7},
+            {"action": "add-schema", "schema": {"type": "struct", "schema-id": 1, "fields": [
+                {"id": 3, "name": "l", "required": false, "type":
+                    {"type": "list", "element-id": 4, "element": "int", "element-required": true}}]}},
+            {"action": "add-spec", "spec": {"spec-id": 1, "fields": [
+                {"source-id": 1, "field-id": 1000, "name": "p", "transform": "bucket[4]"}]}},
+            {"action": "add-sort-order", "sort-order": {"order-id": 1, "fields": [
+                {"source-id": 1, "transform": "identity", "direction": "asc",
+                 "null-order": "nulls-first"}]}},
+            {"action": "remove-snapshots", "snapshot-ids": [1]},
+            {"action": "set-statistics", "statistics": {"snapshot-id": 7,
+                "statistics-path": "s3://lake/x", "file-size-in-bytes": 1,
+                "file-footer-size-in-bytes": 1, "blob-metadata": []}},
+            {"action": "set-location", "location": "s3://lake/elsewhere"},
+        ],
+    })
+}
+
+#[tokio::test]
+async fn no_strange_body_is_an_internal_error() {
+    let c = catalog().await;
+    c.namespace("ns").await;
+    c.table("ns", "t").await;
+    let create = json!({
+        "name": "m", "location": "s3://lake/m", "schema": schema(), "stage-create": true,
+        "partition-spec": {"spec-id": 0, "fields": [
+            {"source-id": 1, "name": "p", "transform": "identity"}]},
+        "write-order": {"order-id": 1, "fields": [{"source-id": 1, "transform": "identity",
+            "direction": "asc", "null-order": "nulls-first"}]},
+        "properties": {"format-version": "2", "write.data.path": "s3://lake/m/d"},
+    });
+    let change = json!({"identifier": {"namespace": ["ns"], "name": "t"},
+        "requirements": [], "updates": []});
+    let bodies = [
+        (
+            "/namespaces",
+            json!({"namespace": ["n"], "properties": {"a": "b"}}),
+        ),
+        (
+            "/namespaces/ns/properties",
+            json!({"removals": ["a"], "updates": {"b": "c"}}),
+        ),
+        ("/namespaces/ns/tables", create),
+        ("/namespaces/ns/tables/t", snapshot_commit()),
+        (
+            "/namespaces/ns/register",
+            json!({"name": "r", "metadata-location": "s3://lake/r"}),
+        ),
+        ("/transactions/commit", json!({"table-changes": [change]})),
+        (
+            "/tables/rename",
+            json!({
+            "source": {"namespace": ["ns"], "name": "no"},
+            "destination": {"namespace": ["ns"], "name": "no2"}}),
+        ),
+    ];
+    for (path, body) in bodies {
+        for changed in mutations(&body) {
+            let reply = c.post(path, &changed).await;
+            let status = reply.status.as_u16();
+            assert!(status < 500, "{path} {changed}: {}", reply.text);
+            if status >= 400 {
+                assert!(
+                    reply.json["error"]["message"].is_string(),
+                    "{path}: {}",
+                    reply.text
+                );
+            }
+        }
+    }
 }

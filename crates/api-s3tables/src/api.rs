@@ -55,7 +55,6 @@ pub struct S3TablesState {
 }
 
 /// The routes, to be merged with those of the other protocols.
-#[must_use]
 pub fn router(shell: Shell, state: S3TablesState) -> axum::Router {
     floeberg_http::router(shell, state, MOUNTS)
 }

@@ -57,11 +57,11 @@ impl CreationSettings {
             );
             return Err(Failure::bad_request(text));
         }
-        if let Some(class) = &self.storage_class_configuration {
-            if class.storage_class != "STANDARD" {
-                let text = format!("storage class {} is not supported", class.storage_class);
-                return Err(Failure::bad_request(text));
-            }
+        if let Some(class) = &self.storage_class_configuration
+            && class.storage_class != "STANDARD"
+        {
+            let text = format!("storage class {} is not supported", class.storage_class);
+            return Err(Failure::bad_request(text));
         }
         if self.tags.as_ref().is_some_and(|tags| !tags.is_empty()) {
             let text = "tags are not supported yet, and a policy may rely on them";

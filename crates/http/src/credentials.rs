@@ -95,6 +95,12 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// Whether the request presents a token, so that its headers need not be put in signing form.
+pub(crate) fn is_bearer(parts: &Parts) -> bool {
+    let header = parts.headers.get(AUTHORIZATION);
+    header.and_then(|h| bearer(h.to_str().ok()?)).is_some()
+}
+
 /// The token of a `Bearer` header; the scheme's case does not matter (RFC 9110, section 11.1).
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;

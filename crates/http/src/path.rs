@@ -37,7 +37,10 @@ impl Segments {
             if part.is_empty() && i + 1 < raw.len() {
                 return Err(PathError::EmptySegment);
             }
-            let text = percent_decode_str(part)
+            // Iceberg's Java client form-encodes names, so a space arrives as `+`; whoever means a
+            // plus sends `%2B`.
+            let spaced = part.replace('+', " ");
+            let text = percent_decode_str(&spaced)
                 .decode_utf8()
                 .map_err(|_| PathError::Undecodable)?;
             if text.contains('\0') {
@@ -75,7 +78,7 @@ mod tests {
         ] {
             assert_eq!(parse(raw).unwrap(), ["tables", arn, "ns"]);
         }
-        assert_eq!(parse("/a%1Fb%2520+/c").unwrap(), ["a\u{1f}b%20+", "c"]);
+        assert_eq!(parse("/a%1Fb%2520+%2B/c").unwrap(), ["a\u{1f}b%20 +", "c"]);
         assert_eq!(parse("/").unwrap(), [""]);
         assert_eq!(parse("/a/").unwrap(), ["a", ""]);
     }

@@ -2,7 +2,7 @@
 
 use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::credentials::{Credentials, HeaderTexts};
-use crate::{Query, Refusal, Segments, body};
+use crate::{Query, Refusal, Segments, body, credentials};
 use axum::body::Body;
 use axum::routing::any;
 use floeberg_auth::sigv4::ScopeRules;
@@ -170,7 +170,10 @@ impl Shell {
         body: Body,
         now: TimestampMs,
     ) -> Result<(Principal, bytes::Bytes), Refusal> {
-        let headers = HeaderTexts::of(parts);
+        let headers = match credentials::is_bearer(parts) {
+            true => None,
+            false => HeaderTexts::of(parts),
+        };
         let pairs = headers.as_ref().map(HeaderTexts::as_pairs);
         let credentials = Credentials::read(parts, pairs.as_deref(), now, &self.rules, &self.keys)?;
         body::check_headers(&parts.headers, &self.limits)?;

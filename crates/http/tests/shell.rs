@@ -1,5 +1,7 @@
 //! What the shell does around a protocol: authentication, limits, refusals and request ids.
 
+#![allow(clippy::unwrap_used)]
+
 use axum::body::Body;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, Principal, RootKey};

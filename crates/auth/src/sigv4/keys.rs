@@ -36,10 +36,10 @@ impl SigningKeys {
             region: scope.aws_region.to_owned(),
             service: scope.aws_service.to_owned(),
         };
-        if let Some((from, signing)) = self.known.lock().get(&key) {
-            if from == secret {
-                return *signing;
-            }
+        if let Some((from, signing)) = self.known.lock().get(&key)
+            && from == secret
+        {
+            return *signing;
         }
         let signing = s3s_sigv4::derive_signing_key(
             secret.expose(),
