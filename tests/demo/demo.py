@@ -49,7 +49,7 @@ def load_sources(folder):
     flights = pyarrow.Table.from_pandas(frame, preserve_index=False)
     generator = pathlib.Path(sys.executable).with_name("tpchgen-cli")
     subprocess.run(
-        [generator, "-s", "0.1", "--format=parquet", "--output-dir", folder], check=True,
+        [generator, "parquet", "-s", "0.1", "--output-dir", folder], check=True,
         stdout=subprocess.DEVNULL,
     )
     tpch = {t: pyarrow.parquet.read_table(folder / f"{t}.parquet") for t in TPCH_TABLES}
@@ -148,7 +148,7 @@ def commit_two_tables(connection, sql, checks):
 def say_what_next(node):
     print(f"""
 What to try next
-  {node.binary} table list --bucket lake --namespace tpch {node.cli_flags()}
+  {node.binary} table list lake tpch {node.cli_flags()}
   {node.binary} dev            a node of your own on ports 8181 and 9000
   docs/guides/                 settings for PyIceberg, DuckDB, Spark and the AWS CLI
   make test, make sim, make chaos, make bench""")

@@ -1,0 +1,64 @@
+//! The `floeberg` command: starts nodes, talks to running ones, measures them.
+
+mod banner;
+mod bench;
+mod dev;
+mod keys;
+mod output;
+mod resources;
+mod target;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A lakehouse storage cluster in one binary: Iceberg REST catalog, S3 Tables API and S3.
+#[derive(Parser)]
+#[command(name = "floeberg", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a single node on this machine; creates what is missing
+    Dev(dev::DevArguments),
+    /// Create, list, show and delete table buckets
+    #[command(subcommand)]
+    Bucket(resources::BucketCommand),
+    /// Create, list, show and delete namespaces of a table bucket
+    #[command(subcommand)]
+    Namespace(resources::NamespaceCommand),
+    /// List, show, rename and delete tables
+    #[command(subcommand)]
+    Table(resources::TableCommand),
+    /// Measure a running catalog
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Bucket(command) => resources::bucket(command).await,
+            Command::Namespace(command) => resources::namespace(command).await,
+            Command::Table(command) => resources::table(command).await,
+            Command::Bench(command) => bench::run(command).await,
+        }
+    })
+}

@@ -1,0 +1,171 @@
+//! Which running node a subcommand talks to, and with whose keys.
+
+use crate::keys::{ACCESS_KEY, SECRET_KEY};
+use anyhow::bail;
+use clap::Args;
+use floeberg_client::{
+    ClientError, Credentials, IcebergAuth, IcebergClient, IcebergConfig, S3TablesClient, Scope,
+};
+
+/// Flags shared by every subcommand that talks to a node.
+#[derive(Args, Clone)]
+pub struct Target {
+    /// Address of the lakehouse port
+    #[arg(
+        long,
+        env = "FLOEBERG_ENDPOINT",
+        default_value = "http://127.0.0.1:8181"
+    )]
+    endpoint: String,
+    /// Region the node was started with
+    #[arg(long, env = "FLOEBERG_REGION", default_value = "us-east-1")]
+    region: String,
+    /// Account the node was started with
+    #[arg(long, env = "FLOEBERG_ACCOUNT", default_value = "000000000000")]
+    account: String,
+    /// Print JSON for scripts instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The keys in the environment.
+pub fn credentials() -> anyhow::Result<Credentials> {
+    match (std::env::var(ACCESS_KEY), std::env::var(SECRET_KEY)) {
+        (Ok(access_key), Ok(secret_key)) => Ok(Credentials {
+            access_key,
+            secret_key,
+            session_token: None,
+        }),
+        _ => bail!("set {ACCESS_KEY} and {SECRET_KEY} to the keys that `floeberg dev` printed"),
+    }
+}
+
+/// How to log in to the catalog under measurement.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Login {
+    /// Keys in FLOEBERG_ROOT_ACCESS_KEY and FLOEBERG_ROOT_SECRET_KEY sign each request
+    Sigv4,
+    /// The same keys are exchanged for a token once
+    Oauth,
+    /// The token in --token
+    Token,
+    /// Not at all
+    None,
+}
+
+/// Any Iceberg REST catalog, Floeberg's or another's.
+#[derive(Args, Clone)]
+pub struct CatalogTarget {
+    /// Base address of the catalog; `/v1/...` is appended
+    #[arg(long, default_value = "http://127.0.0.1:8181/iceberg")]
+    uri: String,
+    /// Warehouse; for Floeberg a table bucket, which must exist
+    #[arg(long)]
+    warehouse: Option<String>,
+    /// How to log in
+    #[arg(long, value_enum, default_value_t = Login::Oauth)]
+    login: Login,
+    /// A fixed bearer token
+    #[arg(long, required_if_eq("login", "token"))]
+    token: Option<String>,
+    /// Scope of the token that is asked for
+    #[arg(long, default_value = "catalog")]
+    scope: String,
+    /// Region of the signatures
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// Service name of the signatures
+    #[arg(long, default_value = "s3tables")]
+    signing_name: String,
+}
+
+impl CatalogTarget {
+    /// The connection settings.
+    pub fn config(&self) -> anyhow::Result<IcebergConfig> {
+        let auth = match self.login {
+            Login::None => IcebergAuth::None,
+            Login::Token => IcebergAuth::Bearer(self.token.clone().unwrap_or_default()),
+            Login::Oauth => {
+                let keys = credentials()?;
+                IcebergAuth::OAuth {
+                    client_id: keys.access_key,
+                    client_secret: keys.secret_key,
+                    scope: self.scope.clone(),
+                    token_uri: None,
+                }
+            }
+            Login::Sigv4 => IcebergAuth::SigV4(
+                credentials()?,
+                Scope {
+                    region: self.region.clone(),
+                    service: self.signing_name.clone(),
+                },
+            ),
+        };
+        Ok(IcebergConfig {
+            uri: self.uri.clone(),
+            warehouse: self.warehouse.clone(),
+            auth,
+        })
+    }
+}
+
+impl Target {
+    /// A client of the S3 Tables API.
+    pub fn s3tables(&self) -> anyhow::Result<S3TablesClient> {
+        Ok(S3TablesClient::new(
+            &self.endpoint,
+            credentials()?,
+            &self.region,
+        )?)
+    }
+
+    /// A client of the Iceberg REST catalog of one bucket.
+    pub async fn iceberg(&self, bucket: &str) -> anyhow::Result<IcebergClient> {
+        let scope = Scope {
+            region: self.region.clone(),
+            service: "s3tables".to_owned(),
+        };
+        let config = IcebergConfig {
+            uri: format!("{}/iceberg", self.endpoint),
+            warehouse: Some(bucket.to_owned()),
+            auth: IcebergAuth::SigV4(credentials()?, scope),
+        };
+        IcebergClient::connect(&config)
+            .await
+            .map_err(|error| self.explain(error))
+    }
+
+    /// The ARN of a bucket given by name or ARN.
+    pub fn arn(&self, bucket: &str) -> String {
+        if bucket.contains(':') {
+            return bucket.to_owned();
+        }
+        format!(
+            "arn:aws:s3tables:{}:{}:bucket/{bucket}",
+            self.region, self.account
+        )
+    }
+
+    /// Adds what the person at the keyboard can do about an error.
+    pub fn explain(&self, error: ClientError) -> anyhow::Error {
+        let advice = match &error {
+            ClientError::Service(service) if matches!(service.status.as_u16(), 401 | 403) => {
+                Some(format!(
+                    "the node refused the keys in {ACCESS_KEY} and {SECRET_KEY}: compare them with \
+                     those that `floeberg dev` printed"
+                ))
+            }
+            ClientError::Service(_) => None,
+            _ => Some(format!(
+                "is a node running at {}? Start one with `floeberg dev`, or name another with \
+                 `--endpoint`",
+                self.endpoint
+            )),
+        };
+        match advice {
+            Some(advice) => anyhow::Error::new(error).context(advice),
+            None => error.into(),
+        }
+    }
+}

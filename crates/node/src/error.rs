@@ -1,0 +1,50 @@
+//! Why a node does not start, in words for the person who started it.
+
+use crate::IdentityError;
+use floeberg_kv::KvError;
+use floeberg_metastore::OpenError;
+use floeberg_raftlog::LogError;
+use floeberg_volume::VolumeError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the directory.
+    #[error(
+        "the data directory `{path}` is in use by another floeberg process: stop it or choose \
+         another directory with `--data-dir`"
+    )]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be used.
+    #[error("cannot use the data directory `{path}`")]
+    DataDir {
+        /// The directory or a part of it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory belongs to something else or is damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The Raft log cannot be opened.
+    #[error("the Raft log cannot be opened")]
+    Log(#[from] LogError),
+    /// Rows cannot be opened.
+    #[error("the state cannot be opened")]
+    Rows(#[from] KvError),
+    /// A group cannot recover.
+    #[error(transparent)]
+    Group(#[from] OpenError),
+    /// The volume cannot be opened.
+    #[error("the volume cannot be opened")]
+    Volume(#[from] VolumeError),
+    /// The runtime is shutting down.
+    #[error("the process is stopping")]
+    Stopping,
+}

@@ -1,0 +1,132 @@
+//! Opens what a node keeps its bytes in: the log, the rows of each group, the volume.
+
+use crate::{NodeConfig, StartError};
+use floeberg_env::{DiskFile, Env, OpenMode};
+use floeberg_kv::{Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
+use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
+use floeberg_telemetry::NodeMetrics;
+use floeberg_volume::{IndexStore, Volume, VolumeConfig};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a node keeps its log and rows.
+#[derive(Clone, Debug)]
+pub enum Stores {
+    /// RocksDB below the data directory.
+    Disk,
+    /// In memory, for the simulator.
+    Memory(MemoryStores),
+}
+
+/// In-memory stores that outlive a simulated crash of the node.
+#[derive(Clone, Debug)]
+pub struct MemoryStores {
+    /// The log of all groups.
+    pub log: MemLogStore,
+    /// Rows of the catalog group.
+    pub catalog: MemKvStore,
+    /// Rows of the first object group.
+    pub objects: MemKvStore,
+    /// Index of the volume.
+    pub volume_index: MemKvStore,
+}
+
+/// The log and the rows of both groups, opened.
+pub(crate) struct Opened {
+    pub(crate) log: Arc<dyn LogStore>,
+    pub(crate) catalog: Arc<dyn Kv>,
+    pub(crate) objects: Arc<dyn Kv>,
+    pub(crate) volume_index: IndexStore,
+    /// Held while the node lives, so that no second process uses the directory.
+    pub(crate) lock: Arc<dyn DiskFile>,
+}
+
+/// Opens everything but the volume. Blocks: call it on a blocking thread.
+pub(crate) fn open(
+    config: &NodeConfig,
+    stores: &Stores,
+    env: &Env,
+    metrics: &NodeMetrics,
+) -> Result<Opened, StartError> {
+    let lock = lock(&config.data_dir, env)?;
+    match stores {
+        Stores::Disk => open_disk(config, env, metrics, lock),
+        Stores::Memory(memory) => Ok(Opened {
+            log: Arc::new(MemLog::open(&memory.log, env)),
+            catalog: Arc::new(MemKv::open(&memory.catalog)),
+            objects: Arc::new(MemKv::open(&memory.objects)),
+            volume_index: IndexStore::Memory(memory.volume_index.clone()),
+            lock,
+        }),
+    }
+}
+
+fn open_disk(
+    config: &NodeConfig,
+    env: &Env,
+    metrics: &NodeMetrics,
+    lock: Arc<dyn DiskFile>,
+) -> Result<Opened, StartError> {
+    let rows = RocksKvConfig {
+        memory: KvMemory::default(),
+        ..RocksKvConfig::default()
+    };
+    let open_rows = |group: &str| {
+        let dir = config.data_dir.join("state").join(group);
+        env.disk
+            .create_dir_all(&dir)
+            .map_err(|source| StartError::DataDir {
+                path: dir.clone(),
+                source,
+            })?;
+        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&dir, &rows)?);
+        Ok::<_, StartError>(kv)
+    };
+    Ok(Opened {
+        log: Arc::new(RocksLog::open(
+            &config.data_dir.join("raft"),
+            env,
+            metrics.raft_log.clone(),
+        )?),
+        catalog: open_rows("0")?,
+        objects: open_rows("1")?,
+        volume_index: IndexStore::Rocks(rows.clone()),
+        lock,
+    })
+}
+
+fn lock(data_dir: &Path, env: &Env) -> Result<Arc<dyn DiskFile>, StartError> {
+    let failed = |source| StartError::DataDir {
+        path: data_dir.to_owned(),
+        source,
+    };
+    env.disk.create_dir_all(data_dir).map_err(failed)?;
+    let file = env
+        .disk
+        .open(&data_dir.join("LOCK"), OpenMode::Create)
+        .map_err(failed)?;
+    if file.lock_exclusive().map_err(failed)? {
+        Ok(file)
+    } else {
+        Err(StartError::InUse {
+            path: data_dir.to_owned(),
+        })
+    }
+}
+
+/// Opens the volume; a small segment size also makes chunks small, so that they fit.
+pub(crate) async fn open_volume(
+    config: &NodeConfig,
+    index: IndexStore,
+    env: &Env,
+    metrics: &NodeMetrics,
+) -> Result<(Volume, u64), StartError> {
+    let mut volume = VolumeConfig::new(index);
+    volume.segment_bytes = config.segment_bytes;
+    volume.max_chunk_bytes = volume.max_chunk_bytes.min(config.segment_bytes / 4);
+    let chunk_max = volume.max_chunk_bytes;
+    let dir = config.data_dir.join("volume");
+    let (volume, report) = Volume::open(&dir, volume, env.clone(), metrics.volume.clone()).await?;
+    tracing::info!(?report, "volume open");
+    Ok((volume, chunk_max))
+}
