@@ -269,7 +269,10 @@ impl TableUpdate {
     }
 }
 
-fn strings(object: &RawObject) -> Result<Vec<(Arc<str>, Arc<str>)>, JsonError> {
+/// Names and values of string members, in request order.
+type Strings = Vec<(Arc<str>, Arc<str>)>;
+
+fn strings(object: &RawObject) -> Result<Strings, JsonError> {
     let value = |name: &Arc<str>, raw: &RawJson| {
         raw.read::<Arc<str>>().map_err(|_| JsonError::InvalidField {
             field: name.clone(),
@@ -282,6 +285,14 @@ fn strings(object: &RawObject) -> Result<Vec<(Arc<str>, Arc<str>)>, JsonError> {
         .iter()
         .map(|(name, raw)| Ok((name.clone(), value(name, raw)?)))
         .collect()
+}
+
+fn string_object(members: &[(Arc<str>, Arc<str>)]) -> RawJson {
+    let mut object = RawObject::default();
+    for (name, value) in members {
+        object.set(name, RawJson::of(value));
+    }
+    object.render()
 }
 
 impl<'de> Deserialize<'de> for TableUpdate {
@@ -327,11 +338,7 @@ impl Serialize for TableUpdate {
             }
             TableUpdate::SetLocation { location } => map.serialize_entry("location", location)?,
             TableUpdate::SetProperties { updates } => {
-                let mut object = RawObject::default();
-                for (name, value) in updates {
-                    object.set(name, RawJson::of(value));
-                }
-                map.serialize_entry("updates", &object.render())?;
+                map.serialize_entry("updates", &string_object(updates))?;
             }
             TableUpdate::RemoveProperties { removals } => {
                 map.serialize_entry("removals", removals)?;

@@ -1,4 +1,9 @@
 //! The cost of a commit, counted and not timed: it must not grow with the table.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all actions reads best whole"
+)]
 
 #[path = "workload/mod.rs"]
 mod workload;

@@ -1,4 +1,5 @@
 //! Documents as other writers made them, and the exact bytes this model makes of them.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use expect_test::expect_file;
 use floeberg_iceberg::TableMetadata;

@@ -1,4 +1,9 @@
 //! Random histories against the naive model, and the invariants of every version on the way.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all actions reads best whole"
+)]
 
 #[path = "naive/mod.rs"]
 mod naive;

@@ -1,4 +1,9 @@
 //! One test per rule and message of a commit, with updates in the form clients send them.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all actions reads best whole"
+)]
 
 #[path = "workload/mod.rs"]
 mod workload;

@@ -1,4 +1,8 @@
 //! Every commit of random histories, against the `iceberg` crate's metadata builder.
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all actions reads best whole"
+)]
 
 mod compare;
 #[path = "../../../crates/iceberg/tests/workload/mod.rs"]

@@ -1,6 +1,10 @@
 //! Every commit of random histories, against PyIceberg's `update_table_metadata`.
 //!
 //! Needs the Python environment that `make test` builds, named by `FLOEBERG_PYTHON`.
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all actions reads best whole"
+)]
 
 mod compare;
 #[path = "../../../crates/iceberg/tests/workload/mod.rs"]

@@ -149,7 +149,7 @@ impl Builder<'_> {
                 entries.push(entry.clone());
             }
         }
-        let was_consistent = self.base.is_none_or(|base| log_ends_with_current(base));
+        let was_consistent = self.base.is_none_or(log_ends_with_current);
         while let (Some(cut), Some((first, _))) = (cut, self.table.snapshot_log.entries().first()) {
             if first > cut {
                 break;
