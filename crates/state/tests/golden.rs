@@ -1,5 +1,6 @@
 //! The bytes of commands and rows, pinned. A golden file may gain lines, never change one: nodes of
 //! an older version wrote these bytes and their logs must still apply.
+#![allow(clippy::unwrap_used)] // a test; the lint spares only code inside `#[test]`
 
 use bytes::Bytes;
 use expect_test::expect_file;

@@ -1,4 +1,5 @@
 //! Random command sequences against a naive model; how the log is cut into runs must not matter.
+#![allow(clippy::unwrap_used)] // a test; the lint spares only code inside `#[test]`
 
 use bytes::Bytes;
 use floeberg_state::{
@@ -76,6 +77,21 @@ fn usage_key() -> UsageKey {
     UsageKey::Bucket(BucketId::from_bytes([1; 16]))
 }
 
+/// A command that reads and writes nothing.
+fn empty_command(index: u64, log_time_ms: i64) -> Command {
+    let id = Bytes::copy_from_slice(&u128::from(index + 1).to_be_bytes());
+    Command {
+        format: COMMAND_FORMAT,
+        feature_level: FEATURE_LEVEL,
+        cluster_id: Bytes::copy_from_slice(IDENTITY.cluster.as_bytes()),
+        group: IDENTITY.group.0,
+        request_id: id.clone(),
+        log_time_ms,
+        commit_id: id,
+        ..Command::default()
+    }
+}
+
 /// The state as one would write it down: no overlay, no batches.
 #[derive(Default)]
 struct Model {
@@ -98,17 +114,8 @@ impl Model {
         else {
             unreachable!("only commands are built")
         };
-        let id = Bytes::copy_from_slice(&u128::from(index + 1).to_be_bytes());
-        let mut command = Command {
-            format: COMMAND_FORMAT,
-            feature_level: FEATURE_LEVEL,
-            cluster_id: Bytes::copy_from_slice(IDENTITY.cluster.as_bytes()),
-            group: IDENTITY.group.0,
-            request_id: id.clone(),
-            log_time_ms: *log_time,
-            commit_id: id.clone(),
-            ..Command::default()
-        };
+        let mut command = empty_command(index, *log_time);
+        let id = command.commit_id.clone();
         let mut outcome = Outcome::Applied;
         let mut miss = |key: Bytes| {
             if outcome == Outcome::Applied {
@@ -147,19 +154,8 @@ impl Model {
                 Touch::RangeEmpty => {}
             }
         }
-        for (n, _) in touches
-            .iter()
-            .filter(|(_, touch)| matches!(touch, Touch::RangeEmpty))
-        {
-            let start = prefix(*n);
-            let end = keys::prefix_end(&start).unwrap();
-            command.ranges_empty.push(RangeEmpty {
-                start: start.clone(),
-                end,
-            });
-            if let Some(found) = self.rows.keys().find(|key| key.starts_with(&start)) {
-                miss(found.clone());
-            }
+        for found in self.require_ranges(touches, &mut command) {
+            miss(found);
         }
         if *usage != 0 {
             let delta = UsageDelta {
@@ -172,14 +168,41 @@ impl Model {
         self.log_time = self.log_time.max(*log_time);
         if outcome == Outcome::Applied {
             self.rows = after;
-            if *usage != 0 {
-                self.usage = Some(self.usage.unwrap_or(0) + usage);
-            }
-            if *event == Evented::Yes {
-                self.events.push(index);
-            }
+            self.count(index, *usage, *event);
         }
         (command, outcome)
+    }
+
+    /// Adds the ranges to the command and returns the first row of each that is not empty.
+    fn require_ranges(&self, touches: &[(u8, Touch)], command: &mut Command) -> Vec<Bytes> {
+        let mut occupied = Vec::new();
+        for (n, _) in touches
+            .iter()
+            .filter(|(_, touch)| matches!(touch, Touch::RangeEmpty))
+        {
+            let start = prefix(*n);
+            let end = keys::prefix_end(&start).unwrap();
+            command.ranges_empty.push(RangeEmpty {
+                start: start.clone(),
+                end,
+            });
+            occupied.extend(
+                self.rows
+                    .keys()
+                    .find(|key| key.starts_with(&start))
+                    .cloned(),
+            );
+        }
+        occupied
+    }
+
+    fn count(&mut self, index: u64, usage: i64, event: Evented) {
+        if usage != 0 {
+            self.usage = Some(self.usage.unwrap_or(0) + usage);
+        }
+        if event == Evented::Yes {
+            self.events.push(index);
+        }
     }
 }
 
