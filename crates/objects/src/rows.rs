@@ -292,6 +292,7 @@ mod tests {
                 etag: "e-1".to_owned(),
                 checksum: None,
             }),
+            aborted_ms: 7,
         }
     }
 
