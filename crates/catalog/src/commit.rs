@@ -4,7 +4,7 @@
 //! newest heads, proposals in flight included; what is replicated are the rows that changed.
 
 use crate::buckets::{BucketInfo, table_bucket};
-use crate::create::{claim, new_uuid};
+use crate::create::{claim, new_uuid, settle};
 use crate::errors::{
     CommitError, DuplicateTable, InvalidCreate, NoMetadata, NoSuchNamespace, NoSuchTable, Occupant,
     TableExists,
@@ -14,7 +14,6 @@ use crate::load::{Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content};
-use crate::rows::{LocationRow, LocationState, stored, table_id};
 use crate::seen::{self, Fingerprint};
 use crate::{Catalog, Step, keys};
 use floeberg_auth::{Authorized, action};
@@ -22,8 +21,8 @@ use floeberg_iceberg::{
     AddedSnapshot, Applied, ApplyContext, CreateContext, MetadataLogEntry, RequirementFailed,
     TableMetadata, TableRequirement, TableUpdate, UpdateError, check,
 };
-use floeberg_metastore::{Cx, Event, Rows, Txn};
-use floeberg_types::{BucketName, TableId, TableIdent, TimestampMs};
+use floeberg_metastore::{Cx, Event, Txn};
+use floeberg_types::{BucketName, TableId, TableIdent};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -198,22 +197,27 @@ fn decide(
     heads: &Heads<'_>,
     request: &Request<'_>,
 ) -> Result<Step<Vec<CommittedTable>>, CommitError> {
-    let bucket = table_bucket::<CommitError>(txn, request.bucket)?;
+    let decision = Decision {
+        cx,
+        heads,
+        request,
+        bucket: table_bucket::<CommitError>(txn, request.bucket)?,
+    };
     let mut targets = Vec::with_capacity(request.changes.len());
     for change in &request.changes {
-        match target(txn, heads, &bucket, change)? {
+        match decision.target(txn, change)? {
             Ok(target) => targets.push(target),
             Err(cold) => return Ok(Step::Cold(cold)),
         }
     }
-    if let Some(replayed) = replay(txn, request, &targets)? {
+    if let Some(replayed) = decision.replay(txn, &targets)? {
         return Ok(Step::Done(replayed));
     }
     let mut done = Vec::with_capacity(targets.len());
     for target in &targets {
         let committed = match &target.table {
-            Some((table, head)) => update(txn, cx, heads, &bucket, request, target, table, head)?,
-            None => create(txn, cx, heads, &bucket, request, target)?,
+            Some((table, head)) => decision.update(txn, target, table, head)?,
+            None => decision.create(txn, target)?,
         };
         done.push(committed);
     }
@@ -226,125 +230,183 @@ fn decide(
     Ok(Step::Done(done))
 }
 
-/// Finds what a change is about: a table with its head, or a free name for a table to be created.
-fn target<'a, 'r>(
-    txn: &Txn<'_>,
-    heads: &Heads<'_>,
-    bucket: &BucketInfo,
-    change: &'a Change<'r>,
-) -> Result<Result<Target<'a, 'r>, ColdHead>, CommitError> {
-    let ident = &change.change.ident;
-    let namespace = namespaces::find::<CommitError>(txn, bucket.id, &ident.namespace)?;
-    let Some(namespace) = namespace else {
-        return Err(if change.creates {
-            NoSuchNamespace {
-                namespace: ident.namespace.clone(),
-            }
-            .into()
-        } else {
-            NoSuchTable::named(ident).into()
-        });
-    };
-    let table = match named::<CommitError>(txn, &namespace, &ident.name)? {
-        Named::Table(table) if table.row.current.is_none() => {
-            return Err(if change.creates {
-                RequirementFailed::TableExists.into()
-            } else {
-                NoMetadata {
-                    ident: ident.clone(),
-                }
-                .into()
-            });
-        }
-        Named::Table(table) => match heads.get(table.id, table.commit) {
-            Ok(head) => Some((table, head)),
-            Err(cold) => return Ok(Err(cold)),
-        },
-        Named::Nothing if change.creates => None,
-        Named::View if change.creates => {
-            let (ident, occupant) = (ident.clone(), Occupant::View);
-            return Err(TableExists { ident, occupant }.into());
-        }
-        Named::Nothing | Named::View => return Err(NoSuchTable::named(ident).into()),
-    };
-    Ok(Ok(Target {
-        change,
-        namespace,
-        table,
-    }))
+/// One evaluation of a request.
+struct Decision<'a> {
+    cx: &'a Cx,
+    heads: &'a Heads<'a>,
+    request: &'a Request<'a>,
+    bucket: BucketInfo,
 }
 
-/// The answer to a request that was applied before. It comes before any requirement: they fail
-/// because of what the request itself did.
-fn replay(
-    txn: &Txn<'_>,
-    request: &Request<'_>,
-    targets: &[Target<'_, '_>],
-) -> Result<Option<Vec<CommittedTable>>, CommitError> {
-    let Some(fingerprint) = &request.fingerprint else {
-        return Ok(None);
-    };
-    let mut tables = Vec::with_capacity(targets.len());
-    for target in targets {
-        let Some((table, head)) = &target.table else {
+impl Decision<'_> {
+    /// Finds what a change is about: a table with its head, or a free name for a table to be created.
+    fn target<'c, 'r>(
+        &self,
+        txn: &Txn<'_>,
+        change: &'c Change<'r>,
+    ) -> Result<Result<Target<'c, 'r>, ColdHead>, CommitError> {
+        let ident = &change.change.ident;
+        let namespace = namespaces::find::<CommitError>(txn, self.bucket.id, &ident.namespace)?;
+        let Some(namespace) = namespace else {
+            return Err(if change.creates {
+                NoSuchNamespace {
+                    namespace: ident.namespace.clone(),
+                }
+                .into()
+            } else {
+                NoSuchTable::named(ident).into()
+            });
+        };
+        let table = match named::<CommitError>(txn, &namespace, &ident.name)? {
+            Named::Table(table) if table.row.current.is_none() => {
+                return Err(if change.creates {
+                    RequirementFailed::TableExists.into()
+                } else {
+                    NoMetadata {
+                        ident: ident.clone(),
+                    }
+                    .into()
+                });
+            }
+            Named::Table(table) => match self.heads.get(table.id, table.commit) {
+                Ok(head) => Some((table, head)),
+                Err(cold) => return Ok(Err(cold)),
+            },
+            Named::Nothing if change.creates => None,
+            Named::View if change.creates => {
+                let (ident, occupant) = (ident.clone(), Occupant::View);
+                return Err(TableExists { ident, occupant }.into());
+            }
+            Named::Nothing | Named::View => return Err(NoSuchTable::named(ident).into()),
+        };
+        Ok(Ok(Target {
+            change,
+            namespace,
+            table,
+        }))
+    }
+
+    /// The answer to a request that was applied before. It comes before any requirement: they fail
+    /// because of what the request itself did.
+    fn replay(
+        &self,
+        txn: &Txn<'_>,
+        targets: &[Target<'_, '_>],
+    ) -> Result<Option<Vec<CommittedTable>>, CommitError> {
+        let Some(fingerprint) = &self.request.fingerprint else {
             return Ok(None);
         };
-        let snapshots = &target.change.snapshots;
-        if !seen::is_replay::<CommitError>(txn, table.id, snapshots, fingerprint)? {
-            return Ok(None);
+        let mut tables = Vec::with_capacity(targets.len());
+        for target in targets {
+            let Some((table, head)) = &target.table else {
+                return Ok(None);
+            };
+            let snapshots = &target.change.snapshots;
+            if !seen::is_replay::<CommitError>(txn, table.id, snapshots, fingerprint)? {
+                return Ok(None);
+            }
+            let outcome = CommitOutcome::Replayed;
+            tables.push(CommittedTable {
+                head: head.clone(),
+                outcome,
+            });
         }
-        let outcome = CommitOutcome::Replayed;
-        tables.push(CommittedTable {
-            head: head.clone(),
-            outcome,
-        });
+        Ok(Some(tables))
     }
-    Ok(Some(tables))
+
+    fn update(
+        &self,
+        txn: &mut Txn<'_>,
+        target: &Target<'_, '_>,
+        table: &StoredTable,
+        head: &Arc<TableHead>,
+    ) -> Result<CommittedTable, CommitError> {
+        let change = target.change.change;
+        let base = head.metadata();
+        check(&change.requirements, Some(base))?;
+        let context = ApplyContext {
+            now_ms: txn.now().0,
+            previous: Some(previous(head)),
+        };
+        let applied = base.apply(&change.updates, &context)?;
+        if !applied.changed {
+            let outcome = CommitOutcome::Unchanged;
+            return Ok(CommittedTable {
+                head: head.clone(),
+                outcome,
+            });
+        }
+        let metadata = &applied.metadata;
+        check_paths(&self.bucket.name, change, metadata)?;
+        let path = publish::path_of(&self.bucket.name, metadata)?;
+        if metadata.location() != base.location() {
+            move_to(txn, &self.bucket, table.id, &path)?;
+        }
+        self.record_seen(txn, table.id, Some(table), &applied);
+        let content = content(&applied);
+        let head = publish::advance(txn, self.cx, self.heads.cache, table, &path, &content)?;
+        Ok(CommittedTable {
+            head,
+            outcome: CommitOutcome::Committed,
+        })
+    }
+
+    /// Creates the table of a change with `assert-create`, in the location it was staged at if it was.
+    fn create(
+        &self,
+        txn: &mut Txn<'_>,
+        target: &Target<'_, '_>,
+    ) -> Result<CommittedTable, CommitError> {
+        let change = target.change.change;
+        let bucket = &self.bucket;
+        let (id, path) = birthplace(txn, bucket, target)?;
+        let context = CreateContext {
+            now_ms: txn.now().0,
+            uuid: new_uuid(txn),
+            location: location::uri(&bucket.name, path.as_str()).into(),
+        };
+        let applied = TableMetadata::create_from_updates(&change.updates, &context)?;
+        location::check_properties(&bucket.name, &applied.metadata)?;
+        self.record_seen(txn, id, None, &applied);
+        let birth = Birth {
+            bucket,
+            namespace: &target.namespace,
+            name: &change.ident.name,
+            id,
+            path: &path,
+        };
+        let head = publish::create(txn, self.cx, self.heads.cache, &birth, &content(&applied))?;
+        Ok(CommittedTable {
+            head,
+            outcome: CommitOutcome::Committed,
+        })
+    }
+
+    fn record_seen(
+        &self,
+        txn: &mut Txn<'_>,
+        id: TableId,
+        table: Option<&StoredTable>,
+        applied: &Applied,
+    ) {
+        let Some(fingerprint) = &self.request.fingerprint else {
+            return;
+        };
+        let version = table.map_or(0, |table| table.row.version) + 1;
+        let first = seen::next_sequence(table);
+        seen::record(
+            txn,
+            id,
+            first,
+            version,
+            &applied.added_snapshots,
+            fingerprint,
+        );
+    }
 }
 
 fn previous(head: &TableHead) -> MetadataLogEntry {
     MetadataLogEntry::new(head.metadata().last_updated_ms(), head.metadata_location())
-}
-
-#[expect(clippy::too_many_arguments, reason = "one step of a decision")]
-fn update(
-    txn: &mut Txn<'_>,
-    cx: &Cx,
-    heads: &Heads<'_>,
-    bucket: &BucketInfo,
-    request: &Request<'_>,
-    target: &Target<'_, '_>,
-    table: &StoredTable,
-    head: &Arc<TableHead>,
-) -> Result<CommittedTable, CommitError> {
-    let change = target.change.change;
-    let base = head.metadata();
-    check(&change.requirements, Some(base))?;
-    let context = ApplyContext {
-        now_ms: txn.now().0,
-        previous: Some(previous(head)),
-    };
-    let applied = base.apply(&change.updates, &context)?;
-    if !applied.changed {
-        let outcome = CommitOutcome::Unchanged;
-        return Ok(CommittedTable {
-            head: head.clone(),
-            outcome,
-        });
-    }
-    let metadata = &applied.metadata;
-    check_paths(&bucket.name, change, metadata)?;
-    let path = publish::path_of(&bucket.name, metadata)?;
-    if metadata.location() != base.location() {
-        move_to(txn, bucket, table.id, &path)?;
-    }
-    record_seen(txn, request, table.id, Some(table), &applied);
-    let content = content(&applied);
-    let head = publish::advance(txn, cx, heads.cache, table, &path, &content)?;
-    Ok(CommittedTable {
-        head,
-        outcome: CommitOutcome::Committed,
-    })
 }
 
 /// Path properties can only have changed if properties or the location did.
@@ -381,28 +443,6 @@ fn move_to(
     Ok(())
 }
 
-fn record_seen(
-    txn: &mut Txn<'_>,
-    request: &Request<'_>,
-    id: TableId,
-    table: Option<&StoredTable>,
-    applied: &Applied,
-) {
-    let Some(fingerprint) = &request.fingerprint else {
-        return;
-    };
-    let version = table.map_or(0, |table| table.row.version) + 1;
-    let first = seen::next_sequence(table);
-    seen::record(
-        txn,
-        id,
-        first,
-        version,
-        &applied.added_snapshots,
-        fingerprint,
-    );
-}
-
 fn content(applied: &Applied) -> Content<'_> {
     Content {
         metadata: &applied.metadata,
@@ -412,69 +452,24 @@ fn content(applied: &Applied) -> Content<'_> {
     }
 }
 
-/// Creates the table of a change with `assert-create`, in the location it was staged at if it was.
-fn create(
-    txn: &mut Txn<'_>,
-    cx: &Cx,
-    heads: &Heads<'_>,
-    bucket: &BucketInfo,
-    request: &Request<'_>,
-    target: &Target<'_, '_>,
-) -> Result<CommittedTable, CommitError> {
-    let change = target.change.change;
-    let (id, path) = birthplace(txn, bucket, target)?;
-    let context = CreateContext {
-        now_ms: txn.now().0,
-        uuid: new_uuid(txn),
-        location: location::uri(&bucket.name, path.as_str()).into(),
-    };
-    let applied = TableMetadata::create_from_updates(&change.updates, &context)?;
-    location::check_properties(&bucket.name, &applied.metadata)?;
-    record_seen(txn, request, id, None, &applied);
-    let birth = Birth {
-        bucket,
-        namespace: &target.namespace,
-        name: &change.ident.name,
-        id,
-        path: &path,
-    };
-    let head = publish::create(txn, cx, heads.cache, &birth, &content(&applied))?;
-    Ok(CommittedTable {
-        head,
-        outcome: CommitOutcome::Committed,
-    })
-}
-
 /// The id and location of a table to be created: those it was staged with, or new ones.
 fn birthplace(
     txn: &mut Txn<'_>,
     bucket: &BucketInfo,
     target: &Target<'_, '_>,
 ) -> Result<(TableId, Path), CommitError> {
-    let change = target.change.change;
+    let TableChange { ident, updates, .. } = target.change.change;
     let fresh = TableId::from_bytes(txn.new_id());
-    let chosen = change.updates.iter().rev().find_map(|update| match update {
+    let chosen = updates.iter().rev().find_map(|update| match update {
         TableUpdate::SetLocation { location } => Some(location),
         _ => None,
     });
-    let Some(location) = chosen else {
-        let path = location::unique(&change.ident.namespace, &change.ident.name, fresh);
-        claim::<CommitError>(txn, bucket, fresh, &path)?;
-        return Ok((fresh, path));
+    let path = match chosen {
+        Some(location) => location::parse(&bucket.name, location)?,
+        None => location::unique(&ident.namespace, &ident.name, fresh),
     };
-    let path = location::parse(&bucket.name, location)?;
-    let row = txn.get::<LocationRow>(&keys::location(bucket.id, path.as_str()))?;
-    let staged = row.map(|row| row.value).filter(|row| {
-        row.state() == LocationState::Staged
-            && row.namespace_id[..] == target.namespace.id.as_bytes()[..]
-            && row.name == change.ident.name.as_str()
-    });
-    let Some(staged) = staged else {
-        claim::<CommitError>(txn, bucket, fresh, &path)?;
-        return Ok((fresh, path));
-    };
-    let id = stored("location", table_id(&staged.table_id))?;
-    txn.delete(keys::staged(TimestampMs(staged.expires_at_ms), id));
+    let namespace = &target.namespace;
+    let id = settle::<CommitError>(txn, bucket, namespace, &ident.name, &path, fresh)?;
     Ok((id, path))
 }
 

@@ -7,11 +7,11 @@ use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content};
-use crate::rows::{StagedRow, id_bytes};
+use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
 use crate::{Catalog, keys, versions};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{NewTable, RawJson, TableMetadata, UpdateError};
-use floeberg_metastore::{Cx, StoreError, Txn};
+use floeberg_metastore::{Cx, Rows as _, StoreError, Txn};
 use floeberg_types::{BucketName, TableId, TableIdent, TableName, TimestampMs};
 use std::sync::Arc;
 
@@ -90,12 +90,12 @@ fn site(
         }
         .into());
     }
-    let id = TableId::from_bytes(txn.new_id());
+    let fresh = TableId::from_bytes(txn.new_id());
     let path = match location {
         Some(location) => location::parse(&bucket.name, location)?,
-        None => location::unique(&ident.namespace, &ident.name, id),
+        None => location::unique(&ident.namespace, &ident.name, fresh),
     };
-    claim::<CreateTableError>(txn, &bucket, id, &path)?;
+    let id = settle::<CreateTableError>(txn, &bucket, &namespace, &ident.name, &path, fresh)?;
     Ok(Site {
         bucket,
         namespace,
@@ -104,13 +104,41 @@ fn site(
     })
 }
 
+/// The id of a table that comes into being at `path`: the one it was staged with there, or `fresh`
+/// if the location is free. The staged create is over in either case.
+pub(crate) fn settle<E>(
+    txn: &mut Txn<'_>,
+    bucket: &BucketInfo,
+    namespace: &NamespaceInfo,
+    name: &TableName,
+    path: &Path,
+    fresh: TableId,
+) -> Result<TableId, E>
+where
+    E: From<InvalidLocation> + From<StoreError> + From<DamagedRow>,
+{
+    let row = txn.get::<LocationRow>(&keys::location(bucket.id, path.as_str()))?;
+    let staged = row.map(|row| row.value).filter(|row| {
+        row.state() == LocationState::Staged
+            && row.namespace_id[..] == namespace.id.as_bytes()[..]
+            && row.name == name.as_str()
+    });
+    let Some(staged) = staged else {
+        claim::<E>(txn, bucket, fresh, path)?;
+        return Ok(fresh);
+    };
+    let id = stored("location", table_id(&staged.table_id))?;
+    txn.delete(keys::staged(TimestampMs(staged.expires_at_ms), id));
+    Ok(id)
+}
+
 /// Makes sure that a new table's location overlaps no other.
 pub(crate) fn claim<E>(
     txn: &mut Txn<'_>,
     bucket: &BucketInfo,
     table: TableId,
     path: &Path,
-) -> Result<Option<crate::rows::LocationRow>, E>
+) -> Result<Option<LocationRow>, E>
 where
     E: From<InvalidLocation> + From<StoreError>,
 {

@@ -63,7 +63,7 @@ pub(crate) fn put_dropped(
         purge_requested: purge == Purge::Requested,
         modified_by: cx.principal.to_string(),
         modified_at_ms: txn.now().0,
-        ..table.row.clone()
+        ..TableHeadRow::clone(&table.row)
     };
     txn.put(keys::head(table.id), &row);
     put_locations(txn, bucket, table, LocationState::Dropped);

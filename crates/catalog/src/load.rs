@@ -52,7 +52,7 @@ pub struct MetadataLocation {
 pub(crate) struct StoredTable {
     pub id: TableId,
     pub commit: CommitId,
-    pub row: TableHeadRow,
+    pub row: Box<TableHeadRow>,
 }
 
 /// What a name stands for.
@@ -103,7 +103,7 @@ where
         Some(row) => Ok(StoredTable {
             id,
             commit: row.commit_id,
-            row: row.value,
+            row: Box::new(row.value),
         }),
         None => {
             let detail = format!("it names table {id}, which has no head");
@@ -239,7 +239,7 @@ fn describe(
             StoredTable {
                 id: *id,
                 commit: row.commit_id,
-                row: row.value,
+                row: Box::new(row.value),
             }
         }
     };

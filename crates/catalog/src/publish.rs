@@ -97,7 +97,7 @@ pub(crate) fn advance(
     path: &Path,
     content: &Content<'_>,
 ) -> Result<Arc<TableHead>, DamagedRow> {
-    let mut row = table.row.clone();
+    let mut row = TableHeadRow::clone(&table.row);
     let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
     if let Ok(old) = location::parse(&bucket, &row.location) {
         let known = |path: &str| row.former_paths.iter().any(|former| former == path);

@@ -384,10 +384,9 @@ fn origin(
     let Some(row) = row else {
         return Ok(occupant.map_or(Origin::New, |table| Origin::Replaced(copy(table))));
     };
-    if let Some(table) = occupant {
-        if row.value.table_id[..] == table.id.as_bytes()[..] {
-            return Ok(Origin::Replaced(copy(table)));
-        }
+    let owns = |table: &&StoredTable| row.value.table_id[..] == table.id.as_bytes()[..];
+    if let Some(table) = occupant.filter(owns) {
+        return Ok(Origin::Replaced(copy(table)));
     }
     if row.value.state() == LocationState::Dropped {
         let table = load::of_location::<RegisterTableError>(txn, &row.value.table_id)?;
@@ -420,9 +419,12 @@ fn revive(
         levels: ident.namespace.levels().to_vec(),
         name: ident.name.to_string(),
         dropped_at_ms: 0,
-        ..table.row
+        ..*table.row
     };
-    StoredTable { row, ..table }
+    StoredTable {
+        row: Box::new(row),
+        ..table
+    }
 }
 
 /// Checks a request against the table as it is: before the file is read, and again when deciding.

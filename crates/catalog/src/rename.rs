@@ -74,7 +74,7 @@ fn rename(
         name: to.name.to_string(),
         modified_by: cx.principal.to_string(),
         modified_at_ms: txn.now().0,
-        ..table.row
+        ..*table.row
     };
     txn.put(keys::head(table.id), &row);
     let mut event = publish::event("table.rename", bucket, table.id, to);

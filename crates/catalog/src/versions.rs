@@ -291,7 +291,7 @@ impl Catalog {
         let table = StoredTable {
             id,
             commit,
-            row: row.value,
+            row: Box::new(row.value),
         };
         let found = self.find_head::<Outage>(&rows, table)?;
         Ok(Some((id, commit, self.make_head(found)?)))

@@ -114,7 +114,7 @@ pub fn plan(
         let table = StoredTable {
             id: stored("table head key", keys::head_table(&key))?,
             commit: row.commit_id,
-            row: row.value,
+            row: Box::new(row.value),
         };
         seen(rows, now, retention, &table, &mut plan)?;
         unnamed(rows, now, retention, &table, &mut plan)?;

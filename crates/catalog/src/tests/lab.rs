@@ -294,6 +294,15 @@ pub(crate) fn append(name: &str, base: &TableMetadata, snapshot_id: i64) -> Tabl
 
 pub(crate) fn add_snapshot(base: &TableMetadata, snapshot_id: i64) -> TableUpdate {
     let parent = base.current_snapshot().map(|snapshot| snapshot.snapshot_id);
+    snapshot(base, snapshot_id, parent)
+}
+
+/// A snapshot that replaces the table; any number of them fit into one commit.
+pub(crate) fn add_root(base: &TableMetadata, snapshot_id: i64) -> TableUpdate {
+    snapshot(base, snapshot_id, None)
+}
+
+fn snapshot(base: &TableMetadata, snapshot_id: i64, parent: Option<i64>) -> TableUpdate {
     let parent = parent.map_or(String::new(), |id| format!(r#""parent-snapshot-id":{id},"#));
     let sequence = base.last_sequence_number() + 1;
     let location = base.location();

@@ -628,3 +628,29 @@ async fn metadata_files_are_listed_in_key_order() {
     }
     assert_eq!(seen, expected);
 }
+
+/// A client that failed between staging and committing may begin anew with the same location.
+#[tokio::test]
+async fn a_staged_location_can_be_staged_again_under_its_name_only() {
+    let lab = Lab::with_namespace().await;
+    let at = |name: &str| CreateTable {
+        location: Some("s3://lake/chosen".to_owned()),
+        ..new_table(name)
+    };
+    let stage = async |name| lab.catalog.stage_table(&allowed(), &cx(), &at(name)).await;
+    let first = stage("t").await.unwrap();
+    assert_eq!(stage("t").await.unwrap().id, first.id);
+    assert!(matches!(
+        stage("u").await,
+        Err(CreateTableError::InvalidLocation(_))
+    ));
+    let created = lab.create_with(&at("t")).await.unwrap();
+    assert_eq!(created.info().id, first.id);
+    let bucket = lab.bucket_id().await;
+    let place = lab.catalog.locate(bucket, "chosen/data/x").await.unwrap();
+    assert_eq!(place, FileLocation::Live);
+    assert!(matches!(
+        stage("u").await,
+        Err(CreateTableError::InvalidLocation(_))
+    ));
+}
