@@ -116,14 +116,19 @@ impl S3Api {
         let started = env.clock.monotonic();
         let id = RequestId::from_bytes(env.rng.id128());
         let operation = OperationName::default();
+        let method = request.method().clone();
         let mut response = if is_sigv2(&request) {
-            refuse_sigv2(request.method())
+            refuse_sigv2()
         } else {
             request.extensions_mut().insert(id);
             request.extensions_mut().insert(operation.clone());
             self.inner.call(request).await?
         };
         stamp(&mut response, id);
+        if method == Method::HEAD && is_failure(&response) {
+            // RFC 9110, section 9.3.2: an answer to HEAD has no content, also when it is an error.
+            *response.body_mut() = Body::empty();
+        }
         let labels = HttpLabels {
             api: "s3",
             operation: operation.get(),
@@ -150,20 +155,19 @@ fn is_sigv2(request: &Request<Body>) -> bool {
     presigned || header
 }
 
-fn refuse_sigv2(method: &Method) -> Response<Body> {
+fn refuse_sigv2() -> Response<Body> {
     const BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>InvalidRequest\
         </Code><Message>Signature version 2 is not accepted: sign with version 4 (in boto3 \
         Config(signature_version=\"s3v4\"))</Message></Error>";
-    let body = if method == Method::HEAD {
-        Body::empty()
-    } else {
-        Body::from(BODY.to_owned())
-    };
-    let mut response = Response::new(body);
+    let mut response = Response::new(Body::from(BODY.to_owned()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     let xml = HeaderValue::from_static("application/xml");
     response.headers_mut().insert(header::CONTENT_TYPE, xml);
     response
+}
+
+fn is_failure(response: &Response<Body>) -> bool {
+    response.status().is_client_error() || response.status().is_server_error()
 }
 
 /// Puts the request id into the headers, and into the body of an error.
@@ -173,8 +177,7 @@ fn stamp(response: &mut Response<Body>, id: RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let failed = response.status().is_client_error() || response.status().is_server_error();
-    if !failed || response.headers().contains_key(header::CONTENT_LENGTH) {
+    if !is_failure(response) || response.headers().contains_key(header::CONTENT_LENGTH) {
         return;
     }
     let Some(body) = response.body().bytes() else {

@@ -286,7 +286,7 @@ async fn multipart_refusals() {
 #[tokio::test]
 async fn listings_page_roll_up_and_encode() {
     let port = Port::open(6).await;
-    for key in ["a%20b", "a%2Fx%2B1", "a%2Fx2", "b%C3%BC"] {
+    for key in ["a%20b", "a/x%2B1", "a/x2", "b%C3%BC"] {
         call("PUT", &format!("/files/{key}"))
             .body("x")
             .send(&port)

@@ -170,7 +170,7 @@ impl Call {
         settings
     }
 
-    fn signed_with(&self, settings: SigningSettings) -> Request<()> {
+    fn signed_with(&self, settings: SigningSettings, body: SignableBody<'_>) -> Request<()> {
         let keys = &self.keys;
         let identity = Credentials::new(
             &keys.access_key,
@@ -192,10 +192,6 @@ impl Call {
         let uri = format!("http://{}{}", self.host, self.path);
         let mut headers = self.headers.clone();
         headers.push(("host".to_owned(), self.host.clone()));
-        let body = match &self.hash {
-            Hash::OfBody => SignableBody::Bytes(&self.body),
-            Hash::Literal(text) => SignableBody::Precomputed(text.clone()),
-        };
         let pairs = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
@@ -211,7 +207,11 @@ impl Call {
     }
 
     pub fn sign(&self) -> Request<()> {
-        self.signed_with(self.settings())
+        let body = match &self.hash {
+            Hash::OfBody => SignableBody::Bytes(&self.body),
+            Hash::Literal(text) => SignableBody::Precomputed(text.clone()),
+        };
+        self.signed_with(self.settings(), body)
     }
 
     /// The request as a presigned URL would make it.
@@ -220,7 +220,7 @@ impl Call {
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(expires);
         settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
-        self.signed_with(settings)
+        self.signed_with(settings, SignableBody::UnsignedPayload)
     }
 
     pub async fn send(self, port: &Port) -> Answer {
@@ -285,7 +285,12 @@ impl Port {
         Self { world, node, api }
     }
 
-    pub async fn send(&self, request: Request<()>, body: Bytes) -> Answer {
+    pub async fn send(&self, mut request: Request<()>, body: Bytes) -> Answer {
+        // As every HTTP client does that knows the length.
+        request
+            .headers_mut()
+            .entry(http::header::CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from(body.len()));
         let request = request.map(|()| Full::new(body));
         let mut api = self.api.clone();
         answer(Service::call(&mut api, request).await.unwrap()).await
