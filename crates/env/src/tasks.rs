@@ -27,7 +27,9 @@ impl Tasks {
         }
     }
 
-    pub(crate) fn simulated() -> Self {
+    /// Tasks of a simulation: blocking work runs inline and there are no threads.
+    #[must_use]
+    pub fn simulated() -> Self {
         Self {
             blocking: Blocking::Inline,
         }

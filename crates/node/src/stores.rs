@@ -95,12 +95,24 @@ fn open_disk(
     })
 }
 
+/// A new directory survives power loss only once the directory above it is synced.
+fn sync_parents(data_dir: &Path, env: &Env) {
+    for parent in data_dir.ancestors().skip(1) {
+        if let Err(error) = env.disk.sync_dir(parent) {
+            // Directories far above may belong to others; they existed before we did.
+            tracing::debug!(%error, parent = %parent.display(), "a parent was not synced");
+            return;
+        }
+    }
+}
+
 fn lock(data_dir: &Path, env: &Env) -> Result<Arc<dyn DiskFile>, StartError> {
     let failed = |source| StartError::DataDir {
         path: data_dir.to_owned(),
         source,
     };
     env.disk.create_dir_all(data_dir).map_err(failed)?;
+    sync_parents(data_dir, env);
     let file = env
         .disk
         .open(&data_dir.join("LOCK"), OpenMode::Create)

@@ -1,11 +1,11 @@
 //! Simulated clients: random operations through the node's real HTTP services.
 
+use crate::door::Door;
 use crate::oracle::{Fate, Oracle, SnapshotId};
 use crate::trace::Trace;
 use bytes::Bytes;
 use floeberg_env::{Clock, Rng, SeededRng};
-use floeberg_node::Node;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,12 +19,11 @@ const PREFIX: &str = "/iceberg/v1/lake";
 /// One client with its own random stream.
 pub(crate) struct Client {
     pub(crate) name: String,
-    pub(crate) node: Arc<Node>,
+    pub(crate) door: Arc<Door>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: SeededRng,
     pub(crate) oracle: Arc<Mutex<Oracle>>,
     pub(crate) trace: Trace,
-    pub(crate) token: String,
 }
 
 /// An answer, or none because the node failed inside.
@@ -52,15 +51,8 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "127.0.0.1:8181")
-            .header("content-type", "application/json")
-            .header("authorization", format!("Bearer {}", self.token))
-            .body(Bytes::from(body.map(|b| b.to_string()).unwrap_or_default()))
-            .expect("a well-formed request");
-        let (status, body) = self.node.call_lakehouse(request).await;
+        let body = Bytes::from(body.map(|b| b.to_string()).unwrap_or_default());
+        let (status, body) = self.door.lakehouse(method, path, body).await;
         Answer { status, body }
     }
 
@@ -71,8 +63,14 @@ impl Client {
 
     /// Creates what every run needs; repeated after a crash until it is there.
     pub(crate) async fn prepare(&self) {
-        let made = self.node.create_table_bucket_as_root(BUCKET).await;
-        self.note(&format!("bucket {made}"));
+        let body = json!({"name": BUCKET});
+        let made = self.call("PUT", "/buckets", Some(body)).await;
+        let (files, _) = self.door.s3("PUT", FILES, Bytes::new()).await;
+        self.note(&format!(
+            "buckets {} {}",
+            made.status.as_u16(),
+            files.as_u16()
+        ));
         let body = json!({"namespace": ["ns"]});
         let answer = self
             .call("POST", &format!("{PREFIX}/namespaces"), Some(body))
@@ -235,7 +233,7 @@ impl Client {
 
     /// GET of `bucket/key` on the S3 port.
     pub(crate) async fn get(&self, path: &str) -> Option<Bytes> {
-        let (status, body) = self.node.call_s3_as_root("GET", path, Bytes::new()).await;
+        let (status, body) = self.door.s3("GET", path, Bytes::new()).await;
         assert!(!status.is_server_error(), "GET {path}: {status}");
         status.is_success().then_some(body)
     }
@@ -248,10 +246,7 @@ impl Client {
         self.rng.fill(&mut body);
         let at = self.oracle.lock().object(&key, body.clone());
         let path = format!("{FILES}/{key}");
-        let (status, _) = self
-            .node
-            .call_s3_as_root("PUT", &path, Bytes::from(body))
-            .await;
+        let (status, _) = self.door.s3("PUT", &path, Bytes::from(body)).await;
         let fate = Answer {
             status,
             body: Bytes::new(),

@@ -12,6 +12,7 @@
 
 mod client;
 mod clock;
+mod door;
 mod oracle;
 mod run;
 mod trace;

@@ -1,6 +1,7 @@
 //! One simulated run: incarnations of the node with clients, ended by crashes.
 
 use crate::client::{Client, Draws as _};
+use crate::door::Door;
 use crate::oracle::Oracle;
 use crate::trace::Trace;
 use crate::world::World;
@@ -105,14 +106,19 @@ impl Life {
         let clock = env.clock.clone();
         let config = World::config();
         let started = Node::start(config, env.clone(), Stores::Memory(world.stores())).await;
-        let node = Arc::new(started.expect("the node starts on whatever a crash left"));
+        let node = started.expect("the node starts on whatever a crash left");
+        let door = Arc::new(Door::new(
+            node,
+            World::ACCESS_KEY,
+            World::SECRET_KEY,
+            "us-east-1",
+        ));
         let client = |name: String, seed: u64| Client {
             rng: SeededRng::new(seed),
-            node: node.clone(),
+            door: door.clone(),
             clock: clock.clone(),
             oracle: oracle.clone(),
             trace: trace.clone(),
-            token: node.root_token(),
             name,
         };
         let checker = client("checker".into(), 0);

@@ -23,6 +23,9 @@ pub(crate) struct World {
 }
 
 impl World {
+    pub(crate) const ACCESS_KEY: &str = "SIMULATIONROOT";
+    pub(crate) const SECRET_KEY: &str = "simulation-secret";
+
     pub(crate) fn new(seed: u64) -> Self {
         // Syncs take up to 4 ms, so that crashes fall between a write and its sync.
         let sync_takes = Duration::from_micros(100)..=Duration::from_millis(4);
@@ -77,7 +80,7 @@ impl World {
             data_dir: PathBuf::from("/data"),
             account: "000000000000".parse().expect("twelve digits"),
             region: "us-east-1".parse().expect("a region"),
-            root_key: RootKey::new("SIMULATIONROOT", "simulation-secret").expect("a legal pair"),
+            root_key: RootKey::new(Self::ACCESS_KEY, Self::SECRET_KEY).expect("a legal pair"),
             s3_endpoint: "http://127.0.0.1:9000".into(),
             lakehouse_endpoint: "http://127.0.0.1:8181".into(),
             s3_domain: None,
