@@ -41,7 +41,7 @@ pub(crate) fn landing(endpoints: &Endpoints) -> String {
          <p>A lakehouse storage cluster: an Apache Iceberg REST catalog, the S3 Tables API and S3.\
          </p>\n<table>\n{rows}</table>\n\
          <p><a href=\"/healthz\">health</a> · <a href=\"/readyz\">readiness</a> · \
-         <a href=\"/metrics\">metrics</a> · <a href=\"{docs}\">documentation</a></p>\n\
+         <a href=\"/metrics\">metrics</a> · documentation: {docs}</p>\n\
          </body></html>\n"
     )
 }

@@ -35,7 +35,11 @@ pub struct DevArguments {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
     /// Which log lines appear, in the syntax of RUST_LOG
-    #[arg(long, env = "RUST_LOG", default_value = "warn,floeberg=info,openraft=error")]
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        default_value = "warn,floeberg=info,openraft=error"
+    )]
     log: String,
     /// Write endpoints and keys to this file as JSON once the node serves (mode 0600)
     #[arg(long, hide = true)]
