@@ -10,8 +10,8 @@ use crate::errors::IntoS3;
 use crate::state::{Api, bucket_name, object_key};
 use floeberg_auth::{Authorized, Resource, action};
 use floeberg_objects::{
-    CopyRequest, DeleteRequest, Found, PutRequest, ReadConditions, ReadRequest, Selection,
-    WriteConditions,
+    CopyRequest, DeleteRequest, Found, Headers, PutRequest, ReadConditions, ReadRequest, Selection,
+    Tags, WriteConditions,
 };
 use futures::StreamExt;
 use http_body_util::StreamBody;
@@ -391,33 +391,8 @@ pub(crate) fn copy_source<T>(
     Ok((authorized, read))
 }
 
-pub(crate) async fn copy(
-    api: &Api,
-    mut request: S3Request<CopyObjectInput>,
-) -> S3Result<S3Response<CopyObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let target = Api::authorize::<action::PutObject, _>(&request, resource)?;
-    let cx = api.cx(&request)?;
-    refuse_unkept_promises(&request.headers)?;
-    let input = &mut request.input;
-    check_storage(input.storage_class.as_ref(), input.acl.as_ref())?;
-    let fields = SourceFields {
-        source: input.copy_source.clone(),
-        selection: Selection::Whole,
-        conditions: read_conditions(
-            input.copy_source_if_match.take(),
-            input.copy_source_if_none_match.take(),
-            input.copy_source_if_modified_since.take(),
-            input.copy_source_if_unmodified_since.take(),
-        ),
-    };
+/// What a copy gets instead of the source's headers and tags.
+fn replaced(input: &mut CopyObjectInput) -> S3Result<(Option<Headers>, Option<Tags>)> {
     let headers = match input
         .metadata_directive
         .as_ref()
@@ -446,6 +421,37 @@ pub(crate) async fn copy(
             ));
         }
     };
+    Ok((headers, tags))
+}
+
+pub(crate) async fn copy(
+    api: &Api,
+    mut request: S3Request<CopyObjectInput>,
+) -> S3Result<S3Response<CopyObjectOutput>> {
+    let (bucket, key) = (
+        bucket_name(&request.input.bucket)?,
+        object_key(&request.input.key)?,
+    );
+    let resource = Resource::Object {
+        bucket: &bucket,
+        key: key.as_str(),
+    };
+    let target = Api::authorize::<action::PutObject, _>(&request, resource)?;
+    let cx = api.cx(&request)?;
+    refuse_unkept_promises(&request.headers)?;
+    let input = &mut request.input;
+    check_storage(input.storage_class.as_ref(), input.acl.as_ref())?;
+    let fields = SourceFields {
+        source: input.copy_source.clone(),
+        selection: Selection::Whole,
+        conditions: read_conditions(
+            input.copy_source_if_match.take(),
+            input.copy_source_if_none_match.take(),
+            input.copy_source_if_modified_since.take(),
+            input.copy_source_if_unmodified_since.take(),
+        ),
+    };
+    let (headers, tags) = replaced(input)?;
     let conditions: WriteConditions =
         write_conditions(input.if_match.take(), input.if_none_match.take());
     let checksum = algorithm(input.checksum_algorithm.as_ref())?;

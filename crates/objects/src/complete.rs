@@ -66,6 +66,9 @@ impl From<CompleteRefused> for CompleteError {
     }
 }
 
+/// The parts of the object with their numbers, and the extents of parts left out.
+type Chosen = (Vec<(u32, pb::PartRow)>, Vec<pb::Extent>);
+
 fn refuse<E>(error: E) -> Stop<CompleteRefused>
 where
     CompleteError: From<E>,
@@ -140,7 +143,7 @@ impl Objects {
         &self,
         wanted: &[CompletedPart],
         parts: Vec<(u32, pb::PartRow)>,
-    ) -> Result<(Vec<(u32, pb::PartRow)>, Vec<pb::Extent>), Stop<CompleteRefused>> {
+    ) -> Result<Chosen, Stop<CompleteRefused>> {
         let mut listed = Vec::with_capacity(wanted.len());
         let mut unlisted = Vec::new();
         let mut next = wanted.iter().peekable();

@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 /// One running S3 checksum.
 enum Hasher {
-    Crc(Crc),
+    Crc(Box<Crc>),
     Sha1(Box<Sha1>),
     Sha256(Box<Sha256>),
 }
@@ -39,7 +39,7 @@ fn crc_value(checksum: &Checksum) -> u64 {
 impl Hasher {
     fn new(algorithm: ChecksumAlgorithm) -> Self {
         match (crc(algorithm), algorithm) {
-            (Some(crc), _) => Self::Crc(Crc::new(crc)),
+            (Some(crc), _) => Self::Crc(Box::new(Crc::new(crc))),
             (None, ChecksumAlgorithm::Sha1) => Self::Sha1(Box::default()),
             (None, _) => Self::Sha256(Box::default()),
         }

@@ -231,7 +231,8 @@ impl Objects {
             (None, aborted) => since(aborted) >= config.orphan_grace_ms,
         };
         let open = row.completed.is_none() && row.aborted_ms == 0;
-        if !forget && !(open && since(row.initiated_ms) >= config.upload_lifetime_ms) {
+        let abandoned = open && since(row.initiated_ms) >= config.upload_lifetime_ms;
+        if !forget && !abandoned {
             return Ok(false);
         }
         self.commit::<(), Outage>(&self.reclaimer_cx(), |txn| {
