@@ -37,6 +37,7 @@ pub struct Node {
     lakehouse: axum::Router,
     s3: S3Api,
     background: Vec<JoinHandle<()>>,
+    files: Arc<ObjectsPort>,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
 }
@@ -123,7 +124,8 @@ impl Node {
             groups: &groups,
             started,
         };
-        let (catalog, objects) = wiring.services(volume.clone(), chunk_max);
+        let files = Arc::new(ObjectsPort::new(keys.root_principal()));
+        let (catalog, objects) = wiring.services(volume.clone(), chunk_max, &files);
         let lakehouse = wiring.lakehouse(&catalog);
         let s3 = wiring.s3(&objects);
         let background = vec![
@@ -140,6 +142,7 @@ impl Node {
             lakehouse,
             s3,
             background,
+            files,
             _lock: lock,
         })
     }
@@ -204,6 +207,12 @@ fn janitor(catalog: &Catalog, config: &NodeConfig) -> Janitor {
     Janitor::new(catalog.clone(), JanitorConfig::new(config.account.clone()))
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.files.disconnect();
+    }
+}
+
 /// A group that fails stops the process: only recovery from what is durable is safe.
 fn hooks(metrics: ConsensusMetrics) -> GroupHooks {
     GroupHooks {
@@ -216,8 +225,12 @@ fn hooks(metrics: ConsensusMetrics) -> GroupHooks {
 }
 
 impl Wiring<'_> {
-    fn services(&self, volume: Volume, chunk_max: u64) -> (Catalog, Arc<Objects>) {
-        let files = Arc::new(ObjectsPort::new(self.keys.root_principal()));
+    fn services(
+        &self,
+        volume: Volume,
+        chunk_max: u64,
+        files: &Arc<ObjectsPort>,
+    ) -> (Catalog, Arc<Objects>) {
         let catalog = Catalog::new(
             self.groups.catalog.clone(),
             self.env.clone(),

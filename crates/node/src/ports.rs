@@ -12,7 +12,8 @@ use floeberg_objects as objects;
 use floeberg_types::{BucketId, BucketName};
 use futures::TryStreamExt as _;
 use objects::{ObjectKey, Objects, ReadConditions, ReadRequest, Selection};
-use std::sync::{Arc, OnceLock};
+use parking_lot::RwLock;
+use std::sync::Arc;
 
 /// Buckets and table files, answered by the catalog.
 pub(crate) struct CatalogPort(pub(crate) catalog::Catalog);
@@ -156,8 +157,9 @@ impl objects::TableFiles for CatalogPort {
 
 /// Metadata files that clients wrote, read through the object service.
 pub(crate) struct ObjectsPort {
-    /// Set once both services exist: each needs the other.
-    services: OnceLock<(Arc<Objects>, catalog::Catalog)>,
+    /// Set once both services exist: each needs the other. Empty again when the node ends, because
+    /// the services would keep each other, and with them the open stores, for ever.
+    services: RwLock<Option<(Arc<Objects>, catalog::Catalog)>>,
     principal: Principal,
 }
 
@@ -165,16 +167,17 @@ impl ObjectsPort {
     /// Reads as `principal`, which must be allowed to read every bucket.
     pub(crate) fn new(principal: Principal) -> Self {
         Self {
-            services: OnceLock::new(),
+            services: RwLock::new(None),
             principal,
         }
     }
 
     pub(crate) fn connect(&self, objects: Arc<Objects>, catalog: catalog::Catalog) {
-        assert!(
-            self.services.set((objects, catalog)).is_ok(),
-            "a node is wired once"
-        );
+        *self.services.write() = Some((objects, catalog));
+    }
+
+    pub(crate) fn disconnect(&self) {
+        *self.services.write() = None;
     }
 
     async fn open(
@@ -183,7 +186,8 @@ impl ObjectsPort {
         key: &str,
     ) -> Result<objects::Opened, catalog::ReadMetadataError> {
         let unavailable = || catalog::ReadMetadataError::Outage(catalog::Outage::Unavailable);
-        let (objects, catalog) = self.services.get().ok_or_else(unavailable)?;
+        let services = self.services.read().clone();
+        let (objects, catalog) = services.ok_or_else(unavailable)?;
         let buckets = catalog.all_buckets().await?;
         let bucket = buckets.into_iter().find(|b| b.id == id);
         let bucket = bucket.ok_or(catalog::ReadMetadataError::NotFound)?.name;
