@@ -10,7 +10,7 @@ use crate::errors::{
     InvalidLocation, InvalidMetadata, InvalidProperty, LocationRule, NoSuchMetadataFile, Occupant,
     Outage, RegisterTableError, TableExists, UpdateMetadataLocationError,
 };
-use crate::heads::{Heads, TableHead, TableInfo};
+use crate::heads::{ColdHead, Heads, TableHead, TableInfo};
 use crate::load::{self, Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
@@ -318,15 +318,9 @@ fn register(
         Named::View => return Err(taken(Occupant::View).into()),
     };
     let origin = origin(txn, &bucket, occupant.as_ref(), &file.path)?;
-    let changes = match &origin {
-        Origin::New => versions::all_parts(&file.metadata),
-        Origin::Replaced(table) | Origin::Revived(table) if table.row.current.is_some() => {
-            match heads.get(table.id, table.commit) {
-                Ok(head) => versions::replacement(head.metadata(), &file.metadata),
-                Err(cold) => return Ok(Step::Cold(cold)),
-            }
-        }
-        Origin::Replaced(_) | Origin::Revived(_) => versions::all_parts(&file.metadata),
+    let changes = match changes(heads, &origin, file) {
+        Ok(changes) => changes,
+        Err(cold) => return Ok(Step::Cold(cold)),
     };
     let content = file.content(&changes);
     let head = match origin {
@@ -366,6 +360,19 @@ fn register(
         ident,
     ));
     Ok(Step::Done(head))
+}
+
+/// The fragments that differ between what the table holds now and the file.
+fn changes(heads: &Heads<'_>, origin: &Origin, file: &File) -> Result<Vec<PartChange>, ColdHead> {
+    match origin {
+        Origin::Replaced(table) | Origin::Revived(table) if table.row.current.is_some() => {
+            let head = heads.get(table.id, table.commit)?;
+            Ok(versions::replacement(head.metadata(), &file.metadata))
+        }
+        Origin::Replaced(_) | Origin::Revived(_) | Origin::New => {
+            Ok(versions::all_parts(&file.metadata))
+        }
+    }
 }
 
 /// Decides what a registered file's location means.

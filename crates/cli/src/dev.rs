@@ -38,7 +38,7 @@ pub struct DevArguments {
     #[arg(
         long,
         env = "RUST_LOG",
-        default_value = "warn,floeberg=info,openraft=error"
+        default_value = "warn,floeberg=info,openraft=error,s3s=off"
     )]
     log: String,
     /// Write endpoints and keys to this file as JSON once the node serves (mode 0600)

@@ -48,6 +48,45 @@ struct Groups {
     objects: Store,
 }
 
+impl Groups {
+    async fn open(
+        opened: &stores::Opened,
+        identity: Identity,
+        env: &Env,
+        metrics: &NodeMetrics,
+    ) -> Result<Self, StartError> {
+        let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, store: &MetastoreMetrics| {
+            let parts = StoreParts {
+                kv: kv.clone(),
+                log: opened.log.clone(),
+                hooks: hooks(raft.clone()),
+                metrics: store.clone(),
+            };
+            async move {
+                let config = StoreConfig::new(identity.cluster, id, identity.node);
+                Store::open(&config, env, parts).await
+            }
+        };
+        let m = metrics;
+        let catalog = open(
+            GroupId::CATALOG,
+            &opened.catalog,
+            &m.catalog_group,
+            &m.catalog_store,
+        );
+        let objects = open(
+            GroupId::OBJECTS,
+            &opened.objects,
+            &m.objects_group,
+            &m.objects_store,
+        );
+        Ok(Self {
+            catalog: catalog.await?,
+            objects: objects.await?,
+        })
+    }
+}
+
 /// What the services share while they are wired.
 struct Wiring<'a> {
     config: &'a NodeConfig,
@@ -79,37 +118,8 @@ impl Node {
         let (opened, identity) = opening.await.map_err(|_| StartError::Stopping)??;
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
         let (volume, chunk_max) =
-            stores::open_volume(&config, opened.volume_index, &env, &metrics).await?;
-        let group = |id, kv: Arc<dyn Kv>, raft: &ConsensusMetrics, store: &MetastoreMetrics| {
-            let parts = StoreParts {
-                kv,
-                log: opened.log.clone(),
-                hooks: hooks(raft.clone()),
-                metrics: store.clone(),
-            };
-            let env = env.clone();
-            async move {
-                let config = StoreConfig::new(identity.cluster, id, identity.node);
-                Store::open(&config, &env, parts).await
-            }
-        };
-        let m = &metrics;
-        let groups = Groups {
-            catalog: group(
-                GroupId::CATALOG,
-                opened.catalog,
-                &m.catalog_group,
-                &m.catalog_store,
-            )
-            .await?,
-            objects: group(
-                GroupId::OBJECTS,
-                opened.objects,
-                &m.objects_group,
-                &m.objects_store,
-            )
-            .await?,
-        };
+            stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
+        let groups = Groups::open(&opened, identity, &env, &metrics).await?;
         let keys = Arc::new(Keyring::new(
             config.root_key.clone(),
             config.account.clone(),
