@@ -117,12 +117,13 @@ impl S3Api {
         let id = RequestId::from_bytes(env.rng.id128());
         let operation = OperationName::default();
         let method = request.method().clone();
-        let mut response = if is_sigv2(&request) {
-            refuse_sigv2()
-        } else {
-            request.extensions_mut().insert(id);
-            request.extensions_mut().insert(operation.clone());
-            self.inner.call(request).await?
+        let mut response = match refusal(&request) {
+            Some(refused) => refused.answer(),
+            None => {
+                request.extensions_mut().insert(id);
+                request.extensions_mut().insert(operation.clone());
+                self.inner.call(request).await?
+            }
         };
         stamp(&mut response, id);
         if method == Method::HEAD && is_failure(&response) {
@@ -140,6 +141,50 @@ impl S3Api {
     }
 }
 
+/// A request that is refused before the protocol library sees it.
+struct Refusal {
+    code: &'static str,
+    message: &'static str,
+}
+
+const SIGV2: Refusal = Refusal {
+    code: "InvalidRequest",
+    message: "Signature version 2 is not accepted: sign with version 4 (in boto3 \
+        Config(signature_version=\"s3v4\"))",
+};
+
+/// Listings and errors are XML 1.0, which cannot hold these characters at all (section 2.2): one
+/// such key would make every listing of its bucket fail.
+const NOT_XML: Refusal = Refusal {
+    code: "InvalidArgument",
+    message: "Keys and parameters must not contain control characters that XML cannot hold",
+};
+
+fn refusal(request: &Request<Body>) -> Option<Refusal> {
+    if is_sigv2(request) {
+        return Some(SIGV2);
+    }
+    let source = request
+        .headers()
+        .get("x-amz-copy-source")
+        .map(HeaderValue::as_bytes);
+    let uri = request.uri();
+    let texts = [
+        uri.path().as_bytes(),
+        uri.query().unwrap_or("").as_bytes(),
+        source.unwrap_or(b""),
+    ];
+    texts.into_iter().any(has_non_xml).then_some(NOT_XML)
+}
+
+/// Whether percent-encoded text decodes to a character outside of XML 1.0.
+fn has_non_xml(text: &[u8]) -> bool {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(text).collect();
+    let control = |b: &u8| *b < 0x20 && !matches!(*b, b'\t' | b'\n' | b'\r');
+    let nonchar = |w: &[u8]| w[..2] == [0xef, 0xbf] && w[2] >= 0xbe;
+    decoded.iter().any(control) || decoded.windows(3).any(nonchar)
+}
+
 /// Signature version 2: a presigned URL with `Signature`, or an `AWS` authorization.
 fn is_sigv2(request: &Request<Body>) -> bool {
     let presigned = request
@@ -155,15 +200,19 @@ fn is_sigv2(request: &Request<Body>) -> bool {
     presigned || header
 }
 
-fn refuse_sigv2() -> Response<Body> {
-    const BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>InvalidRequest\
-        </Code><Message>Signature version 2 is not accepted: sign with version 4 (in boto3 \
-        Config(signature_version=\"s3v4\"))</Message></Error>";
-    let mut response = Response::new(Body::from(BODY.to_owned()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    let xml = HeaderValue::from_static("application/xml");
-    response.headers_mut().insert(header::CONTENT_TYPE, xml);
-    response
+impl Refusal {
+    fn answer(&self) -> Response<Body> {
+        let Self { code, message } = self;
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code>\
+             <Message>{message}</Message></Error>"
+        );
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let xml = HeaderValue::from_static("application/xml");
+        response.headers_mut().insert(header::CONTENT_TYPE, xml);
+        response
+    }
 }
 
 fn is_failure(response: &Response<Body>) -> bool {
@@ -215,5 +264,32 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for S3Api {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         Box::pin(self.clone().serve(request.map(Body::from)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_characters_that_xml_cannot_hold_are_refused() {
+        for bad in [
+            "/b/a%01",
+            "/b/%00",
+            "prefix=%1f",
+            "/b/%EF%BF%BF",
+            "/b/%ef%bf%be",
+        ] {
+            assert!(has_non_xml(bad.as_bytes()), "{bad}");
+        }
+        for good in [
+            "/b/a%20b",
+            "/b/%0A%09%0D",
+            "/b/%EF%BF%BD",
+            "/b/%C3%A9",
+            "/b/%zz",
+        ] {
+            assert!(!has_non_xml(good.as_bytes()), "{good}");
+        }
     }
 }

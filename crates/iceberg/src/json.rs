@@ -15,6 +15,37 @@ use serde_json::value::RawValue;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Arc<str>);
 
+/// The deepest nesting of objects and arrays inside one value. Parsers of other engines stop at 128
+/// levels for a whole document, and a value stands a few levels below the top of its document.
+pub const NESTING_MAX: usize = 100;
+
+/// How deep objects and arrays are nested in JSON text.
+pub(crate) fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut bytes) = (0usize, 0usize, text.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Text that is not the JSON it has to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -86,6 +117,13 @@ impl Serialize for RawJson {
 impl<'de> Deserialize<'de> for RawJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let depth = nesting(raw.get());
+        if depth > NESTING_MAX {
+            // Values are walked by recursion, here and in every engine that reads them later.
+            return Err(serde::de::Error::custom(format!(
+                "the value is nested {depth} levels deep, the limit is {NESTING_MAX}"
+            )));
+        }
         Ok(Self(raw.get().into()))
     }
 }

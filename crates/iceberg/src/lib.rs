@@ -27,7 +27,7 @@ mod update;
 pub use apply::{AddedSnapshot, Applied, ApplyContext, MAX_CLOCK_SKEW_MS};
 pub use create::{CreateContext, NewTable, RESERVED_PROPERTIES};
 pub use error::{InvalidUpdate, ParseError, StaleCommit, UpdateError};
-pub use json::{JsonError, RawJson, RawObject};
+pub use json::{JsonError, NESTING_MAX, RawJson, RawObject};
 pub use metadata::{Core, DEFAULT_FORMAT_VERSION, MAX_FORMAT_VERSION, TableMetadata};
 pub use parse::part_name;
 pub use partition::{PartitionField, PartitionSpec, PartitionSpecError};

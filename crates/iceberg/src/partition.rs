@@ -64,6 +64,8 @@ pub enum PartitionSpecError {
     NotSequential { json: Arc<str> },
     #[error("source-ids with several columns are not supported until v3: {name}")]
     SeveralSources { name: Arc<str> },
+    #[error("Invalid partition spec: no partition field id is left")]
+    TooManyFields,
 }
 
 /// How a spec gets the field ids its author left out.
@@ -305,10 +307,14 @@ impl FieldIds<'_> {
             .filter(|f| f.source_ids == sources && f.transform == transform)
             .map(|f| f.field_id)
             .max();
-        Ok(same.unwrap_or_else(|| {
-            self.last += 1;
-            self.last
-        }))
+        if let Some(id) = same {
+            return Ok(id);
+        }
+        self.last = self
+            .last
+            .checked_add(1)
+            .ok_or(PartitionSpecError::TooManyFields)?;
+        Ok(self.last)
     }
 }
 

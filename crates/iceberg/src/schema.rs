@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::json::{JsonError, RawJson, RawObject, canonical};
+use crate::json::{JsonError, RawJson, RawObject, canonical, nesting};
 use crate::sequence::{Fragment, Keyed};
 use crate::types::{FieldType, NestedType, TypeError};
 
@@ -111,11 +111,21 @@ pub enum SchemaError {
     },
     #[error("Invalid schema: too many fields")]
     TooManyFields,
+    #[error("Invalid schema: {bytes} bytes nested {depth} levels deep are too much to read")]
+    TooLarge { bytes: usize, depth: usize },
 }
+
+/// The most bytes of schema text times its nesting: every level of a type is taken apart on its own,
+/// so this bounds the work of reading a schema.
+const READ_COST_MAX: usize = 64 << 20;
 
 impl Schema {
     /// Reads a schema that is part of a document; only its shape is checked.
     pub fn parse(raw: &RawJson) -> Result<Self, SchemaError> {
+        let (bytes, depth) = (raw.as_str().len(), nesting(raw.as_str()));
+        if bytes.saturating_mul(depth) > READ_COST_MAX {
+            return Err(SchemaError::TooLarge { bytes, depth });
+        }
         let object = RawObject::parse(raw.as_str())?;
         let fields = Fields::parse(&object)?;
         Ok(Self {

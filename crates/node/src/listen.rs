@@ -1,6 +1,6 @@
 //! Listening sockets and the connection loop of both client ports.
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::io;
@@ -8,6 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How long a client may take to send the head of a request, or stay idle between two: longer than
+/// the idle time of the connection pools that clients keep (AWS SDKs: 60 s).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long open requests may finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -62,7 +66,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().keep_alive(true).half_close(false);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(true)
+        .half_close(false);
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
