@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
+/// A replay of more than this many bytes of rows is flushed at once.
+const REPLAY_BYTES_MAX: u64 = 1 << 20;
+
 /// Counts what is written since the last flush.
 pub(crate) struct Flusher {
     kv: Arc<dyn Kv>,
@@ -31,6 +34,14 @@ impl Flusher {
     pub(crate) fn written(&self, bytes: u64) {
         let before = self.unflushed.fetch_add(bytes, Ordering::Release);
         if before + bytes >= self.policy.bytes {
+            self.enough.notify_one();
+        }
+    }
+
+    /// Called once the log is replayed. A node that never lives long enough for the policy would
+    /// otherwise replay more at every start.
+    pub(crate) fn replayed(&self) {
+        if self.unflushed.load(Ordering::Acquire) > REPLAY_BYTES_MAX {
             self.enough.notify_one();
         }
     }
@@ -67,5 +78,35 @@ impl Flusher {
                 Err(error) => return on_fatal(group, &format!("state flush ended: {error}")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use floeberg_env::Env;
+    use floeberg_kv::{MemKv, MemKvStore};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_long_replay_is_flushed_without_waiting_for_the_policy() {
+        let policy = FlushPolicy {
+            bytes: u64::MAX,
+            interval: Duration::from_secs(3600),
+        };
+        let kv = Arc::new(MemKv::open(&MemKvStore::new()));
+        let flusher = Arc::new(Flusher::new(kv, policy));
+        flusher.written(REPLAY_BYTES_MAX + 1);
+        flusher.replayed();
+        let running = Arc::clone(&flusher).run(
+            Env::real().tasks,
+            GroupId::CATALOG,
+            Arc::new(|_, cause| panic!("{cause}")),
+        );
+        let running = tokio::spawn(running);
+        while flusher.unflushed_bytes() > 0 {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
     }
 }

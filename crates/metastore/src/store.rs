@@ -140,6 +140,7 @@ impl Store {
             hooks,
         )
         .await?;
+        flusher.replayed();
         let flushing = Arc::clone(&flusher).run(env.tasks.clone(), group, on_fatal);
         let inner = Inner {
             identity,
