@@ -21,6 +21,7 @@ help:
 
 system:
 	@tests/setup/install-system
+	@tests/setup/claim-target $(CARGO_TARGET_DIR)
 
 venv: system
 	@tests/setup/python-venv $(VENV) tests/setup/requirements.txt
