@@ -54,4 +54,4 @@ fmt:
 	cargo fmt --all
 
 clean:
-	rm -rf target
+	rm -rf $(CARGO_TARGET_DIR)

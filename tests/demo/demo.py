@@ -148,8 +148,9 @@ def commit_two_tables(connection, sql, checks):
 def say_what_next(node):
     print(f"""
 What to try next
-  {node.binary} table list lake tpch {node.cli_flags()}
-  {node.binary} dev            a node of your own on ports 8181 and 9000
+  make demo KEEP=1             the same, and the node keeps running
+  {node.binary} dev
+                                      a node of your own on ports 8181 and 9000
   docs/guides/                 settings for PyIceberg, DuckDB, Spark and the AWS CLI
   make test, make sim, make chaos, make bench""")
 
@@ -190,6 +191,8 @@ def run(arguments, folder):
             print(f"\nThe node keeps running as process {node.process.pid}; its data is in {folder}.")
             print(f"  export FLOEBERG_ROOT_ACCESS_KEY={node.access_key}")
             print(f"  export FLOEBERG_ROOT_SECRET_KEY={node.secret_key}")
+            print(f"  {node.binary} table list lake tpch {node.cli_flags()}")
+            print(f"  kill {node.process.pid}; rm -r {folder}    to end it")
     return checks.failed
 
 

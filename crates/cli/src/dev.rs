@@ -19,7 +19,7 @@ pub struct DevArguments {
     /// Where everything is kept; created if missing
     #[arg(long, default_value = "floeberg-data", env = "FLOEBERG_DATA_DIR")]
     data_dir: PathBuf,
-    /// Port of the catalog, the S3 Tables API, metrics and the console; 0 picks a free one
+    /// Port of the catalog, the S3 Tables API and metrics; 0 picks a free one
     #[arg(long, default_value_t = 8181)]
     port: u16,
     /// Port of S3; 0 picks a free one

@@ -26,7 +26,7 @@ enum Command {
     /// Create, list, show and delete table buckets
     #[command(subcommand)]
     Bucket(resources::BucketCommand),
-    /// Create, list, show and delete namespaces of a table bucket
+    /// Create, list and delete namespaces of a table bucket
     #[command(subcommand)]
     Namespace(resources::NamespaceCommand),
     /// List, show, rename and delete tables
