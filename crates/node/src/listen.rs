@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take to send the head of a request, or stay idle between two: longer than
-/// the idle time of the connection pools that clients keep (AWS SDKs: 60 s).
+/// How long a client may take to send the head of a request. Generous, because a connection that a
+/// client keeps in its pool must not be cut under it; it only has to end.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long open requests may finish after a stop was asked for.
