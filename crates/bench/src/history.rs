@@ -1,6 +1,7 @@
 //! What a commit costs as a table's history grows: one table, ten to ten thousand snapshots.
 
 use crate::report::{Latency, Tally};
+use crate::scrape::Sample;
 use crate::tables::{Table, Tables};
 use crate::{BenchError, at};
 use floeberg_client::{IcebergClient, IcebergConfig, transaction_body};
@@ -17,6 +18,8 @@ pub struct HistoryConfig {
     pub at: Vec<u64>,
     /// Calls measured at each point, per kind.
     pub samples: u64,
+    /// A Floeberg metrics page, to report the time from request to apply as the server sees it.
+    pub metrics_uri: Option<String>,
 }
 
 /// What calls cost at one length of the history.
@@ -26,6 +29,8 @@ pub struct HistoryPoint {
     pub snapshots: u64,
     /// `commitTransaction`, whose answer is empty: the cost from decision to apply.
     pub transaction_ms: Latency,
+    /// The server's own mean for these transactions, from arrival in the catalog to apply.
+    pub request_to_apply_ms: Option<f64>,
     /// `updateTable`: the same and an answer with the whole metadata.
     pub update_table_ms: Latency,
     /// `loadTable`: the answer alone.
@@ -45,8 +50,9 @@ impl fmt::Display for HistoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14}",
+            "{:>10} {:>14} {:>12} {:>12} {:>12} {:>12} {:>12} {:>14}",
             "snapshots",
+            "to apply, mean",
             "txn p50 ms",
             "txn p99",
             "update p50",
@@ -57,8 +63,11 @@ impl fmt::Display for HistoryReport {
         for point in &self.points {
             write!(
                 f,
-                "\n{:>10} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>14}",
+                "\n{:>10} {:>14} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>14}",
                 point.snapshots,
+                point
+                    .request_to_apply_ms
+                    .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}")),
                 point.transaction_ms.p50,
                 point.transaction_ms.p99,
                 point.update_table_ms.p50,
@@ -97,6 +106,14 @@ pub async fn run_history(config: &HistoryConfig) -> Result<HistoryReport, BenchE
     Ok(report)
 }
 
+/// The server's counters now, if they are asked for.
+async fn sample(config: &HistoryConfig) -> Result<Option<Sample>, BenchError> {
+    match &config.metrics_uri {
+        Some(uri) => Sample::read(uri).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 struct History<'a> {
     tables: &'a Tables,
     table: &'a Table,
@@ -113,22 +130,28 @@ impl History<'_> {
             while self.snapshots < length {
                 self.transact().await?;
             }
-            points.push(self.measure(config.samples).await?);
+            points.push(self.measure(config).await?);
         }
         Ok(HistoryReport { points })
     }
 
-    async fn measure(&mut self, samples: u64) -> Result<HistoryPoint, BenchError> {
+    async fn measure(&mut self, config: &HistoryConfig) -> Result<HistoryPoint, BenchError> {
         let snapshots = self.snapshots;
         let mut transaction = Tally::new();
         let mut update = Tally::new();
         let mut load = Tally::new();
         let mut answer_bytes = 0;
-        // Interleaved, so that a slow moment of the machine hits all kinds alike.
-        for _ in 0..samples {
+        // By themselves: behind an answer of megabytes the client still parses and frees when the
+        // next call starts, and that is not the cost of a commit.
+        let before = sample(config).await?;
+        for _ in 0..config.samples {
             let started = Instant::now();
             self.transact().await?;
             transaction.done(started.elapsed());
+        }
+        let after = sample(config).await?;
+        // Interleaved, so that a slow moment of the machine hits both alike.
+        for _ in 0..config.samples {
             let started = Instant::now();
             answer_bytes = self.update().await?;
             update.done(started.elapsed());
@@ -139,6 +162,9 @@ impl History<'_> {
         Ok(HistoryPoint {
             snapshots,
             transaction_ms: transaction.latency(),
+            request_to_apply_ms: before
+                .zip(after)
+                .and_then(|(before, after)| before.apply_ms(after)),
             update_table_ms: update.latency(),
             load_table_ms: load.latency(),
             answer_bytes,

@@ -31,6 +31,8 @@ impl fmt::Display for ServerCounters {
 pub(crate) struct Sample {
     commits: f64,
     fsyncs: f64,
+    decided: f64,
+    decided_seconds: f64,
 }
 
 impl Sample {
@@ -47,7 +49,16 @@ impl Sample {
         Self {
             commits: sum(page, "floeberg_commits_total"),
             fsyncs: sum(page, "floeberg_raft_log_fsyncs_total"),
+            decided: sum(page, "floeberg_commit_seconds_count"),
+            decided_seconds: sum(page, "floeberg_commit_seconds_sum"),
         }
+    }
+
+    /// Mean milliseconds from a commit's arrival in the catalog to its apply, from `self` to
+    /// `later`; none if nothing was committed.
+    pub(crate) fn apply_ms(self, later: Self) -> Option<f64> {
+        let commits = later.decided - self.decided;
+        (commits > 0.0).then(|| 1e3 * (later.decided_seconds - self.decided_seconds) / commits)
     }
 
     /// What was counted from `self` to `later`.
@@ -79,12 +90,18 @@ mod tests {
     fn label_sets_are_added_and_longer_names_are_not() {
         let page = "# HELP floeberg_commits x\nfloeberg_commits_total{a=\"1\"} 5\n\
                     floeberg_commits_total{a=\"2\"} 7\nfloeberg_commits_total_more 100\n\
-                    floeberg_raft_log_fsyncs_total 3\n# EOF\n";
+                    floeberg_raft_log_fsyncs_total 3\nfloeberg_commit_seconds_sum 0.5\n\
+                    floeberg_commit_seconds_count 100\n# EOF\n";
         let before = Sample {
             commits: 0.0,
             fsyncs: 1.0,
+            decided: 50.0,
+            decided_seconds: 0.25,
         };
-        let counted = before.until(Sample::parse(page));
+        let later = Sample::parse(page);
+        assert_eq!(before.apply_ms(later), Some(5.0));
+        assert_eq!(later.apply_ms(later), None);
+        let counted = before.until(later);
         assert_eq!((counted.commits, counted.fsyncs), (12.0, 2.0));
         assert!((counted.commits_per_fsync - 6.0).abs() < 1e-9);
     }

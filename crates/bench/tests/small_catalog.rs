@@ -233,6 +233,7 @@ async fn history_is_measured_at_each_length() {
         catalog: config,
         at: vec![5, 20],
         samples: 3,
+        metrics_uri: None,
     };
     let report = run_history(&history).await.unwrap();
     let lengths: Vec<u64> = report.points.iter().map(|p| p.snapshots).collect();

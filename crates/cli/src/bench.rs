@@ -73,6 +73,9 @@ pub struct HistoryArguments {
     /// Calls measured at each point
     #[arg(long, default_value_t = 200)]
     samples: u64,
+    /// Floeberg metrics page, to report the time from request to apply
+    #[arg(long)]
+    metrics: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -130,6 +133,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
                 catalog: a.catalog.config()?,
                 at: a.at,
                 samples: a.samples,
+                metrics_uri: a.metrics,
             };
             print_report(a.json, &run_history(&config).await?)
         }
