@@ -6,6 +6,7 @@
 
 mod batch;
 mod error;
+mod framing;
 mod mem;
 mod rocks;
 pub mod testing;

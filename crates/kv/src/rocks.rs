@@ -1,6 +1,6 @@
 //! The RocksDB store: no write-ahead log, atomic flushes, checkpoints by hard link.
 
-use crate::{Batch, EngineError, Kv, KvError, Op, Rows};
+use crate::{Batch, EngineError, Kv, KvError, Op, Rows, framing};
 use bytes::Bytes;
 use floeberg_env::{Disk, OpenMode, RealDisk};
 use rocksdb::{
@@ -111,12 +111,14 @@ fn options(config: &RocksKvConfig) -> Options {
 }
 
 impl RocksKv {
-    /// Opens the store in `path`, creating it if absent.
+    /// Opens the store in `path`, creating it if absent. Its manifest is checked first, because one
+    /// flipped bit in it can make RocksDB loop for ever.
     ///
     /// # Errors
     /// If another process has it open, the disk fails, or its files are corrupt.
     pub fn open(path: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
         RealDisk.create_dir_all(path).map_err(|e| engine(&e))?;
+        framing::check(&RealDisk, path)?;
         let db = DB::open(&options(config), path)?;
         Ok(Self {
             db,
