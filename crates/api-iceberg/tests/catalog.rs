@@ -587,7 +587,7 @@ async fn tables_are_renamed_and_registered() {
         reply.text
     );
     let mut metadata = moved.json["metadata"].clone();
-    metadata["location"] = json!("s3://lake/x");
+    metadata["location"] = json!("s3://lake/x/t");
     c.client
         .files
         .put("x/metadata/1.metadata.json", metadata.to_string());
@@ -776,7 +776,7 @@ fn snapshot_commit() -> Value {
         "updates": [
             {"action": "add-snapshot", "snapshot": {
                 "snapshot-id": 7, "sequence-number": 1, "timestamp-ms": 1_700_000_000_000_i64,
-                "manifest-list": "s3://lake/ns/t/metadata/snap.avro", "schema-id": 0,
+                "manifest-list": "s3://lake/else/where/metadata/snap.avro", "schema-id": 0,
                 "summary": {"operation": "append"}}},
             {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 7},
             {"action": "add-schema", "schema": {"type": "struct", "schema-id": 1, "fields": [
@@ -791,7 +791,7 @@ fn snapshot_commit() -> Value {
             {"action": "set-statistics", "statistics": {"snapshot-id": 7,
                 "statistics-path": "s3://lake/x", "file-size-in-bytes": 1,
                 "file-footer-size-in-bytes": 1, "blob-metadata": []}},
-            {"action": "set-location", "location": "s3://lake/elsewhere"},
+            {"action": "set-location", "location": "s3://lake/else/where"},
         ],
     })
 }
@@ -802,12 +802,12 @@ async fn no_strange_body_is_an_internal_error() {
     c.namespace("ns").await;
     c.table("ns", "t").await;
     let create = json!({
-        "name": "m", "location": "s3://lake/m", "schema": schema(), "stage-create": true,
+        "name": "m", "location": "s3://lake/ns/m", "schema": schema(), "stage-create": true,
         "partition-spec": {"spec-id": 0, "fields": [
             {"source-id": 1, "name": "p", "transform": "identity"}]},
         "write-order": {"order-id": 1, "fields": [{"source-id": 1, "transform": "identity",
             "direction": "asc", "null-order": "nulls-first"}]},
-        "properties": {"format-version": "2", "write.data.path": "s3://lake/m/d"},
+        "properties": {"format-version": "2", "write.data.path": "s3://lake/ns/m/d"},
     });
     let change = json!({"identifier": {"namespace": ["ns"], "name": "t"},
         "requirements": [], "updates": []});

@@ -137,6 +137,34 @@ pub(crate) fn parse_metadata_name(name: &str) -> Option<(u64, uuid::Uuid)> {
     Some((version.parse().ok()?, uuid::Uuid::try_parse(file).ok()?))
 }
 
+/// Checks that a file which metadata names lies below one of the table's paths. A file's name may
+/// be longer than a location, and hold what a location may not, as long as all readers agree on
+/// what it means.
+pub(crate) fn check_manifest(
+    bucket: &BucketName,
+    paths: &[&str],
+    file: &str,
+) -> Result<(), InvalidLocation> {
+    let rest = file
+        .strip_prefix("s3://")
+        .or_else(|| file.strip_prefix("s3a://"));
+    let key = rest
+        .and_then(|rest| rest.strip_prefix(bucket.as_str()))
+        .and_then(|rest| rest.strip_prefix('/'));
+    let is_plain = |key: &&str| !key.split('/').any(|segment| matches!(segment, "." | ".."));
+    let is_below = |key: &str| paths.iter().any(|path| key != *path && contains(path, key));
+    if key.filter(is_plain).is_some_and(is_below) {
+        return Ok(());
+    }
+    let table = paths.first().copied().unwrap_or_default();
+    Err(InvalidLocation {
+        location: file.to_owned(),
+        rule: LocationRule::ManifestOutsideTable {
+            table: uri(bucket, table),
+        },
+    })
+}
+
 /// Checks that nothing of a table's metadata leads readers or writers outside its location.
 pub(crate) fn check_properties(
     bucket: &BucketName,
@@ -164,7 +192,7 @@ pub(crate) fn check_properties(
 
 /// Why a location could not be claimed.
 pub(crate) enum ClaimError {
-    Overlaps(InvalidLocation),
+    Refused(InvalidLocation),
     Store(StoreError),
 }
 
@@ -182,7 +210,8 @@ pub(crate) struct Claim<'a> {
 }
 
 /// Checks that no other table's location overlaps `claim`, in a way that also holds when the
-/// command is applied, and returns the row that the table itself already has there.
+/// command is applied, and that it leaves room for the tables to come. Returns the row that the
+/// table itself already has there.
 pub(crate) fn check_free(
     txn: &mut Txn<'_>,
     claim: &Claim<'_>,
@@ -190,7 +219,7 @@ pub(crate) fn check_free(
     let (bucket, name) = claim.bucket;
     let path = claim.path.as_str();
     let overlap = |other: &str| {
-        ClaimError::Overlaps(InvalidLocation {
+        ClaimError::Refused(InvalidLocation {
             location: uri(name, path),
             rule: LocationRule::Overlaps {
                 other: uri(name, other),
@@ -203,6 +232,14 @@ pub(crate) fn check_free(
         } else {
             Err(overlap(path))
         };
+    }
+    // The locations that this catalog chooses have two segments, so nothing shorter can be in the
+    // way of a table that is created later.
+    if !path.contains('/') {
+        return Err(ClaimError::Refused(InvalidLocation {
+            location: uri(name, path),
+            rule: LocationRule::OneSegment,
+        }));
     }
     for (at, _) in path.match_indices('/') {
         let ancestor = &path[..at];
@@ -287,6 +324,40 @@ mod tests {
             rule(&format!("s3://lake/{}", "x".repeat(701))),
             LocationRule::Path
         );
+    }
+
+    #[test]
+    fn manifests_lie_below_a_path_of_the_table() {
+        let check = |file: &str| check_manifest(&lake(), &["ns/t", "old/t"], file);
+        let long = format!("s3://lake/ns/t/metadata/{}.avro", "x".repeat(900));
+        for good in [
+            "s3://lake/ns/t/metadata/snap-1.avro",
+            "s3a://lake/ns/t/x",
+            "s3://lake/old/t/metadata/snap-1.avro",
+            "s3://lake/ns/t//metadata/a b=%20?.avro",
+            &long,
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "s3://lake/ns/t",
+            "s3://lake/ns/t2/metadata/snap-1.avro",
+            "s3://lake/ns/t/../t2/snap-1.avro",
+            "s3://lake/ns/t/./snap-1.avro",
+            "s3://lake2/ns/t/metadata/snap-1.avro",
+            "s3://other/ns/t/metadata/snap-1.avro",
+            "s3://lake/ns",
+            "s3://lake",
+            "file:/ns/t/x",
+            "ns/t/x",
+            "",
+        ] {
+            let refused = check(bad).unwrap_err();
+            let rule = LocationRule::ManifestOutsideTable {
+                table: "s3://lake/ns/t".to_owned(),
+            };
+            assert_eq!((refused.location.as_str(), refused.rule), (bad, rule));
+        }
     }
 
     #[test]

@@ -104,9 +104,7 @@ impl TableMetadata {
         };
         let blank = TableMetadata::blank(format_version);
         let mut builder = Builder::new(None, blank, context.now_ms);
-        for update in updates {
-            builder.apply(update)?;
-        }
+        builder.apply_all(updates)?;
         if builder.table.core.table_uuid.is_none() {
             builder.assign_uuid(&context.uuid)?;
         }

@@ -162,6 +162,11 @@ pub enum InvalidUpdate {
     BeforeMetadataLog { timestamp_ms: i64, last_ms: i64 },
     #[error("Sequence number must be 0 in v1: {number}")]
     SequenceNumberInV1 { number: i64 },
+    #[error(
+        "Cannot add snapshot with sequence number {sequence_number}: \
+         a snapshot takes the number after the table's last one, here at most {limit}"
+    )]
+    SequenceNumberAhead { sequence_number: i64, limit: i64 },
     #[error("Cannot set {name} to unknown snapshot: {snapshot_id}")]
     UnknownSnapshot { name: Arc<str>, snapshot_id: i64 },
     #[error("Cannot set main to a tag: main must be a branch")]

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use crate::json::RawJson;
 use crate::partition::PartitionSpec;
 use crate::schema::{Fields, Schema, SchemaError};
-use crate::section::{Document, END, Part, Section};
+use crate::section::{Document, END, Part, PartChange, Section};
 use crate::sequence::{Fragment, Index, Sequence};
 use crate::snapshot::{
     EncryptionKey, MAIN_BRANCH, Member, MetadataLogEntry, Snapshot, SnapshotLogEntry, SnapshotRef,
@@ -204,6 +204,21 @@ impl TableMetadata {
     /// A snapshot by id.
     pub fn snapshot(&self, snapshot_id: i64) -> Option<&Snapshot> {
         self.snapshots.get(&snapshot_id).map(Arc::as_ref)
+    }
+
+    /// The snapshots among the parts that a commit writes.
+    pub fn written_snapshots<'a>(
+        &'a self,
+        changes: &'a [PartChange],
+    ) -> impl Iterator<Item = &'a Snapshot> {
+        changes.iter().filter_map(|change| match change {
+            PartChange::Put {
+                section: Section::Snapshots,
+                ordinal,
+                ..
+            } => self.snapshots.sequence().get(*ordinal).map(Arc::as_ref),
+            _ => None,
+        })
     }
 
     /// All snapshots in document order.

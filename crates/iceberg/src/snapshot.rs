@@ -105,6 +105,15 @@ impl Snapshot {
         &self.json
     }
 
+    /// The files that list the snapshot's content: its manifest list, or the manifests that a v1
+    /// snapshot names itself.
+    pub fn manifest_files(&self) -> Result<Vec<Arc<str>>, JsonError> {
+        match &self.manifest_list {
+            Some(list) => Ok(vec![list.clone()]),
+            None => RawObject::parse(&self.json)?.required("manifests"),
+        }
+    }
+
     /// The summary's JSON text, when there is one.
     pub fn summary(&self) -> Option<RawJson> {
         RawObject::parse(&self.json).ok()?.get("summary").cloned()

@@ -1,4 +1,5 @@
 //! Input that is made to hurt: it must be refused, at a cost that does not explode.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use floeberg_iceberg::{
     ApplyContext, NESTING_MAX, NewTable, RawJson, Schema, TableMetadata, TableUpdate,

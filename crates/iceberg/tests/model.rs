@@ -154,6 +154,11 @@ proptest! {
     fn v3_histories_match_the_model(history in workload::history()) {
         run(3, &history);
     }
+
+    #[test]
+    fn sequence_numbers_ahead_match_the_model(by in any::<u8>(), version in 1u8..=3) {
+        run(version, &workload::ahead(by));
+    }
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn lost_races_are_stale_and_not_invalid() {
         stale(&v2, json!([add(snapshot(3, 2, Some(1)))])),
         "Cannot add snapshot with sequence number 2 older than last sequence number 2"
     );
-    let mut late = snapshot(3, 3, None);
+    let mut late = snapshot(3, 2, None);
     late["first-row-id"] = json!(4);
     late["added-rows"] = json!(1);
     let mut first = snapshot(1, 1, None);

@@ -69,6 +69,8 @@ pub(crate) struct Builder<'a> {
     moves: Vec<SnapshotLogEntry>,
     /// Set by the first update that has a time of its own.
     updated_ms: Option<i64>,
+    /// The highest sequence number that a snapshot of this commit may have.
+    sequence_limit: i64,
 }
 
 impl TableMetadata {
@@ -81,9 +83,7 @@ impl TableMetadata {
         context: &ApplyContext,
     ) -> Result<Applied, UpdateError> {
         let mut builder = Builder::new(Some(self), self.clone(), context.now_ms);
-        for update in updates {
-            builder.apply(update)?;
-        }
+        builder.apply_all(updates)?;
         builder.finish(context.previous.as_ref())
     }
 }
@@ -128,10 +128,23 @@ impl<'a> Builder<'a> {
             removed_ids: BTreeSet::new(),
             moves: Vec::new(),
             updated_ms: None,
+            sequence_limit: 0,
         }
     }
 
-    pub(crate) fn apply(&mut self, update: &TableUpdate) -> Result<(), UpdateError> {
+    /// Applies the updates of a commit in order.
+    pub(crate) fn apply_all(&mut self, updates: &[TableUpdate]) -> Result<(), UpdateError> {
+        let snapshots = updates
+            .iter()
+            .filter(|update| matches!(update, TableUpdate::AddSnapshot { .. }))
+            .count();
+        let snapshots = i64::try_from(snapshots).unwrap_or(i64::MAX);
+        let last = self.table.core.last_sequence_number;
+        self.sequence_limit = last.saturating_add(snapshots);
+        updates.iter().try_for_each(|update| self.apply(update))
+    }
+
+    fn apply(&mut self, update: &TableUpdate) -> Result<(), UpdateError> {
         match update {
             TableUpdate::AssignUuid { uuid } => self.assign_uuid(uuid)?,
             TableUpdate::UpgradeFormatVersion { format_version } => {

@@ -8,6 +8,10 @@ use crate::json::RawJson;
 use crate::section::Section;
 use crate::snapshot::{MAIN_BRANCH, RefKind, Snapshot, SnapshotLogEntry, SnapshotRef};
 
+/// How far one snapshot may move `next-row-id`: more rows than any table has, and few enough that
+/// a mistaken number does not use up the ids of later appends.
+const MAX_ROW_ID_STEP: i64 = 1 << 50;
+
 impl Builder<'_> {
     pub(super) fn add_snapshot(&mut self, raw: &RawJson) -> Result<(), UpdateError> {
         let snapshot = Snapshot::parse(raw).map_err(InvalidUpdate::from)?;
@@ -96,6 +100,16 @@ impl Builder<'_> {
                 number => Err(InvalidUpdate::SequenceNumberInV1 { number }.into()),
             };
         }
+        // Writers number the snapshots of a commit upwards from the version they built on, which is
+        // this one or an older one; a higher number would use up those of all later commits.
+        let limit = self.sequence_limit;
+        if sequence_number > limit {
+            return Err(InvalidUpdate::SequenceNumberAhead {
+                sequence_number,
+                limit,
+            }
+            .into());
+        }
         // A snapshot without parent (the table was replaced) may share the number, never go below.
         let is_newer = sequence_number > last_sequence_number;
         let is_root = snapshot.parent_snapshot_id.is_none();
@@ -129,13 +143,16 @@ impl Builder<'_> {
             }
             .into());
         }
+        let too_large = |field, value| UpdateError::from(InvalidUpdate::TooLarge { field, value });
+        let limit = next_row_id.saturating_add(MAX_ROW_ID_STEP);
+        if first_row_id > limit {
+            return Err(too_large("first-row-id", first_row_id));
+        }
         // Past every id in use, also when the snapshot left a gap before its first row.
-        let next = first_row_id.checked_add(added_rows);
-        let too_large = InvalidUpdate::TooLarge {
-            field: "added-rows",
-            value: added_rows,
-        };
-        Ok(next.ok_or(too_large)?)
+        first_row_id
+            .checked_add(added_rows)
+            .filter(|next| *next <= limit)
+            .ok_or_else(|| too_large("added-rows", added_rows))
     }
 
     pub(super) fn set_ref(&mut self, reference: &SnapshotRef) -> Result<(), InvalidUpdate> {

@@ -10,6 +10,7 @@ pub struct Refused;
 
 #[derive(Default)]
 struct Commit {
+    sequence_limit: i64,
     added: Vec<i64>,
     removed: bool,
     moves: Vec<(i64, i64)>,
@@ -22,7 +23,12 @@ struct Commit {
 /// Applies updates to a document; an unchanged document comes back as it was.
 pub fn commit(base: &Value, updates: &[Value], now: i64, previous: &Value) -> Outcome {
     let mut table = base.clone();
-    let mut commit = Commit::default();
+    let snapshots = updates.iter().filter(|u| u["action"] == "add-snapshot");
+    let mut commit = Commit {
+        sequence_limit: base["last-sequence-number"].as_i64().unwrap_or(0)
+            + snapshots.count() as i64,
+        ..Commit::default()
+    };
     for update in updates {
         step(&mut table, &mut commit, update, now)?;
     }
@@ -301,7 +307,8 @@ fn add_snapshot(table: &mut Value, commit: &mut Commit, snapshot: &Value) -> Res
     }
     if table["format-version"] != 1 {
         let sequence = snapshot["sequence-number"].as_i64().unwrap_or(0);
-        if sequence <= table["last-sequence-number"].as_i64().unwrap() {
+        let last = table["last-sequence-number"].as_i64().unwrap();
+        if sequence <= last || sequence > commit.sequence_limit {
             return Err(Refused);
         }
         table["last-sequence-number"] = json!(sequence);

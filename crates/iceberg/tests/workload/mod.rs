@@ -12,30 +12,88 @@ pub const START_MS: i64 = 1_700_000_000_000;
 /// One step of a commit; numbers pick among what the table has at that point.
 #[derive(Debug, Clone)]
 pub enum Op {
-    AddColumn { optional_doc: bool },
-    RepeatSchema { pick: u8 },
-    SetCurrentSchema { pick: u8 },
-    RemoveSchema { pick: u8 },
-    AddSpec { pick: u8 },
-    SetDefaultSpec { pick: u8 },
-    RemoveSpec { pick: u8 },
-    AddSortOrder { pick: u8 },
-    SetDefaultSortOrder { pick: u8 },
-    Append { branch: Branch, rows: u16 },
-    SetRef { name: u8, pick: u8, kind: u8 },
-    RollBack { pick: u8 },
-    RemoveRef { name: u8 },
-    RemoveSnapshots { picks: Vec<u8> },
-    SetLocation { pick: u8 },
-    SetProperty { name: u8, value: u8 },
-    RemoveProperty { name: u8 },
-    SetPreviousVersionsMax { value: u8 },
-    SetStatistics { pick: u8, size: u8 },
-    RemoveStatistics { pick: u8 },
-    SetPartitionStatistics { pick: u8, size: u8 },
-    RemovePartitionStatistics { pick: u8 },
-    AddKey { pick: u8 },
-    RemoveKey { pick: u8 },
+    AddColumn {
+        optional_doc: bool,
+    },
+    RepeatSchema {
+        pick: u8,
+    },
+    SetCurrentSchema {
+        pick: u8,
+    },
+    RemoveSchema {
+        pick: u8,
+    },
+    AddSpec {
+        pick: u8,
+    },
+    SetDefaultSpec {
+        pick: u8,
+    },
+    RemoveSpec {
+        pick: u8,
+    },
+    AddSortOrder {
+        pick: u8,
+    },
+    SetDefaultSortOrder {
+        pick: u8,
+    },
+    Append {
+        branch: Branch,
+        rows: u16,
+    },
+    /// From v2 on with a sequence number that no snapshot of the commit may have.
+    AppendAhead {
+        by: u8,
+    },
+    SetRef {
+        name: u8,
+        pick: u8,
+        kind: u8,
+    },
+    RollBack {
+        pick: u8,
+    },
+    RemoveRef {
+        name: u8,
+    },
+    RemoveSnapshots {
+        picks: Vec<u8>,
+    },
+    SetLocation {
+        pick: u8,
+    },
+    SetProperty {
+        name: u8,
+        value: u8,
+    },
+    RemoveProperty {
+        name: u8,
+    },
+    SetPreviousVersionsMax {
+        value: u8,
+    },
+    SetStatistics {
+        pick: u8,
+        size: u8,
+    },
+    RemoveStatistics {
+        pick: u8,
+    },
+    SetPartitionStatistics {
+        pick: u8,
+        size: u8,
+    },
+    RemovePartitionStatistics {
+        pick: u8,
+    },
+    AddKey {
+        pick: u8,
+    },
+    RemoveKey {
+        pick: u8,
+    },
     Upgrade,
 }
 
@@ -100,6 +158,21 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (0u8..3).prop_map(|pick| Op::AddKey { pick }),
         1 => (0u8..3).prop_map(|pick| Op::RemoveKey { pick }),
         1 => Just(Op::Upgrade),
+    ]
+}
+
+/// A history in which some commits are refused because of a sequence number.
+pub fn ahead(by: u8) -> Vec<Vec<Op>> {
+    let append = || Op::Append {
+        branch: Branch::Main,
+        rows: 7,
+    };
+    vec![
+        vec![Op::AppendAhead { by }],
+        vec![append()],
+        vec![Op::AppendAhead { by }],
+        vec![append(), Op::AppendAhead { by }],
+        vec![append(), append()],
     ]
 }
 
@@ -203,6 +276,11 @@ impl Translator {
             | Op::AddSortOrder { .. }
             | Op::SetDefaultSortOrder { .. } => self.layout(op, table, view),
             Op::Append { branch, rows } => self.append(*branch, *rows, view),
+            Op::AppendAhead { by } => {
+                // A commit has at most four snapshots.
+                view.last_sequence_number += 4 + i64::from(*by);
+                self.append(Branch::Main, 1, view)
+            }
             Op::SetRef { name, pick, kind } => self.set_ref(*name, *pick, *kind, view),
             Op::RollBack { pick } => match picked(&view.snapshots, *pick) {
                 Some(id) => {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use floeberg_iceberg::{ApplyContext, MetadataLogEntry, TableMetadata, TableUpdate, UpdateError};
+use floeberg_iceberg::{
+    ApplyContext, InvalidUpdate, MetadataLogEntry, TableMetadata, TableUpdate, UpdateError,
+};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
@@ -53,6 +55,14 @@ pub struct Commit {
     pub changed: bool,
 }
 
+/// Whether this model refused a sequence number that is too high.
+pub fn is_ahead(error: &UpdateError) -> bool {
+    matches!(
+        error,
+        UpdateError::Invalid(InvalidUpdate::SequenceNumberAhead { .. })
+    )
+}
+
 fn document(table: &TableMetadata) -> Value {
     serde_json::from_slice(&table.render()).expect("a rendered document is JSON")
 }
@@ -67,6 +77,9 @@ pub fn commits(limits: Limits, histories: usize) -> Vec<Commit> {
             .expect("a history")
             .current();
         run(1 + (at % 3) as u8, &history, limits, &mut commits);
+    }
+    for format_version in [2, 3] {
+        run(format_version, &workload::ahead(1), limits, &mut commits);
     }
     commits
 }
