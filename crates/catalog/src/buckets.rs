@@ -28,7 +28,10 @@ pub enum BucketState {
     /// It does.
     Live,
     /// A general purpose bucket whose deletion has begun: the object groups are being fenced.
-    Deleting,
+    Deleting {
+        /// Which one: the deletions of a bucket are numbered from 1.
+        deletion: u64,
+    },
 }
 
 /// A bucket.
@@ -70,7 +73,7 @@ pub struct ListBuckets {
     pub page: PageRequest,
 }
 
-fn info(name: BucketName, row: BucketRow) -> Result<BucketInfo, DamagedRow> {
+pub(crate) fn info(name: BucketName, row: BucketRow) -> Result<BucketInfo, DamagedRow> {
     let unknown = |what: &str| DamagedRow {
         row: "bucket",
         detail: format!("unknown {what}"),
@@ -82,7 +85,9 @@ fn info(name: BucketName, row: BucketRow) -> Result<BucketInfo, DamagedRow> {
     };
     let state = match row.state() {
         rows::BucketState::Live => BucketState::Live,
-        rows::BucketState::Deleting => BucketState::Deleting,
+        rows::BucketState::Deleting => BucketState::Deleting {
+            deletion: row.deletions,
+        },
         rows::BucketState::Unspecified => return Err(unknown("state")),
     };
     Ok(BucketInfo {
@@ -152,13 +157,14 @@ fn create(
         created_by: cx.principal.to_string(),
         created_at_ms: txn.now().0,
         properties,
+        ..BucketRow::default()
     };
     txn.put(keys::bucket(name), &row);
     txn.event(event("bucket.create", name));
     Ok(info(name.clone(), row)?)
 }
 
-fn event(kind: &str, bucket: &BucketName) -> Event {
+pub(crate) fn event(kind: &str, bucket: &BucketName) -> Event {
     Event {
         kind: kind.to_owned(),
         resource: format!("bucket/{bucket}"),
@@ -323,99 +329,4 @@ impl Catalog {
         })
         .await
     }
-
-    /// First step of deleting a general purpose bucket: from now on it is `deleting`, while the
-    /// object groups are fenced and checked. Repeating it changes nothing.
-    ///
-    /// # Errors
-    /// There is no such general purpose bucket.
-    pub async fn begin_delete_bucket(
-        &self,
-        cx: &Cx,
-        name: &BucketName,
-    ) -> Result<BucketInfo, DeleteBucketError> {
-        self.set_bucket_state(cx, name, None, BucketState::Deleting)
-            .await
-    }
-
-    /// Gives up a deletion, because the bucket holds objects.
-    ///
-    /// # Errors
-    /// The bucket is gone.
-    pub async fn abort_delete_bucket(
-        &self,
-        cx: &Cx,
-        bucket: &BucketInfo,
-    ) -> Result<BucketInfo, DeleteBucketError> {
-        self.set_bucket_state(cx, &bucket.name, Some(bucket.id), BucketState::Live)
-            .await
-    }
-
-    /// Last step of deleting a general purpose bucket, once it is fenced and known to be empty.
-    ///
-    /// # Errors
-    /// The bucket is gone.
-    pub async fn finish_delete_bucket(
-        &self,
-        cx: &Cx,
-        name: &BucketName,
-        id: BucketId,
-    ) -> Result<(), DeleteBucketError> {
-        self.transact(cx, |txn| {
-            general_bucket(txn, name, Some(id))?;
-            txn.delete(keys::bucket(name));
-            txn.event(event("bucket.delete", name));
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_bucket_state(
-        &self,
-        cx: &Cx,
-        name: &BucketName,
-        id: Option<BucketId>,
-        state: BucketState,
-    ) -> Result<BucketInfo, DeleteBucketError> {
-        self.transact(cx, |txn| {
-            let (row, mut bucket) = general_bucket(txn, name, id)?;
-            if bucket.state != state {
-                bucket.state = state;
-                let state = match state {
-                    BucketState::Live => rows::BucketState::Live,
-                    BucketState::Deleting => rows::BucketState::Deleting,
-                };
-                txn.put(
-                    keys::bucket(name),
-                    &BucketRow {
-                        state: state.into(),
-                        ..row
-                    },
-                );
-            }
-            Ok(bucket)
-        })
-        .await
-    }
-}
-
-/// The general purpose bucket of a name and, if given, of exactly this id: a bucket that was deleted
-/// and created again in between is another one.
-fn general_bucket(
-    txn: &mut Txn<'_>,
-    name: &BucketName,
-    id: Option<BucketId>,
-) -> Result<(BucketRow, BucketInfo), DeleteBucketError> {
-    let missing = || NoSuchBucket {
-        bucket: name.clone(),
-    };
-    let row = txn
-        .get::<BucketRow>(&keys::bucket(name))?
-        .ok_or_else(missing)?
-        .value;
-    let bucket = info(name.clone(), row.clone())?;
-    if bucket.kind != BucketKind::General || id.is_some_and(|id| id != bucket.id) {
-        return Err(missing().into());
-    }
-    Ok((row, bucket))
 }

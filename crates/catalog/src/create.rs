@@ -148,7 +148,7 @@ where
         path,
     };
     location::check_free(txn, &claim).map_err(|e| match e {
-        ClaimError::Overlaps(e) => e.into(),
+        ClaimError::Refused(e) => e.into(),
         ClaimError::Store(e) => e.into(),
     })
 }

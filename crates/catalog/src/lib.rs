@@ -7,6 +7,7 @@
 mod buckets;
 mod commit;
 mod create;
+mod deletion;
 mod drop;
 mod errors;
 mod files;
@@ -30,6 +31,7 @@ mod tests;
 pub use buckets::{BucketInfo, BucketKind, BucketState, CreateTableBucket, ListBuckets};
 pub use commit::{CommitOutcome, CommittedTable, TableChange};
 pub use create::{CreateTable, StagedTable};
+pub use deletion::DeletionEnd;
 pub use drop::{DropTable, Purge};
 pub use errors::*;
 pub use files::{FileLocation, MetadataEntry, MetadataFile};

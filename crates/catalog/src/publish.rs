@@ -2,7 +2,10 @@
 //! the next decision builds on.
 
 use crate::buckets::BucketInfo;
-use crate::errors::{DamagedRow, InvalidLocation};
+use crate::errors::{
+    CommitError, CreateTableError, DamagedRow, InvalidLocation, RegisterTableError,
+    UpdateMetadataLocationError,
+};
 use crate::heads::{HeadCache, TableHead, TableInfo};
 use crate::keys;
 use crate::load::StoredTable;
@@ -52,6 +55,44 @@ pub(crate) fn put_name(
     txn.put(keys::name(namespace.id, name), &name_row(id));
 }
 
+/// Why a table's content was not written.
+pub(crate) enum PublishError {
+    Location(InvalidLocation),
+    Damaged(DamagedRow),
+}
+
+impl From<InvalidLocation> for PublishError {
+    fn from(source: InvalidLocation) -> Self {
+        Self::Location(source)
+    }
+}
+
+impl From<DamagedRow> for PublishError {
+    fn from(source: DamagedRow) -> Self {
+        Self::Damaged(source)
+    }
+}
+
+macro_rules! from_publish_error {
+    ($($error:ident),*) => {$(
+        impl From<PublishError> for $error {
+            fn from(error: PublishError) -> Self {
+                match error {
+                    PublishError::Location(e) => e.into(),
+                    PublishError::Damaged(e) => e.into(),
+                }
+            }
+        }
+    )*};
+}
+
+from_publish_error!(
+    CreateTableError,
+    CommitError,
+    RegisterTableError,
+    UpdateMetadataLocationError
+);
+
 /// Counts a table as there or gone.
 pub(crate) fn count_table(txn: &mut Txn<'_>, bucket: &BucketInfo, tables: i64) {
     txn.usage(
@@ -82,7 +123,7 @@ pub(crate) fn create(
     heads: &HeadCache,
     birth: &Birth<'_>,
     content: &Content<'_>,
-) -> Result<Arc<TableHead>, DamagedRow> {
+) -> Result<Arc<TableHead>, PublishError> {
     let row = first_row(txn, cx, birth);
     place(txn, birth);
     put_content(txn, cx, heads, birth.id, row, birth.path, content)
@@ -96,7 +137,7 @@ pub(crate) fn advance(
     table: &StoredTable,
     path: &Path,
     content: &Content<'_>,
-) -> Result<Arc<TableHead>, DamagedRow> {
+) -> Result<Arc<TableHead>, PublishError> {
     let mut row = TableHeadRow::clone(&table.row);
     let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
     if let Ok(old) = location::parse(&bucket, &row.location) {
@@ -140,7 +181,8 @@ fn put_content(
     mut row: TableHeadRow,
     path: &Path,
     content: &Content<'_>,
-) -> Result<Arc<TableHead>, DamagedRow> {
+) -> Result<Arc<TableHead>, PublishError> {
+    check_manifests(&row, path, content)?;
     row.state = TableState::Live.into();
     row.version += 1;
     row.seen_next += content.seen;
@@ -171,6 +213,26 @@ fn put_content(
     let head = Arc::new(TableHead::new(info, &current, content.metadata.clone())?);
     heads.insert(id, txn.commit_id(), head.clone());
     Ok(head)
+}
+
+/// Checks where the snapshots that are written list their content: maintenance reads and removes
+/// what they name, so it must be the table's own. Paths that the table had before are its own too:
+/// a writer may have begun before the table moved.
+fn check_manifests(
+    row: &TableHeadRow,
+    path: &Path,
+    content: &Content<'_>,
+) -> Result<(), PublishError> {
+    let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
+    let mut paths = vec![path.as_str()];
+    paths.extend(row.former_paths.iter().map(String::as_str));
+    for snapshot in content.metadata.written_snapshots(content.changes) {
+        let files = crate::rows::stored("snapshot", snapshot.manifest_files())?;
+        for file in files {
+            location::check_manifest(&bucket, &paths, &file)?;
+        }
+    }
+    Ok(())
 }
 
 /// The location that metadata gives its table, inside its bucket.

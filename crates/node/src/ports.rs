@@ -35,6 +35,27 @@ fn bucket(info: catalog::BucketInfo) -> objects::BucketInfo {
             catalog::BucketKind::General => objects::BucketKind::General,
         },
         created_at: info.created_at,
+        deletion: match info.state {
+            catalog::BucketState::Live => None,
+            catalog::BucketState::Deleting { deletion } => Some(deletion),
+        },
+    }
+}
+
+/// How a step that may end a bucket's deletion turned out.
+fn ended(
+    outcome: Result<catalog::DeletionEnd, catalog::DeleteBucketError>,
+) -> Result<objects::DeletionEnd, objects::errors::Outage> {
+    match outcome {
+        Ok(catalog::DeletionEnd::Aborted) => Ok(objects::DeletionEnd::Aborted),
+        // Ids are never used again: a bucket that is not there any more has been removed.
+        Ok(catalog::DeletionEnd::Removed) | Err(catalog::DeleteBucketError::NoSuchBucket(_)) => {
+            Ok(objects::DeletionEnd::Removed)
+        }
+        Err(catalog::DeleteBucketError::NotEmpty(error)) => {
+            Err(objects::errors::Outage::storage(error))
+        }
+        Err(catalog::DeleteBucketError::Outage(source)) => Err(outage(source)),
     }
 }
 
@@ -74,29 +95,46 @@ impl objects::Buckets for CatalogPort {
         }
     }
 
-    async fn delete(
+    async fn begin_delete(
         &self,
         cx: &Cx,
         bucket: &objects::BucketInfo,
-    ) -> Result<(), objects::RemoveBucketError> {
-        match self
-            .0
-            .finish_delete_bucket(cx, &bucket.name, bucket.id)
-            .await
-        {
-            Ok(()) => Ok(()),
+    ) -> Result<u64, objects::BeginDeleteError> {
+        let begun = self.0.begin_delete_bucket(cx, &bucket.name, bucket.id);
+        match begun.await {
+            Ok(deletion) => Ok(deletion),
             Err(catalog::DeleteBucketError::NoSuchBucket(_)) => {
                 Err(objects::errors::NoSuchBucket {
                     bucket: bucket.name.clone(),
                 }
                 .into())
             }
-            Err(catalog::DeleteBucketError::NotEmpty(_)) => Err(objects::errors::BucketNotEmpty {
-                bucket: bucket.name.clone(),
+            Err(catalog::DeleteBucketError::NotEmpty(error)) => {
+                Err(objects::errors::Outage::storage(error).into())
             }
-            .into()),
             Err(catalog::DeleteBucketError::Outage(source)) => Err(outage(source).into()),
         }
+    }
+
+    async fn abort_delete(
+        &self,
+        cx: &Cx,
+        bucket: &objects::BucketInfo,
+        deletion: u64,
+    ) -> Result<objects::DeletionEnd, objects::errors::Outage> {
+        let (name, id) = (&bucket.name, bucket.id);
+        let aborted = self.0.abort_delete_bucket(cx, name, id, deletion).await;
+        ended(aborted.map(|()| catalog::DeletionEnd::Aborted))
+    }
+
+    async fn finish_delete(
+        &self,
+        cx: &Cx,
+        bucket: &objects::BucketInfo,
+        deletion: u64,
+    ) -> Result<objects::DeletionEnd, objects::errors::Outage> {
+        let (name, id) = (&bucket.name, bucket.id);
+        ended(self.0.finish_delete_bucket(cx, name, id, deletion).await)
     }
 
     async fn list(&self) -> Result<Vec<objects::BucketInfo>, objects::errors::Outage> {

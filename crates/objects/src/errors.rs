@@ -3,7 +3,7 @@
 //! No status code appears here: the S3 adapter owns the mapping.
 
 use crate::body::BodyError;
-use crate::ports::RemoveBucketError;
+use crate::ports::BeginDeleteError;
 use floeberg_kv::KvError;
 use floeberg_metastore::StoreError;
 use floeberg_state::keys::MalformedKey;
@@ -443,12 +443,11 @@ operation_error! {
     }
 }
 
-impl From<RemoveBucketError> for DeleteBucketError {
-    fn from(error: RemoveBucketError) -> Self {
+impl From<BeginDeleteError> for DeleteBucketError {
+    fn from(error: BeginDeleteError) -> Self {
         match error {
-            RemoveBucketError::NoSuchBucket(e) => Self::NoSuchBucket(e),
-            RemoveBucketError::NotEmpty(e) => Self::NotEmpty(e),
-            RemoveBucketError::Outage(e) => Self::Outage(e),
+            BeginDeleteError::NoSuchBucket(e) => Self::NoSuchBucket(e),
+            BeginDeleteError::Outage(e) => Self::Outage(e),
         }
     }
 }

@@ -123,6 +123,13 @@ pub(crate) fn fence(bucket: BucketId) -> Bytes {
     KeyWriter::new(tag::FENCE).id(bucket.as_bytes()).finish()
 }
 
+/// The bucket in a fence row's key.
+pub(crate) fn parse_fence(row: &[u8]) -> Result<BucketId, MalformedKey> {
+    KeyReader::new(row, tag::FENCE)?
+        .id()
+        .map(BucketId::from_bytes)
+}
+
 /// The prefix of a slot's garbage rows, in the order in which they fall due.
 pub(crate) fn garbage_of(slot: Slot) -> Bytes {
     KeyWriter::new(tag::GARBAGE).u16(slot).finish()
@@ -190,6 +197,7 @@ mod tests {
             parse_upload_listing(&object.upload_listing(upload)),
             Ok(("a/\0b".to_owned(), upload))
         );
+        assert_eq!(parse_fence(&fence(object.bucket)), Ok(object.bucket));
         let due = TimestampMs(1_800_000_000_000);
         assert_eq!(garbage_due(&object.garbage(due, &[1; 16])), Ok(due));
         assert!(

@@ -15,6 +15,7 @@ mod chunks;
 mod complete;
 mod copy;
 mod delete;
+mod deletion;
 mod digest;
 pub mod errors;
 mod ingest;
@@ -45,8 +46,8 @@ pub use model::{
 };
 pub use multipart::{CreateUploadRequest, CreatedUpload, PART_NUMBER_MAX, UploadRef};
 pub use ports::{
-    BucketInfo, BucketKind, Buckets, CreateBucketError, Location, MetadataEntry, MetadataFile,
-    RemoveBucketError, RenderMetadata, TableFiles,
+    BeginDeleteError, BucketInfo, BucketKind, Buckets, CreateBucketError, DeletionEnd, Location,
+    MetadataEntry, MetadataFile, RenderMetadata, TableFiles,
 };
 pub use put::PutRequest;
 pub use read::{Found, Opened, ReadRequest, ReadStream};

@@ -3,7 +3,7 @@
 //! The crates are siblings that never see each other; `node` implements these traits over the
 //! catalog. Both sides agree on one thing only: a bucket id is never reused.
 
-use crate::errors::{BucketExists, BucketNotEmpty, NoSuchBucket, Outage};
+use crate::errors::{BucketExists, NoSuchBucket, Outage};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_metastore::Cx;
@@ -31,6 +31,17 @@ pub struct BucketInfo {
     pub kind: BucketKind,
     /// When it was created.
     pub created_at: TimestampMs,
+    /// The deletion that runs, if one does. The deletions of a bucket are numbered upwards.
+    pub deletion: Option<u64>,
+}
+
+/// How a deletion of a bucket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionEnd {
+    /// The bucket is gone.
+    Removed,
+    /// The bucket stays, and this deletion will never remove it.
+    Aborted,
 }
 
 /// Why a general purpose bucket was not created.
@@ -44,15 +55,12 @@ pub enum CreateBucketError {
     Outage(#[from] Outage),
 }
 
-/// Why a general purpose bucket was not removed.
+/// Why the deletion of a general purpose bucket was not begun.
 #[derive(Debug, thiserror::Error)]
-pub enum RemoveBucketError {
+pub enum BeginDeleteError {
     /// It is already gone.
     #[error(transparent)]
     NoSuchBucket(#[from] NoSuchBucket),
-    /// The catalog still holds something in it.
-    #[error(transparent)]
-    NotEmpty(#[from] BucketNotEmpty),
     /// Storage or leadership failed.
     #[error(transparent)]
     Outage(#[from] Outage),
@@ -65,8 +73,24 @@ pub trait Buckets: Send + Sync + 'static {
     async fn find(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage>;
     /// Creates a general purpose bucket.
     async fn create(&self, cx: &Cx, name: BucketName) -> Result<BucketInfo, CreateBucketError>;
-    /// Removes a general purpose bucket that holds no object and is already fenced.
-    async fn delete(&self, cx: &Cx, bucket: &BucketInfo) -> Result<(), RemoveBucketError>;
+    /// Begins to delete a general purpose bucket, or joins the deletion that runs. Returns its number.
+    async fn begin_delete(&self, cx: &Cx, bucket: &BucketInfo) -> Result<u64, BeginDeleteError>;
+    /// Gives a deletion up, because the bucket holds objects. [`DeletionEnd::Removed`] if another
+    /// worker has finished it before.
+    async fn abort_delete(
+        &self,
+        cx: &Cx,
+        bucket: &BucketInfo,
+        deletion: u64,
+    ) -> Result<DeletionEnd, Outage>;
+    /// Removes a bucket that is fenced and empty. [`DeletionEnd::Aborted`] if another worker has
+    /// given this deletion up before.
+    async fn finish_delete(
+        &self,
+        cx: &Cx,
+        bucket: &BucketInfo,
+        deletion: u64,
+    ) -> Result<DeletionEnd, Outage>;
     /// Every bucket of either kind, by name.
     async fn list(&self) -> Result<Vec<BucketInfo>, Outage>;
 }

@@ -14,16 +14,13 @@ use crate::store::CommitFailure;
 use bytes::Bytes;
 use floeberg_metastore::{Cx, ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
-use floeberg_types::{BucketName, ChunkId, RequestId, SLOTS, TimestampMs, UploadId};
+use floeberg_types::{ChunkId, RequestId, SLOTS, TimestampMs, UploadId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows handled between two looks at the log.
 const BATCH: usize = 256;
-
-/// How long a fence may stand without its bucket disappearing.
-const FENCE_PATIENCE_MS: i64 = 600_000;
 
 /// Every so many passes the whole volume is compared with the index.
 const SWEEP_EVERY: u32 = 10;
@@ -37,7 +34,9 @@ pub struct Reclaimed {
     pub due: usize,
     /// Multipart uploads that were abandoned, or ended long ago.
     pub uploads: usize,
-    /// Fences of buckets whose deletion did not finish.
+    /// Deletions of buckets whose worker stopped.
+    pub deletions: usize,
+    /// Fences that a worker of an aborted deletion left.
     pub fences: usize,
 }
 
@@ -78,11 +77,13 @@ impl Objects {
     /// # Errors
     /// If storage failed; what was given back before stays given back.
     pub async fn reclaim(&self) -> Result<Reclaimed, Outage> {
+        let cx = self.reclaimer_cx();
         Ok(Reclaimed {
             discarded: self.delete_discarded().await?,
             due: self.collect_due().await?,
             uploads: self.end_uploads().await?,
-            fences: self.lift_stale_fences().await?,
+            deletions: self.resume_deletions(&cx).await?,
+            fences: self.lift_stale_fences(&cx).await?,
         })
     }
 
@@ -96,7 +97,7 @@ impl Objects {
     }
 
     /// A view that includes everything acknowledged so far.
-    async fn fresh_view(&self) -> Result<ReadView, Outage> {
+    pub(crate) async fn fresh_view(&self) -> Result<ReadView, Outage> {
         self.read(|_| Ok(())).await?;
         Ok(self.store.local())
     }
@@ -255,36 +256,6 @@ impl Objects {
         .await
         .map_err(CommitFailure::into_error::<Outage>)?;
         Ok(true)
-    }
-
-    /// Opens buckets again whose deletion stopped between the fence and the catalog.
-    async fn lift_stale_fences(&self) -> Result<usize, Outage> {
-        let now = self.env.clock.now();
-        let view = self.fresh_view().await?;
-        let mut lifted = 0;
-        let mut after: Option<Bytes> = None;
-        loop {
-            let rows = view.scan::<pb::FenceRow>(&[tag::FENCE], after.as_deref(), BATCH)?;
-            let Some((last, _)) = rows.last() else {
-                return Ok(lifted);
-            };
-            after = Some(last.clone());
-            for (key, raw) in rows {
-                let fence = raw.value;
-                if now.since_ms(TimestampMs(fence.fenced_ms)) < FENCE_PATIENCE_MS {
-                    continue;
-                }
-                let Ok(name) = BucketName::for_lookup(&fence.bucket_name) else {
-                    continue;
-                };
-                if let Some(bucket) = self.buckets.find(&name).await?
-                    && keys::fence(bucket.id)[..] == key[..]
-                {
-                    self.unfence(&self.reclaimer_cx(), &bucket).await?;
-                    lifted += 1;
-                }
-            }
-        }
     }
 }
 

@@ -244,7 +244,8 @@ mod tests {
             ("own", owner().encode_to_vec()),
             ("gc", garbage().encode_to_vec()),
             ("del", delete_request().encode_to_vec()),
-            ("fence", fence().encode_to_vec()),
+            ("fence", fence(0).encode_to_vec()),
+            ("fence of a deletion", fence(300).encode_to_vec()),
         ];
         let mut text = String::new();
         for (kind, bytes) in rows {
@@ -331,10 +332,11 @@ mod tests {
         }
     }
 
-    fn fence() -> pb::FenceRow {
+    fn fence(deletion: u64) -> pb::FenceRow {
         pb::FenceRow {
             bucket_name: "b".to_owned(),
             fenced_ms: 5,
+            deletion,
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The service against a naive map, with crashes in between.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! What the service promises, one rule per test.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a rule and everything it forbids reads best whole"
+)]
 
 mod support;
 

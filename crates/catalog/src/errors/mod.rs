@@ -254,6 +254,21 @@ pub enum LocationRule {
         /// Path of the other location.
         other: String,
     },
+    /// One segment below the bucket is where the tables of a namespace lie.
+    #[error(
+        "a table needs at least two segments below the bucket, as in \
+         s3://bucket/namespace/table: with one it could cover the locations of a namespace's \
+         tables; choose a deeper path, or give none"
+    )]
+    OneSegment,
+    /// A snapshot's manifest list, or a manifest it names itself, lies outside its table.
+    #[error(
+        "a snapshot's manifest list must be below the table's location `{table}`: write it there"
+    )]
+    ManifestOutsideTable {
+        /// The table's location.
+        table: String,
+    },
     /// A file or directory that must belong to the table does not.
     #[error("it must be within the table's location `{table}`")]
     OutsideTable {

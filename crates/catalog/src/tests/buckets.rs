@@ -148,43 +148,65 @@ async fn general_buckets_are_deleted_in_steps() {
         .await;
     assert!(matches!(asked, Err(GetTableBucketError::NoSuchBucket(_))));
 
-    let begun = lab
-        .catalog
-        .begin_delete_bucket(&cx(), &logs.name)
-        .await
-        .unwrap();
-    assert_eq!(begun.state, BucketState::Deleting);
-    let found = lab.catalog.find_bucket(&logs.name).await.unwrap().unwrap();
-    assert_eq!(found.state, BucketState::Deleting);
-    let aborted = lab.catalog.abort_delete_bucket(&cx(), &logs).await.unwrap();
-    assert_eq!(aborted.state, BucketState::Live);
+    let begin = async |bucket: &BucketInfo| {
+        lab.catalog
+            .begin_delete_bucket(&cx(), &bucket.name, bucket.id)
+            .await
+    };
+    let abort = async |bucket: &BucketInfo, deletion| {
+        lab.catalog
+            .abort_delete_bucket(&cx(), &bucket.name, bucket.id, deletion)
+            .await
+    };
+    let finish = async |bucket: &BucketInfo, deletion| {
+        lab.catalog
+            .finish_delete_bucket(&cx(), &bucket.name, bucket.id, deletion)
+            .await
+    };
+    let state = async || {
+        let found = lab.catalog.find_bucket(&logs.name).await.unwrap();
+        found.map(|bucket| bucket.state)
+    };
+    assert_eq!(
+        finish(&logs, 0).await.unwrap(),
+        DeletionEnd::Aborted,
+        "never begun"
+    );
+    assert_eq!(begin(&logs).await.unwrap(), 1);
+    assert_eq!(begin(&logs).await.unwrap(), 1, "the running one goes on");
+    assert_eq!(state().await, Some(BucketState::Deleting { deletion: 1 }));
+    let taken = lab.catalog.create_general_bucket(&cx(), "my.logs").await;
+    assert!(matches!(taken, Err(CreateBucketError::Exists(_))));
+    abort(&logs, 1).await.unwrap();
+    assert_eq!(state().await, Some(BucketState::Live));
+    assert_eq!(finish(&logs, 1).await.unwrap(), DeletionEnd::Aborted);
+    abort(&logs, 1).await.unwrap();
 
-    lab.catalog
-        .begin_delete_bucket(&cx(), &logs.name)
-        .await
-        .unwrap();
-    lab.catalog
-        .finish_delete_bucket(&cx(), &logs.name, logs.id)
-        .await
-        .unwrap();
-    assert_eq!(lab.catalog.find_bucket(&logs.name).await.unwrap(), None);
+    assert_eq!(begin(&logs).await.unwrap(), 2, "another one");
+    assert_eq!(finish(&logs, 1).await.unwrap(), DeletionEnd::Aborted);
+    abort(&logs, 1).await.unwrap();
+    assert_eq!(state().await, Some(BucketState::Deleting { deletion: 2 }));
+    assert_eq!(finish(&logs, 2).await.unwrap(), DeletionEnd::Removed);
+    assert_eq!(state().await, None);
 
     let anew = lab
         .catalog
         .create_general_bucket(&cx(), "my.logs")
         .await
         .unwrap();
-    let late = lab
-        .catalog
-        .finish_delete_bucket(&cx(), &logs.name, logs.id)
-        .await;
-    assert!(
-        matches!(late, Err(DeleteBucketError::NoSuchBucket(_))),
-        "another bucket by now"
-    );
+    for late in [
+        begin(&logs).await.map(|_| ()),
+        abort(&logs, 2).await,
+        finish(&logs, 2).await.map(|_| ()),
+    ] {
+        assert!(
+            matches!(late, Err(DeleteBucketError::NoSuchBucket(_))),
+            "another bucket by now"
+        );
+    }
     assert_eq!(lab.catalog.all_buckets().await.unwrap(), [anew]);
     let table = lab.create_bucket("lake").await.unwrap();
-    let wrong = lab.catalog.begin_delete_bucket(&cx(), &table.name).await;
+    let wrong = begin(&table).await;
     assert!(matches!(wrong, Err(DeleteBucketError::NoSuchBucket(_))));
     assert!(BucketName::for_tables("my.logs").is_err());
 }

@@ -41,6 +41,7 @@ fn bucket_and_namespace_rows() {
         created_by: "root".to_owned(),
         created_at_ms: 1,
         properties: [("k".to_owned(), "v".to_owned())].into(),
+        deletions: 0,
     };
     check(
         &keys::bucket(&name),
@@ -48,6 +49,19 @@ fn bucket_and_namespace_rows() {
         &expect![[r#"
         106c616b65
         0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b110011801220c3030303030303030303030302a04726f6f7430013a060a016b120176"#]],
+    );
+    let row = BucketRow {
+        kind: BucketKind::General.into(),
+        state: BucketState::Deleting.into(),
+        deletions: 300,
+        ..row
+    };
+    check(
+        &keys::bucket(&name),
+        &row,
+        &expect![[r#"
+        106c616b65
+        0a10b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b110021802220c3030303030303030303030302a04726f6f7430013a060a016b12017640ac02"#]],
     );
     let namespace = Namespace::new(vec!["a".into(), "b".into()]).unwrap();
     let row = NamespaceRow {

@@ -18,7 +18,7 @@ fn janitor(lab: &Lab, retention: Retention) -> Janitor {
 async fn staged_creates_expire() {
     let lab = Lab::with_namespace().await;
     let at = CreateTable {
-        location: Some("s3://lake/x".to_owned()),
+        location: Some("s3://lake/x/t".to_owned()),
         ..new_table("t")
     };
     lab.catalog

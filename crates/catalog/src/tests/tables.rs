@@ -157,7 +157,7 @@ async fn locations_never_overlap_nor_leave_the_bucket() {
         matches!(dropped, CreateTableError::InvalidLocation(_)),
         "a dropped table keeps its own"
     );
-    lab.create_with(&at("v", "s3://lake/v")).await.unwrap();
+    lab.create_with(&at("v", "s3://lake/v/v")).await.unwrap();
     let move_to = |location: &str| {
         let mut change = set_property("v", "a", "b");
         change.updates = vec![update(&format!(
@@ -165,7 +165,7 @@ async fn locations_never_overlap_nor_leave_the_bucket() {
         ))];
         change
     };
-    for bad in ["s3://lake/a/bb/x", "s3://lake/v/x", "s3://elsewhere/v"] {
+    for bad in ["s3://lake/a/bb/x", "s3://lake/v/v/x", "s3://elsewhere/v"] {
         let refused = lab.commit(&move_to(bad)).await.unwrap_err();
         assert!(
             matches!(refused, CommitError::InvalidLocation(_)),
@@ -173,12 +173,12 @@ async fn locations_never_overlap_nor_leave_the_bucket() {
         );
     }
     let before = lab.load("v").await.unwrap();
-    let moved = lab.commit(&move_to("s3://lake/w")).await.unwrap();
+    let moved = lab.commit(&move_to("s3://lake/w/v")).await.unwrap();
     assert!(
         moved
             .head
             .metadata_location()
-            .starts_with("s3://lake/w/metadata/00002-")
+            .starts_with("s3://lake/w/v/metadata/00002-")
     );
     let old = lab.file(before.metadata_location()).await.unwrap();
     assert_eq!(
@@ -186,10 +186,10 @@ async fn locations_never_overlap_nor_leave_the_bucket() {
         before.rendered(SnapshotsMode::All),
         "files stay where they were written"
     );
-    lab.commit(&move_to("s3://lake/v")).await.unwrap();
+    lab.commit(&move_to("s3://lake/v/v")).await.unwrap();
     let bucket = lab.bucket_id().await;
     lab.drop("v").await.unwrap();
-    for key in ["w/data/x", "v/data/x"] {
+    for key in ["w/v/data/x", "v/v/data/x"] {
         assert_eq!(
             lab.catalog.locate(bucket, key).await.unwrap(),
             FileLocation::Dropped
@@ -207,18 +207,18 @@ async fn locations_never_overlap_nor_leave_the_bucket() {
 async fn path_properties_stay_inside_the_table() {
     let lab = Lab::with_namespace().await;
     let with = |value: &str| CreateTable {
-        location: Some("s3://lake/t".to_owned()),
+        location: Some("s3://lake/a/t".to_owned()),
         properties: vec![("write.data.path".into(), value.into())],
         ..new_table("t")
     };
-    for bad in ["s3://other/x", "s3://lake/u/data", "s3://lake/t2"] {
+    for bad in ["s3://other/x", "s3://lake/u/data", "s3://lake/a/t2"] {
         let refused = lab.create_with(&with(bad)).await.unwrap_err();
         assert!(
             matches!(refused, CreateTableError::InvalidProperty(_)),
             "{bad}: {refused}"
         );
     }
-    lab.create_with(&with("s3://lake/t/data")).await.unwrap();
+    lab.create_with(&with("s3://lake/a/t/data")).await.unwrap();
     for key in [
         "write.metadata.path",
         "write.object-storage.path",
@@ -236,7 +236,7 @@ async fn path_properties_stay_inside_the_table() {
     lab.commit(&set_property(
         "t",
         "write.metadata.path",
-        "s3://lake/t/meta",
+        "s3://lake/a/t/meta",
     ))
     .await
     .unwrap();
@@ -434,7 +434,7 @@ async fn a_table_without_a_schema_gets_its_metadata_later() {
     assert!(matches!(foreign, E::InvalidMetadata(_)), "{foreign}");
 }
 
-async fn register(
+pub(super) async fn register(
     lab: &Lab,
     name: &str,
     file: &str,
@@ -514,13 +514,13 @@ async fn registering_checks_file_and_place() {
     let document = String::from_utf8(head.rendered(SnapshotsMode::All).to_vec()).unwrap();
     let put = |key: &str, text: String| lab.objects.0.lock().insert(key.to_owned(), text.into());
     let away = |to: &str| document.replace(&head.info().location, to);
-    put("in/a.metadata.json", away("s3://lake/in"));
+    put("in/a.metadata.json", away("s3://lake/in/t"));
     put("in/b.metadata.json", away("s3://other/in"));
     put("in/c.metadata.json", "[]".to_owned());
     let late = format!("\"last-updated-ms\":{}", head.metadata().last_updated_ms());
     put(
         "in/d.metadata.json",
-        away("s3://lake/in").replace(&late, "\"last-updated-ms\":99999999999999"),
+        away("s3://lake/in/t").replace(&late, "\"last-updated-ms\":99999999999999"),
     );
     use RegisterTableError as E;
     let at = async |file: &str| register(&lab, "u", file, Overwrite::Refuse).await;
@@ -547,7 +547,7 @@ async fn registering_checks_file_and_place() {
     let head = at("s3://lake/in/a.metadata.json").await.unwrap();
     assert_eq!(
         (head.info().version, head.metadata().location()),
-        (1, "s3://lake/in")
+        (1, "s3://lake/in/t")
     );
     assert_eq!(head.metadata_location(), "s3://lake/in/a.metadata.json");
 }
@@ -634,7 +634,7 @@ async fn metadata_files_are_listed_in_key_order() {
 async fn a_staged_location_can_be_staged_again_under_its_name_only() {
     let lab = Lab::with_namespace().await;
     let at = |name: &str| CreateTable {
-        location: Some("s3://lake/chosen".to_owned()),
+        location: Some("s3://lake/chosen/t".to_owned()),
         ..new_table(name)
     };
     let stage = async |name| lab.catalog.stage_table(&allowed(), &cx(), &at(name)).await;
@@ -647,7 +647,7 @@ async fn a_staged_location_can_be_staged_again_under_its_name_only() {
     let created = lab.create_with(&at("t")).await.unwrap();
     assert_eq!(created.info().id, first.id);
     let bucket = lab.bucket_id().await;
-    let place = lab.catalog.locate(bucket, "chosen/data/x").await.unwrap();
+    let place = lab.catalog.locate(bucket, "chosen/t/data/x").await.unwrap();
     assert_eq!(place, FileLocation::Live);
     assert!(matches!(
         stage("u").await,

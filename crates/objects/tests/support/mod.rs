@@ -10,9 +10,9 @@ use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_objects::errors::{BucketExists, GetError, NoSuchBucket, Outage, PutError};
 use floeberg_objects::{
-    Body, BucketInfo, BucketKind, Buckets, CreateBucketError, Headers, ListFrom, ListRequest,
-    Listing, Location, MetadataEntry, MetadataFile, ObjectKey, Objects, ObjectsConfig,
-    ObjectsParts, PutRequest, ReadConditions, ReadRequest, RemoveBucketError, Selection,
+    BeginDeleteError, Body, BucketInfo, BucketKind, Buckets, CreateBucketError, DeletionEnd,
+    Headers, ListFrom, ListRequest, Listing, Location, MetadataEntry, MetadataFile, ObjectKey,
+    Objects, ObjectsConfig, ObjectsParts, PutRequest, ReadConditions, ReadRequest, Selection,
     TableFiles, Tags, WriteConditions, Written,
 };
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 pub const ACCESS_KEY: &str = "AKIAFLOEBERGTEST0001";
 pub const SECRET: &str = "a secret that is long enough for a test";
@@ -45,10 +46,33 @@ pub fn small_config() -> ObjectsConfig {
     }
 }
 
+/// A step of a bucket's deletion that the catalog takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Begin,
+    Abort,
+    Finish,
+}
+
+/// What becomes of the next call of a step.
+pub enum Fate {
+    /// Its caller does not learn what happened, and nothing did.
+    LostBefore,
+    /// Its caller does not learn what happened, although it did.
+    LostAfter,
+    /// It tells that it was reached, and waits before it does anything.
+    HeldBefore(oneshot::Sender<()>, oneshot::Receiver<()>),
+    /// It tells that it was done, and waits before its caller learns of it.
+    HeldAfter(oneshot::Sender<()>, oneshot::Receiver<()>),
+}
+
 /// Buckets and tables in memory; they survive a crash of the node, as the catalog would.
 #[derive(Default)]
 pub struct SmallCatalog {
     buckets: Mutex<BTreeMap<String, BucketInfo>>,
+    made: Mutex<u8>,
+    deletions: Mutex<BTreeMap<BucketId, u64>>,
+    fates: Mutex<Vec<(Step, Fate)>>,
     locations: Mutex<Vec<(String, Location)>>,
     files: Mutex<BTreeMap<String, Bytes>>,
 }
@@ -56,13 +80,16 @@ pub struct SmallCatalog {
 impl SmallCatalog {
     pub fn add(&self, name: &str, kind: BucketKind) -> BucketInfo {
         let mut buckets = self.buckets.lock();
-        let id = BucketId::from_bytes([u8::try_from(buckets.len() + 1).unwrap(); 16]);
+        let mut made = self.made.lock();
+        *made += 1;
+        let id = BucketId::from_bytes([*made; 16]);
         let name = BucketName::for_lookup(name).unwrap();
         let info = BucketInfo {
             id,
             name,
             kind,
             created_at: TimestampMs(1),
+            deletion: None,
         };
         buckets.insert(info.name.to_string(), info.clone());
         info
@@ -72,6 +99,81 @@ impl SmallCatalog {
         let mut locations = self.locations.lock();
         locations.retain(|(known, _)| known != prefix);
         locations.push((prefix.to_owned(), location));
+    }
+
+    /// Lets the next call of `step` fail.
+    pub fn doom(&self, step: Step, fate: Fate) {
+        self.fates.lock().push((step, fate));
+    }
+
+    /// Holds the next call of `step` up before it does anything: the first channel tells when it
+    /// was reached, the second lets it go on.
+    pub fn hold(&self, step: Step) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, was_reached) = oneshot::channel();
+        let (go, released) = oneshot::channel();
+        self.doom(step, Fate::HeldBefore(reached, released));
+        (was_reached, go)
+    }
+
+    /// The same, after it has done what it does.
+    pub fn hold_after(&self, step: Step) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, was_reached) = oneshot::channel();
+        let (go, released) = oneshot::channel();
+        self.doom(step, Fate::HeldAfter(reached, released));
+        (was_reached, go)
+    }
+
+    pub fn deletion(&self, name: &str) -> Option<u64> {
+        self.buckets.lock().get(name)?.deletion
+    }
+
+    /// Takes one step as the fates will have it.
+    async fn step<T>(&self, step: Step, run: impl FnOnce(&Self) -> T) -> Result<T, Outage> {
+        let fate = {
+            let mut fates = self.fates.lock();
+            let at = fates.iter().position(|(doomed, _)| *doomed == step);
+            at.map(|at| fates.remove(at).1)
+        };
+        match fate {
+            Some(Fate::LostBefore) => return Err(Outage::Indefinite),
+            Some(Fate::LostAfter) => {
+                run(self);
+                return Err(Outage::Indefinite);
+            }
+            Some(Fate::HeldBefore(reached, released)) => {
+                reached.send(()).expect("the test waits");
+                released.await.expect("the test goes on");
+            }
+            Some(Fate::HeldAfter(reached, released)) => {
+                let done = run(self);
+                reached.send(()).expect("the test waits");
+                released.await.expect("the test goes on");
+                return Ok(done);
+            }
+            None => {}
+        }
+        Ok(run(self))
+    }
+
+    pub fn info(&self, name: &str) -> BucketInfo {
+        self.buckets.lock()[name].clone()
+    }
+
+    /// Ends a deletion as wanted, if it still runs.
+    pub fn end(&self, bucket: &BucketInfo, deletion: u64, wanted: DeletionEnd) -> DeletionEnd {
+        let mut buckets = self.buckets.lock();
+        let name = bucket.name.as_str();
+        let Some(found) = buckets.get_mut(name).filter(|b| b.id == bucket.id) else {
+            return DeletionEnd::Removed;
+        };
+        if found.deletion != Some(deletion) {
+            return DeletionEnd::Aborted;
+        }
+        match wanted {
+            DeletionEnd::Removed => drop(buckets.remove(name)),
+            DeletionEnd::Aborted => found.deletion = None,
+        }
+        wanted
     }
 
     pub fn add_metadata_file(&self, key: &str, body: &'static [u8]) {
@@ -103,14 +205,46 @@ impl Buckets for SmallCatalog {
         Ok(self.add(name.as_str(), BucketKind::General))
     }
 
-    async fn delete(&self, _: &Cx, bucket: &BucketInfo) -> Result<(), RemoveBucketError> {
-        match self.buckets.lock().remove(bucket.name.as_str()) {
-            Some(_) => Ok(()),
-            None => Err(NoSuchBucket {
-                bucket: bucket.name.clone(),
-            }
-            .into()),
-        }
+    async fn begin_delete(&self, _: &Cx, bucket: &BucketInfo) -> Result<u64, BeginDeleteError> {
+        let begun = self.step(Step::Begin, |catalog| {
+            let mut buckets = catalog.buckets.lock();
+            let found = buckets.get_mut(bucket.name.as_str());
+            let found = found.filter(|b| b.id == bucket.id)?;
+            let mut deletions = catalog.deletions.lock();
+            Some(*found.deletion.get_or_insert_with(|| {
+                let last = deletions.entry(bucket.id).or_default();
+                *last += 1;
+                *last
+            }))
+        });
+        let missing = || NoSuchBucket {
+            bucket: bucket.name.clone(),
+        };
+        Ok(begun.await?.ok_or_else(missing)?)
+    }
+
+    async fn abort_delete(
+        &self,
+        _: &Cx,
+        bucket: &BucketInfo,
+        deletion: u64,
+    ) -> Result<DeletionEnd, Outage> {
+        let wanted = DeletionEnd::Aborted;
+        self.step(Step::Abort, |catalog| catalog.end(bucket, deletion, wanted))
+            .await
+    }
+
+    async fn finish_delete(
+        &self,
+        _: &Cx,
+        bucket: &BucketInfo,
+        deletion: u64,
+    ) -> Result<DeletionEnd, Outage> {
+        let wanted = DeletionEnd::Removed;
+        self.step(Step::Finish, |catalog| {
+            catalog.end(bucket, deletion, wanted)
+        })
+        .await
     }
 
     async fn list(&self) -> Result<Vec<BucketInfo>, Outage> {
