@@ -13,7 +13,8 @@ pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readines
 use axum::body::Body;
 use floeberg_auth::{Authorizer, Principal, Resource, action};
 use floeberg_http::{
-    Answer, Api, Call, NotRouted, Refusal, Routed, Shell, json, with_header, with_retry_after,
+    Answer, Api, Call, NotRouted, Refusal, RefusalNames, Routed, Shell, json, with_code,
+    with_header, with_retry_after,
 };
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::RequestId;
@@ -23,7 +24,15 @@ use route::{Protected, Public};
 use serde::Serialize;
 
 /// Where axum mounts this protocol; the last entry takes what nothing else claims.
-pub const MOUNTS: &[&str] = &["/", "/healthz", "/readyz", "/metrics", "/admin/{*rest}", ""];
+pub const MOUNTS: &[&str] = &[
+    "/",
+    "/healthz",
+    "/readyz",
+    "/readyz/reads",
+    "/metrics",
+    "/admin/{*rest}",
+    "",
+];
 
 /// What the routes need of the node.
 pub struct AdminState {
@@ -41,6 +50,14 @@ pub struct AdminState {
 pub fn router(shell: Shell, state: AdminState) -> axum::Router {
     floeberg_http::router(shell, state, MOUNTS)
 }
+
+const REFUSALS: RefusalNames = RefusalNames {
+    no_such_route: "NotFoundException",
+    wrong_method: "MethodNotAllowedException",
+    not_authenticated: "NotAuthorizedException",
+    bad_request: "BadRequestException",
+    internal: "InternalServerError",
+};
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -63,7 +80,7 @@ fn error(status: StatusCode, kind: &'static str, message: &str, id: RequestId) -
         code: status.as_u16(),
         request_id: id.to_uuid_string(),
     };
-    json(status, &ErrorBody { error })
+    with_code(json(status, &ErrorBody { error }), kind)
 }
 
 fn text(status: StatusCode, content_type: &str, body: String) -> Answer {
@@ -71,6 +88,18 @@ fn text(status: StatusCode, content_type: &str, body: String) -> Answer {
     *answer.status_mut() = status;
     let answer = with_header(answer, CONTENT_TYPE, content_type);
     with_header(answer, CACHE_CONTROL, "no-store")
+}
+
+fn ready() -> Answer {
+    text(StatusCode::OK, PLAIN, "ready\n".to_owned())
+}
+
+fn not_ready(body: String) -> Answer {
+    with_retry_after(text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body))
+}
+
+fn waiting(what: &str) -> Answer {
+    not_ready(format!("waiting for {what}\n"))
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -90,6 +119,7 @@ impl Api for AdminState {
             [""] => Routed::Public(Public::Landing, "landing"),
             ["healthz"] => Routed::Public(Public::Health, "healthz"),
             ["readyz"] => Routed::Public(Public::Ready, "readyz"),
+            ["readyz", "reads"] => Routed::Public(Public::ReadsReady, "readyz-reads"),
             ["metrics"] => Routed::Public(Public::Metrics, "metrics"),
             ["admin", "v1", "status"] => Routed::Protected(Protected::Status, "status"),
             _ => return Err(NotRouted::Unknown),
@@ -111,11 +141,13 @@ impl Api for AdminState {
             }
             Public::Health => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
             Public::Ready => match (self.probes.readiness)() {
-                Readiness::Ready => text(StatusCode::OK, PLAIN, "ready\n".to_owned()),
-                Readiness::NotReady { waiting_for } => {
-                    let body = format!("waiting for {waiting_for}\n");
-                    with_retry_after(text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, body))
-                }
+                Readiness::Ready => ready(),
+                Readiness::ReadsOnly { why } => not_ready(format!("no new data: {why}\n")),
+                Readiness::NotReady { waiting_for } => waiting(&waiting_for),
+            },
+            Public::ReadsReady => match (self.probes.readiness)() {
+                Readiness::Ready | Readiness::ReadsOnly { .. } => ready(),
+                Readiness::NotReady { waiting_for } => waiting(&waiting_for),
             },
             Public::Metrics => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -144,20 +176,7 @@ impl Api for AdminState {
     }
 
     fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer {
-        let kind = match refusal {
-            Refusal::NoSuchRoute { .. } => "NotFoundException",
-            Refusal::WrongMethod { .. } => "MethodNotAllowedException",
-            Refusal::NoCredentials | Refusal::Bearer(_) | Refusal::Signature(_) => {
-                "NotAuthorizedException"
-            }
-            Refusal::Panic => "InternalServerError",
-            Refusal::Path(_)
-            | Refusal::Query(_)
-            | Refusal::BodyTooLarge { .. }
-            | Refusal::BodyIncomplete
-            | Refusal::BodyTimeout
-            | Refusal::ContentEncoding { .. } => "BadRequestException",
-        };
+        let kind = refusal.name(&REFUSALS);
         error(refusal.status(), kind, &refusal.to_string(), request_id)
     }
 }

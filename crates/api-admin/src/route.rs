@@ -6,6 +6,7 @@ pub enum Public {
     Landing,
     Health,
     Ready,
+    ReadsReady,
     Metrics,
 }
 

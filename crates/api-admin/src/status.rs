@@ -8,6 +8,11 @@ use std::sync::Arc;
 pub enum Readiness {
     /// It does.
     Ready,
+    /// Reads, deletes and commits to tables, but no new data.
+    ReadsOnly {
+        /// Why, and what to do about it, in words.
+        why: String,
+    },
     /// Not yet, or not any more.
     NotReady {
         /// What has to happen first, in words.

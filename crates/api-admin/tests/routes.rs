@@ -14,13 +14,12 @@ use floeberg_telemetry::NodeMetrics;
 use floeberg_types::ClusterId;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
 struct Fixture {
     app: axum::Router,
-    ready: Arc<AtomicBool>,
+    readiness: Arc<Mutex<Readiness>>,
     token: String,
 }
 
@@ -43,18 +42,12 @@ fn fixture() -> Fixture {
         metrics: metrics.http.clone(),
         limits: Limits::default(),
     };
-    let ready = Arc::new(AtomicBool::new(false));
-    let asked = ready.clone();
+    let readiness = Arc::new(Mutex::new(Readiness::NotReady {
+        waiting_for: "a leader of group 0".to_owned(),
+    }));
+    let asked = readiness.clone();
     let probes = Probes {
-        readiness: Arc::new(move || {
-            if asked.load(Ordering::SeqCst) {
-                Readiness::Ready
-            } else {
-                Readiness::NotReady {
-                    waiting_for: "a leader of group 0".to_owned(),
-                }
-            }
-        }),
+        readiness: Arc::new(move || asked.lock().unwrap().clone()),
         status: Arc::new(|| NodeStatus {
             version: "0.1.0".to_owned(),
             cluster: "c".to_owned(),
@@ -86,7 +79,7 @@ fn fixture() -> Fixture {
     };
     Fixture {
         app: router(shell, state),
-        ready,
+        readiness,
         token,
     }
 }
@@ -126,8 +119,27 @@ async fn readiness_follows_the_node_and_health_does_not() {
         )
     );
     assert_eq!(headers["retry-after"], "1");
-    f.ready.store(true, Ordering::SeqCst);
-    assert_eq!(f.get("/readyz", None).await.0, StatusCode::OK);
+    assert_eq!(
+        f.get("/readyz/reads", None).await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    *f.readiness.lock().unwrap() = Readiness::Ready;
+    for path in ["/readyz", "/readyz/reads"] {
+        assert_eq!(f.get(path, None).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_room_says_so_and_is_ready_for_reads() {
+    let f = fixture();
+    *f.readiness.lock().unwrap() = Readiness::ReadsOnly {
+        why: "the volume is full".to_owned(),
+    };
+    let (status, _, body) = f.get("/readyz", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body, "no new data: the volume is full\n");
+    assert_eq!(f.get("/readyz/reads", None).await.0, StatusCode::OK);
+    assert_eq!(f.get("/healthz", None).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -7,12 +7,20 @@ use floeberg_catalog::{
     LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace, NoSuchTable, Outage,
     RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
 };
-use floeberg_http::{Answer, Refusal, json, with_retry_after};
+use floeberg_http::{Answer, Refusal, RefusalNames, json, with_code, with_retry_after};
 use floeberg_iceberg::UpdateError;
 use floeberg_types::{NameError, RequestId};
 use http::StatusCode;
 use serde::Serialize;
 use std::fmt::Display;
+
+const REFUSALS: RefusalNames = RefusalNames {
+    no_such_route: "NotFoundException",
+    wrong_method: "MethodNotAllowedException",
+    not_authenticated: "NotAuthorizedException",
+    bad_request: "BadRequestException",
+    internal: "InternalServerError",
+};
 
 /// An answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +82,7 @@ impl Failure {
             code: self.status.as_u16(),
             request_id: request_id.to_uuid_string(),
         };
-        let answer = json(self.status, &Body { error });
+        let answer = with_code(json(self.status, &Body { error }), self.kind);
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
             _ => answer,
@@ -84,21 +92,7 @@ impl Failure {
 
 impl From<&Refusal> for Failure {
     fn from(refusal: &Refusal) -> Self {
-        let kind = match refusal {
-            Refusal::NoSuchRoute { .. } => "NotFoundException",
-            Refusal::WrongMethod { .. } => "MethodNotAllowedException",
-            Refusal::NoCredentials | Refusal::Bearer(_) | Refusal::Signature(_) => {
-                "NotAuthorizedException"
-            }
-            Refusal::Panic => "InternalServerError",
-            Refusal::Path(_)
-            | Refusal::Query(_)
-            | Refusal::BodyTooLarge { .. }
-            | Refusal::BodyIncomplete
-            | Refusal::BodyTimeout
-            | Refusal::ContentEncoding { .. } => "BadRequestException",
-        };
-        Self::new(refusal.status(), kind, refusal)
+        Self::new(refusal.status(), refusal.name(&REFUSALS), refusal)
     }
 }
 

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use floeberg_auth::{BEARER_LIFETIME_MS, BearerToken, Keyring};
-use floeberg_http::{Answer, Call, json, with_header};
+use floeberg_http::{Answer, Call, json, with_code, with_header};
 use http::StatusCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use percent_encoding::percent_decode_str;
@@ -168,6 +168,7 @@ fn refuse(refused: Refused) -> Answer {
             error_description: text,
         },
     );
+    let answer = with_code(answer, error);
     match refused {
         Refused::ClientByHeader => {
             with_header(answer, WWW_AUTHENTICATE, "Basic realm=\"floeberg\"")

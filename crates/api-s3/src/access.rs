@@ -1,7 +1,7 @@
 //! The doors of s3s: secrets for signatures, and the check that nobody passes anonymously.
 
 use crate::errors::lookup_failed;
-use crate::outer::OperationName;
+use crate::seen::Seen;
 use floeberg_auth::{Keyring, LookupError};
 use floeberg_env::Env;
 use s3s::access::{S3Access, S3AccessContext};
@@ -37,8 +37,9 @@ pub(crate) struct Gate {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if let Some(name) = cx.extensions_mut().get::<OperationName>().cloned() {
-            name.set(cx.s3_op().name());
+        let seen = cx.extensions_mut().get::<Seen>().cloned();
+        if let Some(seen) = &seen {
+            seen.operation(cx.s3_op().name());
         }
         let Some(credentials) = cx.credentials() else {
             return Err(S3Error::with_message(
@@ -52,6 +53,9 @@ impl S3Access for Gate {
             .keyring
             .lookup(&credentials.access_key, token.as_deref(), now)
             .map_err(lookup_failed)?;
+        if let Some(seen) = &seen {
+            seen.principal(&principal);
+        }
         cx.extensions_mut().insert(principal);
         Ok(())
     }

@@ -17,7 +17,8 @@ pub(crate) async fn create(
     let input = &request.input;
     let name = BucketName::for_objects(&input.bucket)
         .map_err(|why| error(S3ErrorCode::InvalidBucketName, why.to_string()))?;
-    let authorized = Api::authorize::<action::CreateBucket, _>(&request, Resource::Bucket(&name))?;
+    let resource = Resource::Bucket(&name);
+    let (authorized, cx) = api.authorize_change::<action::CreateBucket, _>(&request, resource)?;
     refuse_unkept_promises(&request.headers)?;
     if input
         .acl
@@ -27,7 +28,6 @@ pub(crate) async fn create(
         let why = "access control lists are not supported: use `private` or none";
         return Err(error(S3ErrorCode::AccessControlListNotSupported, why));
     }
-    let cx = api.cx(&request)?;
     let bucket = api
         .objects()
         .create_bucket(&authorized, &cx, name)
@@ -45,8 +45,8 @@ pub(crate) async fn delete(
     request: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     let name = bucket_name(&request.input.bucket)?;
-    let authorized = Api::authorize::<action::DeleteBucket, _>(&request, Resource::Bucket(&name))?;
-    let cx = api.cx(&request)?;
+    let resource = Resource::Bucket(&name);
+    let (authorized, cx) = api.authorize_change::<action::DeleteBucket, _>(&request, resource)?;
     api.objects()
         .delete_bucket(&authorized, &cx, &name)
         .await

@@ -16,6 +16,7 @@ mod multipart_ops;
 mod object_ops;
 mod outer;
 mod router;
+mod seen;
 mod state;
 mod tag_ops;
 

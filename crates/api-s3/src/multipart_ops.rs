@@ -11,7 +11,7 @@ use crate::decode::{
 use crate::errors::IntoS3;
 use crate::list_ops::{KeyForm, common_prefixes, delimiter, owner, page, to_i32};
 use crate::object_ops::{SourceFields, copy_source};
-use crate::state::{Api, bucket_name, object_key};
+use crate::state::{Api, bucket_name, object, object_name};
 use floeberg_auth::{Resource, action};
 use floeberg_objects::{
     CompleteRequest, CompletedPart as WantedPart, CopyPartRequest, CreateUploadRequest,
@@ -21,37 +21,21 @@ use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 fn upload_ref(bucket: &str, key: &str, upload: &str) -> S3Result<UploadRef> {
+    let (bucket, key) = object_name(bucket, key)?;
     Ok(UploadRef {
-        bucket: bucket_name(bucket)?,
-        key: object_key(key)?,
+        bucket,
+        key,
         upload: upload.to_owned(),
     })
-}
-
-/// The object an upload writes, as a resource.
-macro_rules! object_of {
-    ($upload:expr) => {
-        Resource::Object {
-            bucket: &$upload.bucket,
-            key: $upload.key.as_str(),
-        }
-    };
 }
 
 pub(crate) async fn create(
     api: &Api,
     mut request: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::CreateMultipartUpload, _>(&request, resource)?;
-    let cx = api.cx(&request)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let (authorized, cx) =
+        api.authorize_change::<action::CreateMultipartUpload, _>(&request, object(&bucket, &key))?;
     refuse_unkept_promises(&request.headers)?;
     let input = &mut request.input;
     check_storage(input.storage_class.as_ref(), input.acl.as_ref())?;
@@ -87,8 +71,8 @@ pub(crate) async fn upload_part(
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let input = &request.input;
     let upload = upload_ref(&input.bucket, &input.key, &input.upload_id)?;
-    let authorized = Api::authorize::<action::UploadPart, _>(&request, object_of!(upload))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&upload.bucket, &upload.key);
+    let (authorized, cx) = api.authorize_change::<action::UploadPart, _>(&request, resource)?;
     refuse_unkept_promises(&request.headers)?;
     let input = &mut request.input;
     let body = body(BodyFields {
@@ -146,8 +130,8 @@ pub(crate) async fn copy_part(
         ),
     };
     let number = i64::from(input.part_number);
-    let target = Api::authorize::<action::UploadPart, _>(&request, object_of!(upload))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&upload.bucket, &upload.key);
+    let (target, cx) = api.authorize_change::<action::UploadPart, _>(&request, resource)?;
     let (readable, source) = copy_source(&request, fields)?;
     let wanted = CopyPartRequest {
         source,
@@ -224,9 +208,9 @@ pub(crate) async fn complete(
     let size = input
         .mpu_object_size
         .and_then(|size| u64::try_from(size).ok());
-    let authorized =
-        Api::authorize::<action::CompleteMultipartUpload, _>(&request, object_of!(upload))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&upload.bucket, &upload.key);
+    let (authorized, cx) =
+        api.authorize_change::<action::CompleteMultipartUpload, _>(&request, resource)?;
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
     let wanted = CompleteRequest {
         upload,
@@ -262,9 +246,9 @@ pub(crate) async fn abort(
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
     let input = &request.input;
     let upload = upload_ref(&input.bucket, &input.key, &input.upload_id)?;
-    let authorized =
-        Api::authorize::<action::AbortMultipartUpload, _>(&request, object_of!(upload))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&upload.bucket, &upload.key);
+    let (authorized, cx) =
+        api.authorize_change::<action::AbortMultipartUpload, _>(&request, resource)?;
     api.objects()
         .abort_upload(&authorized, &cx, &upload)
         .await
@@ -278,7 +262,8 @@ pub(crate) async fn list_parts(
 ) -> S3Result<S3Response<ListPartsOutput>> {
     let input = &request.input;
     let upload = upload_ref(&input.bucket, &input.key, &input.upload_id)?;
-    let authorized = Api::authorize::<action::ListParts, _>(&request, object_of!(upload))?;
+    let authorized =
+        Api::authorize::<action::ListParts, _>(&request, object(&upload.bucket, &upload.key))?;
     let max = page(input.max_parts)?;
     let marker = u32::try_from(input.part_number_marker.unwrap_or(0))
         .map_err(|_| error(S3ErrorCode::InvalidArgument, "the part marker is negative"))?;

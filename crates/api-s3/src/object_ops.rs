@@ -7,8 +7,8 @@ use crate::decode::{
     write_conditions,
 };
 use crate::errors::IntoS3;
-use crate::state::{Api, bucket_name, object_key};
-use floeberg_auth::{Authorized, Resource, action};
+use crate::state::{Api, bucket_name, object, object_name};
+use floeberg_auth::{Authorized, action};
 use floeberg_objects::{
     CopyRequest, DeleteRequest, Found, Headers, PutRequest, ReadConditions, ReadRequest, Selection,
     Tags, WriteConditions,
@@ -27,16 +27,9 @@ pub(crate) async fn put(
     api: &Api,
     mut request: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::PutObject, _>(&request, resource)?;
-    let cx = api.cx(&request)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let (authorized, cx) =
+        api.authorize_change::<action::PutObject, _>(&request, object(&bucket, &key))?;
     refuse_unkept_promises(&request.headers)?;
     let input = &mut request.input;
     check_storage(input.storage_class.as_ref(), input.acl.as_ref())?;
@@ -157,15 +150,8 @@ pub(crate) async fn get(
     api: &Api,
     mut request: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::GetObject, _>(&request, resource)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let authorized = Api::authorize::<action::GetObject, _>(&request, object(&bucket, &key))?;
     let input = &mut request.input;
     let selection = selection(input.range.take(), input.part_number)?;
     let read = ReadRequest {
@@ -203,15 +189,8 @@ pub(crate) async fn head(
     api: &Api,
     mut request: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::HeadObject, _>(&request, resource)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let authorized = Api::authorize::<action::HeadObject, _>(&request, object(&bucket, &key))?;
     let input = &mut request.input;
     let selection = selection(input.range.take(), input.part_number)?;
     let read = ReadRequest {
@@ -245,16 +224,9 @@ pub(crate) async fn delete(
     api: &Api,
     mut request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::DeleteObject, _>(&request, resource)?;
-    let cx = api.cx(&request)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let (authorized, cx) =
+        api.authorize_change::<action::DeleteObject, _>(&request, object(&bucket, &key))?;
     let input = &mut request.input;
     if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
         let why = "of the conditions on a delete only If-Match is implemented";
@@ -288,16 +260,16 @@ pub(crate) async fn delete_many(
     let request = &request;
     let bucket = &bucket;
     let results: Vec<(ObjectIdentifier, S3Result<()>)> = futures::stream::iter(objects)
-        .map(|object| async move {
-            let result = delete_one(api, request, bucket, &object).await;
-            (object, result)
+        .map(|identifier| async move {
+            let result = delete_one(api, request, bucket, &identifier).await;
+            (identifier, result)
         })
         .buffered(DELETES_AT_ONCE)
         .collect()
         .await;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for (object, result) in results {
-        let (key, version_id) = (Some(object.key), object.version_id);
+    for (identifier, result) in results {
+        let (key, version_id) = (Some(identifier.key), identifier.version_id);
         match result {
             Ok(()) if quiet => {}
             Ok(()) => {
@@ -329,25 +301,21 @@ async fn delete_one(
     api: &Api,
     request: &S3Request<DeleteObjectsInput>,
     bucket: &floeberg_types::BucketName,
-    object: &ObjectIdentifier,
+    identifier: &ObjectIdentifier,
 ) -> S3Result<()> {
-    let key = object_key(&object.key)?;
-    let resource = Resource::Object {
-        bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::DeleteObject, _>(request, resource)?;
-    if object.last_modified_time.is_some() || object.size.is_some() {
+    let (bucket, key) = object_name(bucket.as_str(), &identifier.key)?;
+    let resource = object(&bucket, &key);
+    let (authorized, cx) = api.authorize_change::<action::DeleteObject, _>(request, resource)?;
+    if identifier.last_modified_time.is_some() || identifier.size.is_some() {
         let why = "of the conditions on a delete only the entity tag is implemented";
         return Err(error(S3ErrorCode::NotImplemented, why));
     }
     let delete = DeleteRequest {
-        bucket: bucket.clone(),
+        bucket,
         key,
-        version: object.version_id.clone(),
-        conditions: write_conditions(object.e_tag.clone().map(ETagCondition::ETag), None),
+        version: identifier.version_id.clone(),
+        conditions: write_conditions(identifier.e_tag.clone().map(ETagCondition::ETag), None),
     };
-    let cx = api.cx(request)?;
     api.objects()
         .delete(&authorized, &cx, &delete)
         .await
@@ -375,12 +343,8 @@ pub(crate) fn copy_source<T>(
         let why = "access points are not implemented: name the source as bucket/key";
         return Err(error(S3ErrorCode::NotImplemented, why));
     };
-    let (bucket, key) = (bucket_name(&bucket)?, object_key(&key)?);
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let authorized = Api::authorize::<action::GetObject, _>(request, resource)?;
+    let (bucket, key) = object_name(&bucket, &key)?;
+    let authorized = Api::authorize::<action::GetObject, _>(request, object(&bucket, &key))?;
     let read = ReadRequest {
         bucket,
         key,
@@ -428,16 +392,9 @@ pub(crate) async fn copy(
     api: &Api,
     mut request: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
-    let (bucket, key) = (
-        bucket_name(&request.input.bucket)?,
-        object_key(&request.input.key)?,
-    );
-    let resource = Resource::Object {
-        bucket: &bucket,
-        key: key.as_str(),
-    };
-    let target = Api::authorize::<action::PutObject, _>(&request, resource)?;
-    let cx = api.cx(&request)?;
+    let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
+    let (target, cx) =
+        api.authorize_change::<action::PutObject, _>(&request, object(&bucket, &key))?;
     refuse_unkept_promises(&request.headers)?;
     let input = &mut request.input;
     check_storage(input.storage_class.as_ref(), input.acl.as_ref())?;

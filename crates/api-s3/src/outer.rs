@@ -1,19 +1,22 @@
-//! What surrounds s3s: request ids, metrics, and refusals that deserve a better message.
+//! What surrounds s3s: request ids, metrics, the access log, stalled bodies, and refusals that
+//! deserve a better message.
 
 use crate::access::{Gate, KeyringAuth};
 use crate::hosts::Domains;
+use crate::seen::Seen;
 use crate::state::{Api, S3State};
 use bytes::Bytes;
+use floeberg_http::{Access, Moving, StallWatch, request_span};
 use floeberg_telemetry::HttpLabels;
 use floeberg_types::RequestId;
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use parking_lot::Mutex;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tracing::Instrument as _;
 
 /// Signed chunks are buffered whole, so this bounds the memory of a stream. Clients send 64 KiB
 /// (C++) to 128 KiB (Java).
@@ -63,85 +66,84 @@ pub fn service(state: S3State) -> S3Api {
     }
 }
 
-/// The name of the operation, which is known only inside s3s.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OperationName(Arc<Mutex<Option<&'static str>>>);
-
-/// Names that metrics are kept under; others count as `other`, so that labels stay few.
-const OPERATIONS: [&str; 25] = [
-    "AbortMultipartUpload",
-    "CompleteMultipartUpload",
-    "CopyObject",
-    "CreateBucket",
-    "CreateMultipartUpload",
-    "DeleteBucket",
-    "DeleteObject",
-    "DeleteObjectTagging",
-    "DeleteObjects",
-    "GetBucketLocation",
-    "GetBucketVersioning",
-    "GetObject",
-    "GetObjectTagging",
-    "HeadBucket",
-    "HeadObject",
-    "ListBuckets",
-    "ListMultipartUploads",
-    "ListObjectVersions",
-    "ListObjects",
-    "ListObjectsV2",
-    "ListParts",
-    "PutObject",
-    "PutObjectTagging",
-    "UploadPart",
-    "UploadPartCopy",
-];
-
-impl OperationName {
-    pub(crate) fn set(&self, name: &str) {
-        *self.0.lock() = OPERATIONS
-            .into_iter()
-            .find(|known| *known == name)
-            .or(Some("other"));
-    }
-
-    fn get(&self) -> &'static str {
-        self.0.lock().unwrap_or("unknown")
-    }
-}
-
 impl S3Api {
-    /// Serves one request. The request's headers reach the signature check untouched.
-    async fn serve(self, mut request: Request<Body>) -> Result<Response<Body>, HttpError> {
+    /// Takes one request from its id to its log line.
+    async fn serve(self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
         let env = &self.state.env;
         let started = env.clock.monotonic();
         let id = RequestId::from_bytes(env.rng.id128());
-        let operation = OperationName::default();
-        let method = request.method().clone();
-        let mut response = match refusal(&request) {
-            Some(refused) => refused.answer(),
-            None => {
-                request.extensions_mut().insert(id);
-                request.extensions_mut().insert(operation.clone());
-                self.inner.call(request).await?
-            }
-        };
-        stamp(&mut response, id);
+        let id_text = id.to_hex();
+        let seen = Seen::default();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = self.answer(request, id, &seen);
+        let mut response = answer.instrument(request_span(&id_text)).await?;
+        stamp(&mut response, &id_text);
+        let code = error_code(&response);
+        let principal = seen.who();
         if method == Method::HEAD && is_failure(&response) {
             // RFC 9110, section 9.3.2: an answer to HEAD has no content, also when it is an error.
             *response.body_mut() = Body::empty();
         }
+        let took = env.clock.monotonic().saturating_sub(started);
         let labels = HttpLabels {
             api: "s3",
-            operation: operation.get(),
+            operation: seen.operation_name(),
             status: response.status().as_u16(),
         };
-        let seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
-        self.state.metrics.record(labels, seconds);
+        self.state.metrics.record(labels, took.as_secs_f64());
+        let access = Access {
+            request_id: &id_text,
+            api: "s3",
+            operation: seen.operation_name(),
+            method: &method,
+            path: uri.path(),
+            status: response.status(),
+            code: code.as_deref(),
+            principal: principal.as_deref(),
+            took,
+        };
+        access.log();
         Ok(response)
+    }
+
+    /// The answer of s3s. The request's headers reach its signature check untouched.
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        id: RequestId,
+        seen: &Seen,
+    ) -> Result<Response<Body>, HttpError> {
+        if let Some(refused) = refusal(&request) {
+            return Ok(refused.answer());
+        }
+        let (mut request, watch) = self.watch(request);
+        request.extensions_mut().insert(id);
+        request.extensions_mut().insert(seen.clone());
+        let response = self.inner.call(request).await?;
+        // Only here: what s3s makes of a body that breaks depends on who was reading it.
+        if watch.stalled() && is_failure(&response) {
+            let mut answer = STALLED.answer();
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+            return Ok(answer);
+        }
+        Ok(response)
+    }
+
+    /// Has the body cut off if it stalls.
+    fn watch(&self, request: Request<Body>) -> (Request<Body>, StallWatch) {
+        let (parts, body) = request.into_parts();
+        if http_body::Body::is_end_stream(&body) {
+            return (Request::from_parts(parts, body), StallWatch::default());
+        }
+        let body = Moving::new(body, self.state.settings.body_stall);
+        let watch = body.watch();
+        let body = Body::http_body_unsync(body);
+        (Request::from_parts(parts, body), watch)
     }
 }
 
-/// A request that is refused before the protocol library sees it.
+/// A request that is refused in front of the protocol library.
 struct Refusal {
     code: &'static str,
     message: &'static str,
@@ -151,6 +153,11 @@ const SIGV2: Refusal = Refusal {
     code: "InvalidRequest",
     message: "Signature version 2 is not accepted: sign with version 4 (in boto3 \
         Config(signature_version=\"s3v4\"))",
+};
+
+const STALLED: Refusal = Refusal {
+    code: "RequestTimeout",
+    message: "The request body stopped arriving and was not stored: send the request again",
 };
 
 /// Listings and errors are XML 1.0, which cannot hold these characters at all (section 2.2): one
@@ -220,10 +227,9 @@ fn is_failure(response: &Response<Body>) -> bool {
 }
 
 /// Puts the request id into the headers, and into the body of an error.
-fn stamp(response: &mut Response<Body>, id: RequestId) {
+fn stamp(response: &mut Response<Body>, id: &str) {
     const END: &[u8] = b"</Error>";
-    let id = id.to_hex();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     if !is_failure(response) || response.headers().contains_key(header::CONTENT_LENGTH) {
@@ -237,6 +243,17 @@ fn stamp(response: &mut Response<Body>, id: RequestId) {
         let stamped: Vec<u8> = [text, element.as_bytes(), END].concat();
         *response.body_mut() = Body::from(Bytes::from(stamped));
     }
+}
+
+/// What the body of an error calls itself.
+fn error_code(response: &Response<Body>) -> Option<String> {
+    if !is_failure(response) {
+        return None;
+    }
+    let body = response.body().bytes()?;
+    let text = std::str::from_utf8(&body).ok()?;
+    let (_, rest) = text.split_once("<Code>")?;
+    Some(rest.split_once("</Code>")?.0.to_owned())
 }
 
 impl<B> tower::Service<Request<B>> for S3Api

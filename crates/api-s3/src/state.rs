@@ -9,6 +9,7 @@ use floeberg_telemetry::HttpMetrics;
 use floeberg_types::{BucketName, Region, RequestId};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Settings of the S3 port.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct S3Settings {
     pub enforce_region: bool,
     /// Domains below which `bucket.domain` addresses a bucket. Other hosts are path-style.
     pub domains: Vec<String>,
+    /// The longest time in which no byte of a request body arrives.
+    pub body_stall: Duration,
 }
 
 /// What the adapter is built from.
@@ -74,8 +77,17 @@ impl Api {
         Authorizer.authorize(principal, resource).map_err(denied)
     }
 
-    /// The request as its command and event will name it.
-    pub(crate) fn cx<T>(&self, request: &S3Request<T>) -> S3Result<Cx> {
+    /// As [`Self::authorize`] for an action that changes something, with the request as its command
+    /// and event will name it.
+    pub(crate) fn authorize_change<A: Action, T>(
+        &self,
+        request: &S3Request<T>,
+        resource: Resource<'_>,
+    ) -> S3Result<(Authorized<A>, Cx)> {
+        Ok((Self::authorize(request, resource)?, self.cx(request)?))
+    }
+
+    fn cx<T>(&self, request: &S3Request<T>) -> S3Result<Cx> {
         let principal = Self::principal(request)?;
         let request_id = match request.extensions.get::<RequestId>() {
             Some(id) => *id,
@@ -96,7 +108,18 @@ pub(crate) fn bucket_name(name: &str) -> S3Result<BucketName> {
         .map_err(|error| S3Error::with_message(S3ErrorCode::InvalidBucketName, error.to_string()))
 }
 
-pub(crate) fn object_key(key: &str) -> S3Result<ObjectKey> {
-    ObjectKey::new(key)
-        .map_err(|error| S3Error::with_message(S3ErrorCode::KeyTooLongError, error.to_string()))
+/// The object of a request.
+pub(crate) fn object_name(bucket: &str, key: &str) -> S3Result<(BucketName, ObjectKey)> {
+    let bucket = bucket_name(bucket)?;
+    let key = ObjectKey::new(key)
+        .map_err(|error| S3Error::with_message(S3ErrorCode::KeyTooLongError, error.to_string()))?;
+    Ok((bucket, key))
+}
+
+/// An object as what an action is allowed on.
+pub(crate) fn object<'a>(bucket: &'a BucketName, key: &'a ObjectKey) -> Resource<'a> {
+    Resource::Object {
+        bucket,
+        key: key.as_str(),
+    }
 }

@@ -2,27 +2,19 @@
 
 use crate::decode::{error, tags};
 use crate::errors::IntoS3;
-use crate::state::{Api, bucket_name, object_key};
-use floeberg_auth::{Resource, action};
+use crate::state::{Api, object, object_name};
+use floeberg_auth::action;
 use floeberg_objects::{TagTarget, Tags};
 use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 fn target(bucket: &str, key: &str, version: Option<&String>) -> S3Result<TagTarget> {
+    let (bucket, key) = object_name(bucket, key)?;
     Ok(TagTarget {
-        bucket: bucket_name(bucket)?,
-        key: object_key(key)?,
+        bucket,
+        key,
         version: version.cloned(),
     })
-}
-
-macro_rules! object_of {
-    ($target:expr) => {
-        Resource::Object {
-            bucket: &$target.bucket,
-            key: $target.key.as_str(),
-        }
-    };
 }
 
 pub(crate) async fn get(
@@ -31,7 +23,8 @@ pub(crate) async fn get(
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let input = &request.input;
     let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let authorized = Api::authorize::<action::GetObjectTagging, _>(&request, object_of!(of))?;
+    let authorized =
+        Api::authorize::<action::GetObjectTagging, _>(&request, object(&of.bucket, &of.key))?;
     let tags = api
         .objects()
         .tags(&authorized, &of)
@@ -56,8 +49,9 @@ pub(crate) async fn put(
 ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
     let input = &request.input;
     let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let authorized = Api::authorize::<action::PutObjectTagging, _>(&request, object_of!(of))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&of.bucket, &of.key);
+    let (authorized, cx) =
+        api.authorize_change::<action::PutObjectTagging, _>(&request, resource)?;
     let pairs = input
         .tagging
         .tag_set
@@ -83,8 +77,9 @@ pub(crate) async fn delete(
 ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
     let input = &request.input;
     let of = target(&input.bucket, &input.key, input.version_id.as_ref())?;
-    let authorized = Api::authorize::<action::DeleteObjectTagging, _>(&request, object_of!(of))?;
-    let cx = api.cx(&request)?;
+    let resource = object(&of.bucket, &of.key);
+    let (authorized, cx) =
+        api.authorize_change::<action::DeleteObjectTagging, _>(&request, resource)?;
     api.objects()
         .set_tags(&authorized, &cx, &of, Tags::new())
         .await

@@ -176,7 +176,12 @@ async fn temporary_keys_stay_inside_their_prefix() {
     let part = format!("/lake/ns/t-1/m?partNumber=1&uploadId={upload}");
     let stolen = call("PUT", &part).header("x-amz-copy-source", "files/secret");
     denied(stolen.by(&writer).send(&port).await);
-    // Every key of a bulk delete is judged by itself.
+}
+
+#[tokio::test]
+async fn every_key_of_a_bulk_delete_is_judged_by_itself() {
+    let port = Port::open(4).await;
+    let writer = port.vend("ns/t-1", ScopeAccess::ReadWrite);
     let xml = "<Delete><Object><Key>ns/t-1/a</Key></Object><Object><Key>ns/t-2/a</Key></Object>\
         </Delete>";
     let answer = call("POST", "/lake?delete")

@@ -7,13 +7,23 @@ use floeberg_catalog::{
     ListNamespacesError, ListTablesError, LoadNamespaceError, Outage, RenameTableError,
     UpdateMetadataLocationError,
 };
-use floeberg_http::{Answer, Refusal, json, with_header, with_retry_after};
+use floeberg_http::{
+    Answer, Refusal, RefusalNames, json, with_code, with_header, with_retry_after,
+};
 use floeberg_types::RequestId;
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
 use std::fmt::Display;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+const REFUSALS: RefusalNames = RefusalNames {
+    no_such_route: "NotFoundException",
+    wrong_method: "MethodNotAllowedException",
+    not_authenticated: "AccessDeniedException",
+    bad_request: "BadRequestException",
+    internal: "InternalServerErrorException",
+};
 
 /// An answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +84,7 @@ impl Failure {
                 request_id,
             },
         );
-        let answer = with_header(answer, ERROR_TYPE, self.kind);
+        let answer = with_code(with_header(answer, ERROR_TYPE, self.kind), self.kind);
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
             _ => answer,
@@ -84,21 +94,7 @@ impl Failure {
 
 impl From<&Refusal> for Failure {
     fn from(refusal: &Refusal) -> Self {
-        let kind = match refusal {
-            Refusal::NoSuchRoute { .. } => "NotFoundException",
-            Refusal::WrongMethod { .. } => "MethodNotAllowedException",
-            Refusal::NoCredentials | Refusal::Bearer(_) | Refusal::Signature(_) => {
-                "AccessDeniedException"
-            }
-            Refusal::Panic => "InternalServerErrorException",
-            Refusal::Path(_)
-            | Refusal::Query(_)
-            | Refusal::BodyTooLarge { .. }
-            | Refusal::BodyIncomplete
-            | Refusal::BodyTimeout
-            | Refusal::ContentEncoding { .. } => "BadRequestException",
-        };
-        Self::new(refusal.status(), kind, refusal)
+        Self::new(refusal.status(), refusal.name(&REFUSALS), refusal)
     }
 }
 

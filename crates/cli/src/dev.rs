@@ -4,11 +4,12 @@ use crate::{banner, keys};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use floeberg_env::Env;
-use floeberg_node::{ListenConfig, NodeConfig, Server};
+use floeberg_node::{ClientLimits, ListenConfig, NodeConfig, Server};
 use floeberg_telemetry::LogFormat;
 use floeberg_types::{AccountId, Region};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Size of a preallocated volume segment: 1 GiB.
@@ -44,6 +45,16 @@ pub struct DevArguments {
     /// Write endpoints and keys to this file as JSON once the node serves (mode 0600)
     #[arg(long, hide = true)]
     ready_file: Option<PathBuf>,
+    /// Open connections per port; the next ones wait
+    #[arg(long, default_value_t = ClientLimits::default().connections)]
+    max_connections: usize,
+    /// Seconds after which a request is given up of whose body nothing arrives
+    #[arg(
+        long,
+        default_value_t = ClientLimits::default().body_stall.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    body_stall_seconds: u64,
     /// Size of a volume segment in bytes
     #[arg(long, hide = true, default_value_t = SEGMENT_BYTES)]
     segment_bytes: u64,
@@ -85,6 +96,11 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
         lakehouse_endpoint: format!("http://{}", sockets.lakehouse_address()?),
         s3_domain: None,
         segment_bytes: arguments.segment_bytes,
+        limits: ClientLimits {
+            connections: arguments.max_connections,
+            body_stall: Duration::from_secs(arguments.body_stall_seconds),
+            ..ClientLimits::default()
+        },
     };
     let server = Server::start(config.clone(), env, sockets).await?;
     if let Some(path) = &arguments.ready_file {

@@ -15,6 +15,17 @@ pub enum OpenMode {
     Create,
     /// Reading and writing; fails if the file exists.
     CreateNew,
+    /// As [`OpenMode::CreateNew`], and only the owner may read the file (mode 0600).
+    CreateSecret,
+}
+
+/// Room of a file system, as a process without privileges may use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that are taken or free; what the system keeps for itself is not among them.
+    pub total: u64,
+    /// Bytes that are free.
+    pub free: u64,
 }
 
 /// Files and directories.
@@ -39,6 +50,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether a file or directory of that name exists.
     fn exists(&self, path: &Path) -> bool;
+    /// Room of the file system that holds the existing `path`.
+    fn space(&self, path: &Path) -> io::Result<DiskSpace>;
 }
 
 /// An open file. Concurrent calls are allowed; overlapping writes are the caller's to order.

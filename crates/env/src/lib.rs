@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use clock::{Clock, RealClock, SimClock};
-pub use disk::{Disk, DiskFile, OpenMode};
+pub use disk::{Disk, DiskFile, DiskSpace, OpenMode};
 pub use mem_disk::{MemDisk, UnsyncedData};
 pub use real_disk::RealDisk;
 pub use rng::{OsRng, Rng, SeededRng};

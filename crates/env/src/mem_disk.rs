@@ -9,7 +9,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use crate::{Disk, DiskFile, OpenMode, Rng};
+use crate::{Disk, DiskFile, DiskSpace, OpenMode, Rng};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -103,11 +103,11 @@ impl Disk for MemDisk {
         let mut dir = dir.lock();
         let node = match (dir.live.get(name), mode) {
             (Some(Node::Dir(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
-            (Some(Node::File(_)), OpenMode::CreateNew) => {
+            (Some(Node::File(_)), OpenMode::CreateNew | OpenMode::CreateSecret) => {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             (Some(Node::File(file)), _) => file.clone(),
-            (None, OpenMode::Create | OpenMode::CreateNew) => {
+            (None, OpenMode::Create | OpenMode::CreateNew | OpenMode::CreateSecret) => {
                 let file = Arc::new(FileNode::default());
                 dir.live.insert(name.into(), Node::File(file.clone()));
                 file
@@ -170,6 +170,18 @@ impl Disk for MemDisk {
     fn exists(&self, path: &Path) -> bool {
         self.shared.tree.lock().find(path).is_ok()
     }
+
+    fn space(&self, path: &Path) -> io::Result<DiskSpace> {
+        let capacity = self.shared.faults.lock().capacity;
+        let tree = self.shared.tree.lock();
+        tree.find(path)?;
+        // A disk without a limit still has numbers that can be added up.
+        let total = capacity.unwrap_or(u64::MAX / 2);
+        Ok(DiskSpace {
+            total,
+            free: total.saturating_sub(tree.used_bytes()),
+        })
+    }
 }
 
 struct MemFile {
@@ -194,7 +206,10 @@ impl MemFile {
         self.alive()?;
         match self.mode {
             OpenMode::Read => Err(Errno::BADF.into()),
-            OpenMode::ReadWrite | OpenMode::Create | OpenMode::CreateNew => Ok(()),
+            OpenMode::ReadWrite
+            | OpenMode::Create
+            | OpenMode::CreateNew
+            | OpenMode::CreateSecret => Ok(()),
         }
     }
 

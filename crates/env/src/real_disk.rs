@@ -1,11 +1,11 @@
 //! The machine's file system.
 
-use crate::{Disk, DiskFile, OpenMode};
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock};
+use crate::{Disk, DiskFile, DiskSpace, OpenMode};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, statvfs};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +34,9 @@ impl Disk for RealDisk {
             }
             OpenMode::CreateNew => {
                 options.write(true).create_new(true);
+            }
+            OpenMode::CreateSecret => {
+                options.write(true).create_new(true).mode(0o600);
             }
         }
         Ok(Arc::new(RealFile(options.open(path)?)))
@@ -68,6 +71,17 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<DiskSpace> {
+        let stat = statvfs(path)?;
+        // Blocks kept for root are free but not for us, so they count neither way (as in df).
+        let taken = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(DiskSpace {
+            total: bytes(taken.saturating_add(stat.f_bavail)),
+            free: bytes(stat.f_bavail),
+        })
     }
 }
 

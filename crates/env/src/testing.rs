@@ -15,6 +15,7 @@ pub fn disk_suite(disk: &dyn Disk, root: &Path) {
     names(disk, &root.join("names"));
     removal(disk, &root.join("removal"));
     locks(disk, &root.join("locks"));
+    space(disk, &root.join("space"));
 }
 
 fn open_modes(disk: &dyn Disk, dir: &Path) {
@@ -26,6 +27,11 @@ fn open_modes(disk: &dyn Disk, dir: &Path) {
     assert_eq!(kind(OpenMode::ReadWrite), Some(ErrorKind::NotFound));
     assert_eq!(kind(OpenMode::CreateNew), None);
     assert_eq!(kind(OpenMode::CreateNew), Some(ErrorKind::AlreadyExists));
+    assert_eq!(kind(OpenMode::CreateSecret), Some(ErrorKind::AlreadyExists));
+    disk.open(&dir.join("secret"), OpenMode::CreateSecret)
+        .expect("created")
+        .write_at(b"mine", 0)
+        .expect("written");
     disk.open(&path, OpenMode::Create)
         .expect("opened")
         .write_at(b"kept", 0)
@@ -179,4 +185,12 @@ fn locks(disk: &dyn Disk, dir: &Path) {
         second.lock_exclusive().expect("asked"),
         "free once the owner is gone"
     );
+}
+
+fn space(disk: &dyn Disk, dir: &Path) {
+    disk.create_dir_all(dir).expect("created");
+    let room = disk.space(dir).expect("asked");
+    assert!(room.free > 0 && room.free <= room.total, "{room:?}");
+    let absent = disk.space(&dir.join("no")).err().map(|e| e.kind());
+    assert_eq!(absent, Some(ErrorKind::NotFound));
 }

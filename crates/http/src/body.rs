@@ -1,6 +1,6 @@
 //! Reading a request body inside limits.
 
-use crate::{Limits, Refusal};
+use crate::{Limits, Moving, Refusal, Stalled};
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,14 +24,16 @@ pub(crate) fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), 
     Ok(())
 }
 
-/// Reads the whole body, at most the limit and in the time allowed.
+/// Reads the whole body, at most the limit, for as long as it keeps coming.
 pub(crate) async fn read(body: Body, limits: &Limits) -> Result<Bytes, Refusal> {
     let limit = limits.body_bytes;
-    let read = tokio::time::timeout(limits.body_time, Limited::new(body, limit).collect());
-    match read.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(err)) if err.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge { limit }),
-        Ok(Err(_)) => Err(Refusal::BodyIncomplete),
-        Err(_) => Err(Refusal::BodyTimeout),
+    let body = Moving::new(body, limits.body_stall);
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(err) if err.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge { limit }),
+        Err(err) => match err.downcast_ref::<Stalled>() {
+            Some(stalled) => Err(Refusal::BodyStalled(*stalled)),
+            None => Err(Refusal::BodyIncomplete),
+        },
     }
 }

@@ -6,18 +6,22 @@
 //! decoded, so an ARN with its slash stays one segment, and it is checked before a signature is,
 //! because signers normalise what routers do not.
 
+mod access;
 mod api;
 mod body;
 mod credentials;
+mod moving;
 mod path;
 mod query;
 mod refusal;
 mod reply;
 mod shell;
 
+pub use access::{Access, ErrorCode, request_span};
 pub use api::{Answer, Api, Call, NotRouted, Routed};
+pub use moving::{Moving, StallWatch, Stalled};
 pub use path::{PathError, Segments};
 pub use query::{Query, QueryError};
-pub use refusal::Refusal;
-pub use reply::{JSON, empty, json, json_bytes, with_header, with_retry_after};
+pub use refusal::{Refusal, RefusalNames};
+pub use reply::{JSON, empty, json, json_bytes, with_code, with_header, with_retry_after};
 pub use shell::{Limits, Shell, router};

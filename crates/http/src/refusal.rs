@@ -1,6 +1,6 @@
 //! What the shell itself refuses, before an operation runs or when one breaks.
 
-use crate::{PathError, QueryError};
+use crate::{PathError, QueryError, Stalled};
 use floeberg_auth::BearerError;
 use floeberg_auth::sigv4::SignatureError;
 use http::StatusCode;
@@ -39,9 +39,9 @@ pub enum Refusal {
     /// The body ended early.
     #[error("the request body could not be read completely")]
     BodyIncomplete,
-    /// The body came too slowly.
-    #[error("the request body did not arrive in time")]
-    BodyTimeout,
+    /// The body stopped coming.
+    #[error("{0}; send the request again")]
+    BodyStalled(Stalled),
     /// The body is compressed.
     #[error("content encoding `{encoding}` is not supported; send the body as it is")]
     ContentEncoding {
@@ -71,11 +71,43 @@ impl Refusal {
             Self::NoSuchRoute { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoCredentials | Self::Bearer(_) => StatusCode::UNAUTHORIZED,
             Self::Signature(_) => StatusCode::FORBIDDEN,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
+
+    /// The name of this refusal among those of a protocol.
+    #[must_use]
+    pub const fn name(&self, names: &RefusalNames) -> &'static str {
+        match self {
+            Self::NoSuchRoute { .. } => names.no_such_route,
+            Self::WrongMethod { .. } => names.wrong_method,
+            Self::NoCredentials | Self::Bearer(_) | Self::Signature(_) => names.not_authenticated,
+            Self::Panic => names.internal,
+            Self::Path(_)
+            | Self::Query(_)
+            | Self::BodyTooLarge { .. }
+            | Self::BodyIncomplete
+            | Self::BodyStalled(_)
+            | Self::ContentEncoding { .. } => names.bad_request,
+        }
+    }
+}
+
+/// What a protocol calls the shell's refusals in the bodies of its answers.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusalNames {
+    /// Nothing is served at the path.
+    pub no_such_route: &'static str,
+    /// Other methods are served there.
+    pub wrong_method: &'static str,
+    /// No credentials, or such as do not verify.
+    pub not_authenticated: &'static str,
+    /// The request itself is at fault.
+    pub bad_request: &'static str,
+    /// The server is at fault.
+    pub internal: &'static str,
 }

@@ -1,6 +1,6 @@
 //! Building blocks of answers.
 
-use crate::Answer;
+use crate::{Answer, ErrorCode};
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -41,6 +41,13 @@ pub fn with_header(mut answer: Answer, name: HeaderName, value: &str) -> Answer 
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().insert(name, value);
     }
+    answer
+}
+
+/// Notes the protocol's name of a failure for the access log.
+#[must_use]
+pub fn with_code(mut answer: Answer, code: &'static str) -> Answer {
+    answer.extensions_mut().insert(ErrorCode(code));
     answer
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::credentials::{Credentials, HeaderTexts};
-use crate::{Query, Refusal, Segments, body, credentials};
+use crate::{Access, ErrorCode, Query, Refusal, Segments, body, credentials, request_span};
 use axum::body::Body;
 use axum::routing::any;
 use floeberg_auth::sigv4::ScopeRules;
@@ -16,14 +16,15 @@ use http::{HeaderName, HeaderValue, Request, header};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument as _;
 
 /// Bounds on one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest body.
     pub body_bytes: usize,
-    /// The longest time a body may take to arrive.
-    pub body_time: Duration,
+    /// The longest time in which no byte of a body arrives.
+    pub body_stall: Duration,
     /// How long an operation may take before its caller is told that the outcome is open.
     pub operation_time: Duration,
 }
@@ -32,7 +33,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 64 << 20,
-            body_time: Duration::from_secs(60),
+            body_stall: Duration::from_secs(60),
             operation_time: Duration::from_secs(30),
         }
     }
@@ -78,12 +79,15 @@ impl Shell {
         let began = self.env.clock.monotonic();
         let arrived = self.env.clock.now();
         let request_id = self.request_id(arrived);
+        let id_text = request_id.to_uuid_string();
         let (parts, body) = request.into_parts();
-        let mut served = Served {
+        let mut known = Known {
             operation: "unknown",
             principal: None,
         };
-        let work = self.run(api, &parts, body, request_id, arrived, &mut served);
+        let work = self
+            .run(api, &parts, body, request_id, arrived, &mut known)
+            .instrument(request_span(&id_text));
         let mut answer = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refused(api, &refusal, request_id),
@@ -92,32 +96,30 @@ impl Shell {
                 refused(api, &Refusal::Panic, request_id)
             }
         };
-        let id =
-            HeaderValue::from_str(&request_id.to_uuid_string()).expect("an id is visible ASCII");
+        let id = HeaderValue::from_str(&id_text).expect("an id is visible ASCII");
         for name in A::REQUEST_ID_HEADERS {
             let name = HeaderName::from_static(name);
             answer.headers_mut().insert(name, id.clone());
         }
         let took = self.env.clock.monotonic().saturating_sub(began);
-        let status = answer.status().as_u16();
         let labels = HttpLabels {
             api: A::NAME,
-            operation: served.operation,
-            status,
+            operation: known.operation,
+            status: answer.status().as_u16(),
         };
         self.metrics.record(labels, took.as_secs_f64());
-        tracing::debug!(
-            target: "floeberg::access",
-            request_id = %request_id,
-            api = A::NAME,
-            operation = served.operation,
-            method = %parts.method,
-            path = parts.uri.path(),
-            status,
-            principal = served.principal.as_deref().unwrap_or("-"),
-            micros = took.as_micros(),
-            "served"
-        );
+        let access = Access {
+            request_id: &id_text,
+            api: A::NAME,
+            operation: known.operation,
+            method: &parts.method,
+            path: parts.uri.path(),
+            status: answer.status(),
+            code: answer.extensions().get::<ErrorCode>().map(|code| code.0),
+            principal: known.principal.as_deref(),
+            took,
+        };
+        access.log();
         answer
     }
 
@@ -128,7 +130,7 @@ impl Shell {
         body: Body,
         request_id: RequestId,
         arrived: TimestampMs,
-        served: &mut Served,
+        known: &mut Known,
     ) -> Result<Answer, Refusal> {
         let segments = Segments::parse(parts.uri.path()).map_err(Refusal::Path)?;
         let routed = api.route(&parts.method, &segments.as_strs());
@@ -145,15 +147,15 @@ impl Shell {
         };
         match routed {
             Ok(Routed::Public(operation, name)) => {
-                served.operation = name;
+                known.operation = name;
                 body::check_headers(&parts.headers, &self.limits)?;
                 let body = body::read(body, &self.limits).await?;
                 Ok(api.answer_public(operation, call(body)?).await)
             }
             Ok(Routed::Protected(operation, name)) => {
-                served.operation = name;
+                known.operation = name;
                 let (principal, body) = self.authenticate(parts, body, arrived).await?;
-                served.principal = Some(principal.id.clone());
+                known.principal = Some(principal.id.clone());
                 Ok(api.answer(operation, call(body)?, principal).await)
             }
             Err(missing) => {
@@ -193,7 +195,7 @@ impl Shell {
 }
 
 /// What is known of a request for metrics and the log.
-struct Served {
+struct Known {
     operation: &'static str,
     principal: Option<Arc<str>>,
 }
@@ -221,6 +223,10 @@ fn refused<A: Api>(api: &A, refusal: &Refusal, request_id: RequestId) -> Answer 
             answer
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        Refusal::BodyStalled(_) => {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
         }
         _ => {}
     }

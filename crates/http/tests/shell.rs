@@ -6,9 +6,14 @@ use axum::body::Body;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, Principal, RootKey};
 use floeberg_env::Env;
-use floeberg_http::{Answer, Api, Call, Limits, NotRouted, Refusal, Routed, Shell, json, router};
+use floeberg_http::{
+    Answer, Api, Call, Limits, NotRouted, Refusal, RefusalNames, Routed, Shell, json, router,
+    with_code,
+};
 use floeberg_telemetry::NodeMetrics;
+use floeberg_telemetry::testing::CapturedLog;
 use floeberg_types::{ClusterId, RequestId};
+use futures::StreamExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -22,6 +27,8 @@ struct Echo;
 #[derive(Debug)]
 enum Op {
     Echo(String),
+    Log,
+    Status(u16),
     Panic,
 }
 
@@ -35,6 +42,11 @@ impl Api for Echo {
         match (method.as_str(), segments) {
             ("GET", ["open"]) => Ok(Routed::Public((), "open")),
             ("POST", ["echo", name]) => Ok(Routed::Protected(Op::Echo((*name).to_owned()), "echo")),
+            ("POST", ["log"]) => Ok(Routed::Protected(Op::Log, "log")),
+            ("POST", ["status", code]) => {
+                let code = code.parse().expect("a status");
+                Ok(Routed::Protected(Op::Status(code), "status"))
+            }
             ("POST", ["panic"]) => Ok(Routed::Protected(Op::Panic, "panic")),
             (_, ["echo", _]) => Err(NotRouted::Method("POST")),
             _ => Err(NotRouted::Unknown),
@@ -51,14 +63,26 @@ impl Api for Echo {
                 let body = String::from_utf8_lossy(&call.body).into_owned();
                 json(StatusCode::OK, &(name, body, &*principal.id))
             }
+            Op::Log => {
+                tracing::info!("something happened");
+                json(StatusCode::OK, &())
+            }
+            Op::Status(code) => json(StatusCode::from_u16(code).unwrap(), &()),
             Op::Panic => panic!("a bug in an operation"),
         }
     }
 
     fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer {
-        json(
-            refusal.status(),
-            &(refusal.to_string(), request_id.to_uuid_string()),
+        let body = (refusal.to_string(), request_id.to_uuid_string());
+        with_code(
+            json(refusal.status(), &body),
+            refusal.name(&RefusalNames {
+                no_such_route: "NoRoute",
+                wrong_method: "Method",
+                not_authenticated: "Who",
+                bad_request: "Bad",
+                internal: "Bug",
+            }),
         )
     }
 }
@@ -71,10 +95,6 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    fixture_with(Duration::from_secs(60))
-}
-
-fn fixture_with(body_time: Duration) -> Fixture {
     let (env, _) = Env::simulated(7);
     let keys = Arc::new(Keyring::new(
         RootKey::new("AKIAEXAMPLE", "secretkeyexample").unwrap(),
@@ -92,7 +112,6 @@ fn fixture_with(body_time: Duration) -> Fixture {
         metrics: metrics.http.clone(),
         limits: Limits {
             body_bytes: 100,
-            body_time,
             ..Limits::default()
         },
     };
@@ -224,17 +243,103 @@ async fn refusals_have_their_status_and_headers() {
     assert_eq!(headers["www-authenticate"], "Bearer realm=\"floeberg\"");
 }
 
-#[tokio::test]
-async fn a_body_that_stalls_is_given_up() {
-    let f = fixture_with(Duration::from_millis(1));
-    let token = f.token();
-    let stream = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+/// Sends a body whose bytes come with the given pauses in seconds, and then nothing.
+async fn post_paced(f: &Fixture, pauses: &[u64], then: Option<()>) -> (StatusCode, Duration) {
+    let bytes = futures::stream::iter(pauses.to_vec()).then(|pause| async move {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"x"))
+    });
+    let body = match then {
+        Some(()) => Body::from_stream(bytes),
+        None => Body::from_stream(bytes.chain(futures::stream::pending())),
+    };
     let request = Request::post("/echo/x")
-        .header("authorization", &token)
+        .header("authorization", f.token())
         .header("host", "h")
-        .body(Body::from_stream(stream))
+        .body(body)
         .unwrap();
-    assert_eq!(f.send(request).await.0, StatusCode::REQUEST_TIMEOUT);
+    let began = tokio::time::Instant::now();
+    let (status, ..) = f.send(request).await;
+    (status, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_body_is_given_up_and_a_slow_one_is_not() {
+    let f = fixture();
+    let (status, took) = post_paced(&f, &[10], None).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(took.as_secs(), 70);
+    let (status, took) = post_paced(&f, &[50, 50, 50], Some(())).await;
+    assert_eq!((status, took.as_secs()), (StatusCode::OK, 150));
+}
+
+/// What the access log says of the answers so far.
+fn access(log: &CapturedLog) -> Vec<serde_json::Value> {
+    let lines = log.lines().into_iter();
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    lines
+        .filter(|line| line["target"] == "floeberg::access")
+        .collect()
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_one_line_under_the_id_in_its_body() {
+    let log = CapturedLog::start("warn,floeberg=info");
+    let f = fixture();
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    let (_, body) = f.post("/echo/x", &auth, "").await;
+    assert!(access(&log).is_empty(), "{body}");
+    let (_, body) = f.post("/nowhere?key=secret", &auth, "").await;
+    f.post("/echo/x", &[], "").await;
+    let lines = access(&log);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0]["level"], "INFO");
+    let (_, id): (String, String) = serde_json::from_str(&body).unwrap();
+    let fields = &lines[0]["fields"];
+    assert_eq!(fields["request_id"], id);
+    assert_eq!(fields["method"], "POST");
+    assert_eq!(fields["path"], "/nowhere");
+    assert_eq!(fields["status"], 404);
+    assert_eq!(fields["code"], "NoRoute");
+    assert!(fields["micros"].is_u64(), "{fields}");
+    assert_eq!(lines[1]["fields"]["principal"], "-");
+}
+
+#[tokio::test]
+async fn only_a_failure_of_the_server_is_a_warning() {
+    let log = CapturedLog::start("error,floeberg::access=debug");
+    let f = fixture();
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    for (path, level) in [
+        ("/echo/x", "DEBUG"),
+        ("/status/404", "INFO"),
+        ("/status/501", "INFO"),
+        ("/status/503", "INFO"),
+        ("/status/504", "WARN"),
+        ("/status/507", "WARN"),
+        ("/panic", "WARN"),
+    ] {
+        f.post(path, &auth, "").await;
+        let line = access(&log).pop().unwrap();
+        assert_eq!(line["level"], level, "{path}");
+        assert_eq!(line["fields"]["principal"], "AKIAEXAMPLE", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_logs_itself_carries_its_id() {
+    let log = CapturedLog::start("warn,floeberg=info,shell=info");
+    let f = fixture();
+    let token = f.token();
+    f.post("/log", &[("authorization", token.as_str())], "")
+        .await;
+    let lines = log.lines();
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(line["fields"]["message"], "something happened");
+    let id = line["span"]["request_id"].as_str().unwrap();
+    assert_eq!(id.len(), 36, "{line}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use floeberg_auth::RootKey;
 use floeberg_types::{AccountId, Region};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything a single node is started with.
 #[derive(Clone, Debug)]
@@ -23,8 +24,33 @@ pub struct NodeConfig {
     pub lakehouse_endpoint: String,
     /// Domain of virtual-host style S3 requests, if any.
     pub s3_domain: Option<String>,
-    /// Size of a preallocated volume segment in bytes.
+    /// Size of a preallocated volume segment in bytes; smaller on a small disk.
     pub segment_bytes: u64,
+    /// Bounds on what clients may take.
+    pub limits: ClientLimits,
+}
+
+/// Bounds on what clients may take of a node, the same on both ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Open connections of one port; the next ones wait in the system's queue.
+    pub connections: usize,
+    /// How long a client may take to send the head of a request, and how long a connection may idle
+    /// between two. Generous, because a connection that a client keeps in its pool must not be cut
+    /// under it; it only has to end.
+    pub head_time: Duration,
+    /// The longest time in which no byte of a request body arrives.
+    pub body_stall: Duration,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_time: Duration::from_secs(90),
+            body_stall: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The addresses a node listens on; port 0 asks for a free port.

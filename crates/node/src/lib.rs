@@ -3,6 +3,7 @@
 
 mod config;
 mod error;
+mod files;
 mod identity;
 mod listen;
 mod node;
@@ -10,7 +11,7 @@ mod ports;
 mod server;
 mod stores;
 
-pub use config::{ListenConfig, NodeConfig};
+pub use config::{ClientLimits, ListenConfig, NodeConfig};
 pub use error::StartError;
 pub use floeberg_auth::{RootKey, RootKeyError};
 pub use identity::{Identity, IdentityError};

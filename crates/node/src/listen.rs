@@ -1,20 +1,29 @@
 //! Listening sockets and the connection loop of both client ports.
 
+mod opening;
+
+#[cfg(test)]
+mod tests;
+
+use crate::ClientLimits;
+use floeberg_telemetry::Gauge;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use opening::Opening;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-
-/// How long a client may take to send the head of a request. Generous, because a connection that a
-/// client keeps in its pool must not be cut under it; it only has to end.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long open requests may finish after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long the peer of an HTTP/2 connection may take to answer a ping.
+const PING_ANSWER: Duration = Duration::from_secs(20);
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +61,24 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
     })
 }
 
+/// One port: what it is called and how much it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    /// In logs and metrics.
+    pub(crate) name: &'static str,
+    /// Open connections.
+    pub(crate) open: Gauge,
+    /// Bounds.
+    pub(crate) limits: ClientLimits,
+}
+
 /// Serves `service` on `listener` until `stop`, then lets open requests finish for a while.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: CancellationToken)
-where
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    port: Port,
+    stop: CancellationToken,
+) where
     S: hyper::service::Service<http::Request<hyper::body::Incoming>, Response = http::Response<B>>
         + Clone
         + Send
@@ -65,42 +89,122 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .keep_alive(true)
-        .half_close(false);
+    let builder = builder(&port.limits);
     let graceful = GracefulShutdown::new();
+    let mut door = Door::new(&port);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let entered = tokio::select! {
+            entered = door.enter(&listener) => entered,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors is the usual cause; a pause lets some close.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+        let Some((stream, guest)) = entered else {
+            continue;
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot switch off Nagle's algorithm");
-        }
+        let stream = Opening::new(stream, port.limits.head_time);
         let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
         let watched = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(error) = watched.await {
                 tracing::debug!(%error, "connection ended early");
             }
+            drop(guest);
         });
     }
     drop(listener);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(DRAIN) => tracing::warn!("requests were cut off at shutdown"),
+    }
+}
+
+fn builder(limits: &ClientLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .keep_alive(true)
+        .half_close(false);
+    // HTTP/2 connections may idle, as pools have them do, but their peer must be alive.
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.head_time)
+        .keep_alive_timeout(PING_ANSWER);
+    builder
+}
+
+/// Lets connections in, as many at a time as the port takes. The next ones wait in the system's
+/// queue: a client that finds the port full is slowed down and not turned away.
+struct Door<'a> {
+    port: &'a Port,
+    places: Arc<Semaphore>,
+    /// Whether the log has been told that the port is full.
+    full: bool,
+}
+
+/// A connection's place; dropping it gives the place back.
+struct Guest {
+    open: Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+impl<'a> Door<'a> {
+    fn new(port: &'a Port) -> Self {
+        let places = port.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            port,
+            places: Arc::new(Semaphore::new(places)),
+            full: false,
+        }
+    }
+
+    /// Waits for a free place and for a connection to take it. Cancelling it loses neither.
+    async fn enter(&mut self, listener: &TcpListener) -> Option<(TcpStream, Guest)> {
+        let place = self.place().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors is the usual cause; a pause lets some close.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return None;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot switch off Nagle's algorithm");
+        }
+        self.port.open.inc();
+        let open = self.port.open.clone();
+        let guest = Guest {
+            open,
+            _place: place,
+        };
+        Some((stream, guest))
+    }
+
+    async fn place(&mut self) -> OwnedSemaphorePermit {
+        const OPEN: &str = "the places of a port are never closed";
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            // Said again only after a real relief, not after every connection that ends.
+            self.full &= self.places.available_permits() < self.port.limits.connections / 10;
+            return place;
+        }
+        if !self.full {
+            self.full = true;
+            tracing::warn!(
+                port = self.port.name,
+                connections = self.port.limits.connections,
+                "the port is full: new connections wait until others end; find the client that \
+                 opens so many, or raise the limit"
+            );
+        }
+        self.places.clone().acquire_owned().await.expect(OPEN)
     }
 }

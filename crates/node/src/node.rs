@@ -38,6 +38,7 @@ pub struct Node {
     s3: S3Api,
     background: Vec<JoinHandle<()>>,
     files: Arc<ObjectsPort>,
+    metrics: NodeMetrics,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
 }
@@ -95,6 +96,7 @@ struct Wiring<'a> {
     metrics: &'a NodeMetrics,
     keys: &'a Arc<Keyring>,
     groups: &'a Groups,
+    volume: &'a Volume,
     started: TimestampMs,
 }
 
@@ -117,7 +119,7 @@ impl Node {
         };
         let (opened, identity) = opening.await.map_err(|_| StartError::Stopping)??;
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
-        let (volume, chunk_max) =
+        let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
         let groups = Groups::open(&opened, identity, &env, &metrics).await?;
         let keys = Arc::new(Keyring::new(
@@ -132,10 +134,11 @@ impl Node {
             metrics: &metrics,
             keys: &keys,
             groups: &groups,
+            volume: &volume,
             started,
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
-        let (catalog, objects) = wiring.services(volume.clone(), chunk_max, &files);
+        let (catalog, objects) = wiring.services(&files);
         let lakehouse = wiring.lakehouse(&catalog);
         let s3 = wiring.s3(&objects);
         let background = vec![
@@ -153,12 +156,12 @@ impl Node {
             s3,
             background,
             files,
+            metrics,
             _lock: lock,
         })
     }
 
     /// The request service of the lakehouse port: Iceberg REST, S3 Tables, admin.
-    #[must_use]
     pub fn lakehouse(&self) -> axum::Router {
         self.lakehouse.clone()
     }
@@ -185,6 +188,11 @@ impl Node {
     #[must_use]
     pub const fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// What the node counts.
+    pub(crate) const fn metrics(&self) -> &NodeMetrics {
+        &self.metrics
     }
 
     /// Waits until both groups accept work.
@@ -235,12 +243,7 @@ fn hooks(metrics: ConsensusMetrics) -> GroupHooks {
 }
 
 impl Wiring<'_> {
-    fn services(
-        &self,
-        volume: Volume,
-        chunk_max: u64,
-        files: &Arc<ObjectsPort>,
-    ) -> (Catalog, Arc<Objects>) {
+    fn services(&self, files: &Arc<ObjectsPort>) -> (Catalog, Arc<Objects>) {
         let catalog = Catalog::new(
             self.groups.catalog.clone(),
             self.env.clone(),
@@ -251,14 +254,14 @@ impl Wiring<'_> {
         let port = Arc::new(CatalogPort(catalog.clone()));
         let objects = Arc::new(Objects::new(ObjectsParts {
             store: self.groups.objects.clone(),
-            volume,
+            volume: self.volume.clone(),
             buckets: port.clone(),
             tables: port,
             env: self.env.clone(),
             metrics: self.metrics.objects.clone(),
             account: self.config.account.clone(),
             config: ObjectsConfig {
-                chunk_max,
+                chunk_max: self.volume.max_chunk_bytes(),
                 ..ObjectsConfig::default()
             },
         }));
@@ -275,7 +278,10 @@ impl Wiring<'_> {
                 services: ScopeRules::CATALOG_SERVICES,
             },
             metrics: self.metrics.http.clone(),
-            limits: Limits::default(),
+            limits: Limits {
+                body_stall: self.config.limits.body_stall,
+                ..Limits::default()
+            },
         };
         let iceberg = IcebergState {
             catalog: catalog.clone(),
@@ -316,6 +322,7 @@ impl Wiring<'_> {
                 region: self.config.region.clone(),
                 enforce_region: false,
                 domains: self.config.s3_domain.iter().cloned().collect(),
+                body_stall: self.config.limits.body_stall,
             },
         })
     }
@@ -355,6 +362,7 @@ impl Wiring<'_> {
         };
         let groups = Arc::new(groups);
         let readiness = groups.clone();
+        let volume = self.volume.clone();
         let base = NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster: self.identity.cluster.to_string(),
@@ -365,11 +373,18 @@ impl Wiring<'_> {
             groups: Vec::new(),
         };
         Probes {
-            readiness: Arc::new(move || match readiness().iter().find(|g| !g.ready) {
-                None => Readiness::Ready,
-                Some(g) => Readiness::NotReady {
-                    waiting_for: format!("group {} has no ready leader", g.group),
-                },
+            readiness: Arc::new(move || {
+                if let Some(g) = readiness().iter().find(|g| !g.ready) {
+                    return Readiness::NotReady {
+                        waiting_for: format!("a ready leader of group {}", g.group),
+                    };
+                }
+                match volume.check_room() {
+                    Ok(()) => Readiness::Ready,
+                    Err(why) => Readiness::ReadsOnly {
+                        why: why.to_string(),
+                    },
+                }
             }),
             status: Arc::new(move || NodeStatus {
                 groups: groups(),

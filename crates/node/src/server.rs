@@ -1,6 +1,7 @@
 //! A node with its listening sockets.
 
-use crate::listen::{self, BindError};
+use crate::files;
+use crate::listen::{self, BindError, Port};
 use crate::{ListenConfig, Node, NodeConfig, StartError, Stores};
 use floeberg_env::Env;
 use std::io;
@@ -63,17 +64,31 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: NodeConfig, env: Env, sockets: Sockets) -> Result<Self, StartError> {
+        let limits = files::affordable(config.limits);
         let node = Node::start(config, env, Stores::Disk).await?;
         node.ready().await;
         let stop = CancellationToken::new();
+        let port = |name| Port {
+            name,
+            open: node.metrics().http.connections(name),
+            limits,
+        };
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
         let tasks = &node.env().tasks;
         let listeners = vec![
             tasks.spawn(
                 "lakehouse",
-                listen::serve(sockets.lakehouse, lakehouse, stop.clone()),
+                listen::serve(
+                    sockets.lakehouse,
+                    lakehouse,
+                    port("lakehouse"),
+                    stop.clone(),
+                ),
             ),
-            tasks.spawn("s3", listen::serve(sockets.s3, node.s3(), stop.clone())),
+            tasks.spawn(
+                "s3",
+                listen::serve(sockets.s3, node.s3(), port("s3"), stop.clone()),
+            ),
         ];
         Ok(Self {
             node,

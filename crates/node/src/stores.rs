@@ -132,13 +132,12 @@ pub(crate) async fn open_volume(
     index: IndexStore,
     env: &Env,
     metrics: &NodeMetrics,
-) -> Result<(Volume, u64), StartError> {
+) -> Result<Volume, StartError> {
     let mut volume = VolumeConfig::new(index);
     volume.segment_bytes = config.segment_bytes;
     volume.max_chunk_bytes = volume.max_chunk_bytes.min(config.segment_bytes / 4);
-    let chunk_max = volume.max_chunk_bytes;
     let dir = config.data_dir.join("volume");
     let (volume, report) = Volume::open(&dir, volume, env.clone(), metrics.volume.clone()).await?;
     tracing::info!(?report, "volume open");
-    Ok((volume, chunk_max))
+    Ok(volume)
 }

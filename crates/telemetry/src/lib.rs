@@ -6,6 +6,7 @@
 
 mod logs;
 mod metrics;
+pub mod testing;
 
 pub use logs::{LogFormat, init_logs};
 pub use metrics::{

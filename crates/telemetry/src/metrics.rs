@@ -94,6 +94,8 @@ pub struct VolumeMetrics {
     pub bytes_read: Counter,
     /// Blocks whose checksum did not match.
     pub corrupt_blocks: Counter,
+    /// Requests for space that a full disk refused.
+    pub refused_for_room: Counter,
     /// Segments on disk.
     pub segments: Gauge,
     /// Payload bytes that live chunks hold.
@@ -122,14 +124,27 @@ pub struct OperationLabels {
     pub operation: &'static str,
 }
 
+/// The label of what belongs to a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
+}
+
 /// Requests on the client ports.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
+    connections: Family<PortLabels, Gauge>,
     requests: Family<HttpLabels, Counter>,
     latency: Family<OperationLabels, Histogram, fn() -> Histogram>,
 }
 
 impl HttpMetrics {
+    /// Open connections of a port.
+    #[must_use]
+    pub fn connections(&self, port: &'static str) -> Gauge {
+        self.connections.get_or_create_owned(&PortLabels { port })
+    }
+
     /// Counts one finished request that took `seconds`.
     pub fn record(&self, labels: HttpLabels, seconds: f64) {
         let operation = OperationLabels {
@@ -201,6 +216,7 @@ impl Default for VolumeMetrics {
             bytes_written: Counter::default(),
             bytes_read: Counter::default(),
             corrupt_blocks: Counter::default(),
+            refused_for_room: Counter::default(),
             segments: Gauge::default(),
             live_bytes: Gauge::default(),
             dead_bytes: Gauge::default(),
@@ -211,6 +227,7 @@ impl Default for VolumeMetrics {
 impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
+            connections: Family::default(),
             requests: Family::default(),
             latency: Family::new_with_constructor(seconds as fn() -> Histogram),
         }
@@ -269,13 +286,14 @@ impl NodeMetrics {
             registry: Arc::new(Mutex::new(Registry::with_prefix("floeberg"))),
         };
         let mut registry = metrics.registry.lock();
-        metrics.register_storage(&mut registry);
+        metrics.register_log(&mut registry);
+        metrics.register_volume(&mut registry);
         metrics.register_services(&mut registry);
         drop(registry);
         metrics
     }
 
-    fn register_storage(&self, registry: &mut Registry) {
+    fn register_log(&self, registry: &mut Registry) {
         let log = &self.raft_log;
         registry.register(
             "raft_log_fsyncs",
@@ -292,6 +310,9 @@ impl NodeMetrics {
             "Duration of a sync",
             log.fsync_seconds.clone(),
         );
+    }
+
+    fn register_volume(&self, registry: &mut Registry) {
         let volume = &self.volume;
         registry.register(
             "volume_fsyncs",
@@ -322,6 +343,11 @@ impl NodeMetrics {
             "volume_corrupt_blocks",
             "Blocks with a wrong checksum",
             volume.corrupt_blocks.clone(),
+        );
+        registry.register(
+            "volume_refused_for_room",
+            "Requests for space refused on a full disk",
+            volume.refused_for_room.clone(),
         );
         registry.register(
             "volume_segments",
@@ -384,6 +410,11 @@ impl NodeMetrics {
             "object_reclaimed_chunks",
             "Chunks given back",
             objects.reclaimed_chunks.clone(),
+        );
+        registry.register(
+            "http_connections",
+            "Open connections by port",
+            self.http.connections.clone(),
         );
         registry.register(
             "http_requests",

@@ -1,6 +1,7 @@
 //! Settings of one volume, checked before anything is opened.
 
 use crate::format;
+use crate::room;
 use crate::segments::housekeeping_bytes;
 use floeberg_kv::{MemKvStore, RocksKvConfig};
 
@@ -16,13 +17,15 @@ pub enum IndexStore {
 /// Settings of one volume.
 #[derive(Clone, Debug)]
 pub struct VolumeConfig {
-    /// Length of a preallocated segment file in bytes; a multiple of 4096.
+    /// Length of a preallocated segment file in bytes; a multiple of 4096. On a small disk, or one
+    /// that is nearly full, segments are shorter.
     pub segment_bytes: u64,
-    /// Longest chunk in bytes, at most 64 MiB; its record must fit into an empty segment.
+    /// Longest chunk in bytes, at most 64 MiB; its record must fit into an empty segment. Shorter
+    /// if the disk makes segments shorter.
     pub max_chunk_bytes: u64,
     /// Bytes of the disk that segments may take; `None`: until the file system is full.
     ///
-    /// New chunks are refused at 95 %, deletes and compaction may use the rest.
+    /// New chunks are refused at 95 % of it and of the file system; deletes and compaction may use the rest.
     pub capacity_bytes: Option<u64>,
     /// Sealed segments of which less than this percentage is live are compacted.
     pub compact_below_percent: u64,
@@ -55,6 +58,20 @@ impl VolumeConfig {
             });
         }
         Ok(())
+    }
+}
+
+impl VolumeConfig {
+    /// These settings on a disk of `disk_bytes`.
+    pub(crate) fn on_disk(&self, disk_bytes: u64) -> Self {
+        let mut fitted = self.clone();
+        let bytes = self.capacity_bytes.unwrap_or(u64::MAX).min(disk_bytes);
+        fitted.segment_bytes = room::suited(bytes, self.segment_bytes);
+        if fitted.segment_bytes < self.segment_bytes {
+            // A chunk reserves its longest length first, which must not eat up a small disk.
+            fitted.max_chunk_bytes = self.max_chunk_bytes.min(fitted.segment_bytes / 4);
+        }
+        fitted
     }
 }
 

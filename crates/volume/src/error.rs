@@ -46,10 +46,17 @@ pub enum VolumeError {
 
 /// The disk has no room for more chunks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no room for another segment: {used_bytes} bytes are taken")]
+#[error(
+    "the volume is full: its segments take {} MiB, {} MiB of the file system are free and the last \
+     5 % are kept for deletes: delete objects or give the volume a larger disk",
+    used_bytes >> 20,
+    free_bytes >> 20
+)]
 pub struct DiskFull {
     /// Bytes that segments take.
     pub used_bytes: u64,
+    /// Bytes of the file system that are free.
+    pub free_bytes: u64,
 }
 
 /// A segment whose write or sync failed; it takes no more records and is never synced again.

@@ -12,6 +12,7 @@ mod reader;
 mod reclaim;
 mod record;
 mod recovery;
+mod room;
 mod scan;
 mod segment;
 mod segments;

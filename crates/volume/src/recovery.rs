@@ -14,6 +14,7 @@ use floeberg_proto::floeberg::volume::v1::{SegmentRow, VolumeDescriptor};
 use floeberg_telemetry::VolumeMetrics;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct RecoveryReport {
 /// An opened volume, before its tasks start.
 pub(crate) struct Recovered {
     pub(crate) lock: Arc<dyn DiskFile>,
+    /// The settings as this disk allows them.
+    pub(crate) config: VolumeConfig,
     pub(crate) volume: [u8; 16],
     pub(crate) index: Index,
     pub(crate) segments_dir: PathBuf,
@@ -69,6 +72,7 @@ pub(crate) fn recover(
         return Err(VolumeError::InUse { dir: dir.into() });
     }
     let volume = descriptor(dir, env)?;
+    let config = &config.on_disk(env.disk.space(dir)?.total);
     let mut report = RecoveryReport::default();
     let kv = open_index(dir, config, env, &mut report)?;
     let index = Index::open(kv, &volume, metrics.clone())?;
@@ -87,6 +91,7 @@ pub(crate) fn recover(
     let report = recovery.report;
     Ok(Recovered {
         lock,
+        config: config.clone(),
         volume,
         index,
         segments_dir,
@@ -185,11 +190,15 @@ impl Recovery<'_> {
             };
             let path = dir.join(&name);
             let file = self.env.disk.open(&path, OpenMode::ReadWrite)?;
-            let limit = file.len()?.max(self.config.segment_bytes);
             let check = Segment::check_head(file.as_ref(), id, &self.volume)?;
+            // A crash while the tail was cut leaves a file shorter than its segment.
+            let limit = file.len()?.max(match check {
+                HeadCheck::Valid { segment_bytes } => segment_bytes,
+                HeadCheck::Foreign | HeadCheck::Unreadable => self.config.segment_bytes,
+            });
             let segment = Segment::new(id, path, file, self.volume, limit);
             match check {
-                HeadCheck::Valid => {}
+                HeadCheck::Valid { .. } => {}
                 HeadCheck::Foreign => return Err(VolumeError::ForeignSegment { segment: id }),
                 HeadCheck::Unreadable if self.was_never_used(&segment)? => {
                     self.env.disk.remove_file(&segment.path)?;
@@ -359,10 +368,20 @@ impl Recovery<'_> {
         };
         let file = &segment.file;
         file.set_len(segment.tail())?;
-        file.allocate(self.config.segment_bytes)?;
+        let kept = match file.allocate(segment.limit()) {
+            Ok(()) => Some(segment.clone()),
+            // Somebody else took what the cut set free. What is stored can still be read and
+            // deleted, so the volume opens.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::info!(segment = %segment.id, "sealed, because the disk is full");
+                segment.seal();
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         file.sync_data()?;
         Ok(Active {
-            segment: Some(segment.clone()),
+            segment: kept,
             next,
         })
     }

@@ -64,7 +64,7 @@ pub(crate) struct Segment {
 
 /// What a segment's file says about itself.
 pub(crate) enum HeadCheck {
-    Valid,
+    Valid { segment_bytes: u64 },
     Foreign,
     Unreadable,
 }
@@ -93,7 +93,7 @@ impl Segment {
         Ok(Self::new(id, path, file, volume, head.segment_bytes))
     }
 
-    /// A segment whose records start behind its head.
+    /// A segment whose records start behind its head. Records end at `limit`.
     pub(crate) fn new(
         id: SegmentId,
         path: PathBuf,
@@ -126,7 +126,9 @@ impl Segment {
         Ok(match decode_head(&block[..read]) {
             None => HeadCheck::Unreadable,
             Some(head) if head.volume_id[..] == volume[..] && head.segment == id.0 => {
-                HeadCheck::Valid
+                HeadCheck::Valid {
+                    segment_bytes: head.segment_bytes,
+                }
             }
             Some(_) => HeadCheck::Foreign,
         })
@@ -157,6 +159,13 @@ impl Segment {
         state.tail = end;
         state.pending.insert(offset);
         Some(offset)
+    }
+
+    /// Whether [`Self::reserve`] would promise as much.
+    pub(crate) fn has_room(&self, len: u64, keep_free: u64) -> bool {
+        let state = self.state.lock();
+        let needed = state.tail.saturating_add(len).saturating_add(keep_free);
+        matches!(state.phase, Phase::Open) && needed <= self.limit
     }
 
     /// Takes back the end of the last promise; `false` if something was promised behind it.

@@ -1,7 +1,8 @@
 //! The set of segments of a volume: which one takes appends, and how many the disk may hold.
 
 use crate::config::VolumeConfig;
-use crate::error::{DiskFull, WriteError};
+use crate::error::WriteError;
+use crate::room::{Purpose, Room};
 use crate::segment::{Segment, SegmentId};
 use crate::sync::{SyncItem, SyncQueue};
 use floeberg_env::Env;
@@ -13,18 +14,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// For what space is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// New chunks: refused at 95 % of the capacity.
-    Data,
-    /// Tombstones and compaction, which free space: may use all of it.
-    Housekeeping,
-}
-
 /// What chunks leave free in a segment for tombstones, so that a full disk can still be emptied.
 pub(crate) const fn housekeeping_bytes(segment_bytes: u64) -> u64 {
     segment_bytes / 256
+}
+
+/// What a record of this purpose must leave free behind it.
+fn keep_free(segment: &Segment, purpose: Purpose) -> u64 {
+    match purpose {
+        Purpose::Data => housekeeping_bytes(segment.limit()),
+        Purpose::Housekeeping => 0,
+    }
 }
 
 /// All segments of a volume.
@@ -92,21 +92,17 @@ impl Segments {
 
     /// Promises `len` bytes, opening a new segment if the active one has no room.
     pub(crate) async fn reserve(
-        &self,
+        self: &Arc<Self>,
         len: u64,
         purpose: Purpose,
     ) -> Result<Reservation, WriteError> {
         let mut active = self.active.lock().await;
-        let keep_free = match purpose {
-            Purpose::Data => housekeeping_bytes(self.segment_bytes),
-            Purpose::Housekeeping => 0,
-        };
         if let Some(segment) = &active.segment
-            && let Some(offset) = segment.reserve(len, keep_free)
+            && let Some(offset) = segment.reserve(len, keep_free(segment, purpose))
         {
             return Ok(self.reservation(segment.clone(), offset, len));
         }
-        let segment = self.create(active.next, purpose).await?;
+        let segment = self.create(active.next, len, purpose).await?;
         // Sealed only now: on a full disk the rest of the old one still takes tombstones.
         if let Some(full) = active.segment.take() {
             full.seal();
@@ -114,10 +110,30 @@ impl Segments {
         }
         active.next = SegmentId(active.next.0 + 1);
         active.segment = Some(segment.clone());
-        let offset = segment.reserve(len, keep_free).ok_or(WriteError::TooLong {
-            limit: self.segment_bytes,
-        })?;
+        let offset =
+            segment
+                .reserve(len, keep_free(&segment, purpose))
+                .ok_or(WriteError::TooLong {
+                    limit: segment.limit(),
+                })?;
         Ok(self.reservation(segment, offset, len))
+    }
+
+    /// Whether a record of `len` bytes would find a place.
+    pub(crate) fn check_room(&self, len: u64) -> Result<(), WriteError> {
+        let fits = |s: &Arc<Segment>| s.has_room(len, keep_free(s, Purpose::Data));
+        if self.all.lock().values().any(fits) {
+            return Ok(());
+        }
+        self.room()?
+            .segment_bytes(len, Purpose::Data, self.segment_bytes)?;
+        Ok(())
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        let space = self.env.disk.space(&self.dir)?;
+        let taken = self.all.lock().values().map(|s| s.limit()).sum();
+        Ok(Room::new(space, taken, self.capacity_bytes))
     }
 
     fn reservation(&self, segment: Arc<Segment>, offset: u64, len: u64) -> Reservation {
@@ -130,41 +146,51 @@ impl Segments {
         }
     }
 
-    async fn create(&self, id: SegmentId, purpose: Purpose) -> Result<Arc<Segment>, WriteError> {
-        let used_bytes = self.all.lock().len() as u64 * self.segment_bytes;
-        let full = DiskFull { used_bytes };
-        let limit = match (self.capacity_bytes, purpose) {
-            (None, _) => u64::MAX,
-            (Some(capacity), Purpose::Data) => capacity / 100 * 95,
-            (Some(capacity), Purpose::Housekeeping) => capacity,
-        };
-        if used_bytes.saturating_add(self.segment_bytes) > limit {
-            return Err(full.into());
-        }
+    async fn create(
+        self: &Arc<Self>,
+        id: SegmentId,
+        record: u64,
+        purpose: Purpose,
+    ) -> Result<Arc<Segment>, WriteError> {
+        let segments = self.clone();
+        let segment = self
+            .env
+            .tasks
+            .spawn_blocking("volume-segment", move || segments.make(id, record, purpose))
+            .await
+            .map_err(|_| WriteError::Closed)?
+            .inspect_err(|error| {
+                if matches!(error, WriteError::DiskFull(_)) {
+                    self.metrics.refused_for_room.inc();
+                }
+            })?;
+        self.all.lock().insert(id, segment.clone());
+        self.count();
+        Ok(segment)
+    }
+
+    /// Makes the file of a new segment. Blocking.
+    fn make(
+        &self,
+        id: SegmentId,
+        record: u64,
+        purpose: Purpose,
+    ) -> Result<Arc<Segment>, WriteError> {
+        let room = self.room()?;
+        let segment_bytes = room.segment_bytes(record, purpose, self.segment_bytes)?;
         let head = SegmentHead {
             format: 1,
             volume_id: self.volume.to_vec().into(),
             segment: id.0,
-            segment_bytes: self.segment_bytes,
+            segment_bytes,
             created_ms: self.env.clock.now().0,
         };
-        let (disk, dir, volume) = (self.env.disk.clone(), self.dir.clone(), self.volume);
-        let created = self
-            .env
-            .tasks
-            .spawn_blocking("volume-segment", move || {
-                Segment::create(disk.as_ref(), &dir, &head, volume)
-            })
-            .await
-            .map_err(|_| WriteError::Closed)?;
-        let segment = match created {
-            Ok(segment) => Arc::new(segment),
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(full.into()),
-            Err(error) => return Err(error.into()),
-        };
-        self.all.lock().insert(id, segment.clone());
-        self.count();
-        Ok(segment)
+        let disk = self.env.disk.as_ref();
+        match Segment::create(disk, &self.dir, &head, self.volume) {
+            Ok(segment) => Ok(Arc::new(segment)),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(room.full().into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets a segment and unlinks its file; readers that hold it finish on the open file.

@@ -2,6 +2,7 @@
 
 use crate::config::VolumeConfig;
 use crate::error::{DeleteError, ReadError, ReclaimError, VolumeError, WriteError};
+use crate::format::record_len;
 use crate::index::{Change, Index};
 use crate::reader::ChunkStream;
 use crate::reclaim::ReclaimReport;
@@ -26,7 +27,7 @@ pub(crate) struct Inner {
     pub(crate) config: VolumeConfig,
     pub(crate) env: Env,
     pub(crate) metrics: VolumeMetrics,
-    pub(crate) segments: Segments,
+    pub(crate) segments: Arc<Segments>,
     pub(crate) index: Arc<Index>,
     pub(crate) queue: SyncQueue,
     /// Deletes share it; a compacted copy holds it alone from its write to its index row, so that
@@ -100,12 +101,13 @@ impl Volume {
             active: recovered.active,
             queue: queue.clone(),
         };
+        let config = recovered.config;
         let segments = Segments::new(parts, &config, env.clone(), metrics.clone());
         let inner = Inner {
             config,
             env,
             metrics,
-            segments,
+            segments: Arc::new(segments),
             index,
             queue,
             relocation: tokio::sync::RwLock::new(()),
@@ -252,6 +254,15 @@ impl Volume {
             stats.dead_bytes += usage.dead_bytes;
         }
         stats
+    }
+
+    /// Whether a chunk of any length would be taken at this moment. Reads and deletes never ask.
+    ///
+    /// # Errors
+    /// [`WriteError::DiskFull`] says how full the disk is.
+    pub fn check_room(&self) -> Result<(), WriteError> {
+        let longest = record_len(self.inner.config.max_chunk_bytes);
+        self.inner.segments.check_room(longest)
     }
 
     /// Waits for everything queued and flushes the index, so that the next start scans nothing.

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use floeberg_env::Env;
-use floeberg_node::{ListenConfig, NodeConfig, RootKey, Server, StartError};
+use floeberg_node::{ClientLimits, ListenConfig, NodeConfig, RootKey, Server, StartError};
 use floeberg_test_e2e::connect::{Clients, LAKE, create_buckets};
 use floeberg_test_e2e::process::Endpoints;
 use floeberg_test_e2e::table::Observed;
@@ -50,6 +50,7 @@ async fn prepare(
         lakehouse_endpoint: lakehouse,
         s3_domain: None,
         segment_bytes: 64 << 20,
+        limits: ClientLimits::default(),
     };
     Ok((config, sockets, endpoints))
 }

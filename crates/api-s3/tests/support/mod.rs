@@ -1,5 +1,6 @@
 //! An S3 port in this process, and a client whose signatures come from AWS's own signer.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "../../../objects/tests/support/mod.rs"]
 pub mod world;
@@ -109,6 +110,13 @@ pub struct Call {
     keys: Keys,
     region: &'static str,
     host: String,
+}
+
+/// How a paced body ends.
+pub enum End {
+    Complete,
+    /// Nothing arrives any more, and the connection stays open.
+    Silence,
 }
 
 enum Hash {
@@ -240,6 +248,22 @@ impl Call {
         answer(Service::call(&mut api, request).await.unwrap()).await
     }
 
+    /// As [`Self::send`], with the body byte by byte, a pause before each and `end` after the last.
+    pub async fn send_paced(self, port: &Port, pause: Duration, end: End) -> Answer {
+        let bytes = self.body.clone().into_iter();
+        let frames = futures::stream::iter(bytes).then(move |byte| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(http_body::Frame::data(Bytes::copy_from_slice(&[byte])))
+        });
+        let frames = match end {
+            End::Complete => frames.boxed(),
+            End::Silence => frames.chain(futures::stream::pending()).boxed(),
+        };
+        let request = self.sign().map(|()| StreamBody::new(frames));
+        let mut api = port.api.clone();
+        answer(Service::call(&mut api, request).await.unwrap()).await
+    }
+
     /// Changes a header of the signed request.
     pub async fn send_tampered(self, port: &Port, name: &'static str, value: &str) -> Answer {
         let mut request = self.sign();
@@ -273,6 +297,7 @@ impl Port {
             region: "us-east-1".parse().unwrap(),
             enforce_region: false,
             domains: vec!["s3.lake.example".to_owned()],
+            body_stall: Duration::from_secs(60),
         };
         change(&mut settings);
         let api = service(S3State {

@@ -122,6 +122,20 @@ fn growth_beyond_the_capacity_is_refused() {
     assert!(full(file.allocate(151)));
     assert!(full(file.write_at(&[1; 51], 100)));
     file.write_at(&[1; 50], 100).expect("fits");
+    disk.create_dir_all(Path::new("/d")).expect("created");
+    let space = |disk: &MemDisk| disk.space(Path::new("/d")).expect("asked");
+    assert_eq!(
+        space(&disk),
+        DiskSpace {
+            total: 150,
+            free: 0
+        }
+    );
+    disk.set_capacity(Some(1000));
+    assert_eq!(space(&disk).free, 850);
+    disk.set_capacity(Some(100));
+    assert_eq!(space(&disk).free, 0, "a shrunken disk has no debts");
+    disk.set_capacity(Some(150));
     file.write_at(&[2; 150], 0)
         .expect("overwriting needs no room");
     disk.set_capacity(None);

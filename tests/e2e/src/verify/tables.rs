@@ -210,10 +210,8 @@ async fn files(session: &mut Session, tables: &[Observed], extent: Extent) -> an
             head.size
         );
         let parsed: serde_json::Value = serde_json::from_slice(&file)?;
-        ensure!(
-            parsed.to_string() == table.text,
-            "{key} differs from the loaded table"
-        );
+        let served = parsed.to_string();
+        ensure!(served == table.text, "{key} differs from the loaded table");
         session
             .world
             .ledger()

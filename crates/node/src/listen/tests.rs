@@ -1,0 +1,169 @@
+//! What clients meet that are silent, slow, or too many. Time is paused: a test waits for as long as
+//! a client would, in no time.
+
+use super::*;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use std::convert::Infallible;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+
+struct Served {
+    address: SocketAddr,
+    open: Gauge,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// Answers every request with `ok` after `work`.
+async fn served(connections: usize, work: Duration) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let port = Port {
+        name: "test",
+        open: Gauge::default(),
+        limits: ClientLimits {
+            connections,
+            ..ClientLimits::default()
+        },
+    };
+    let service = service_fn(move |_: http::Request<Incoming>| async move {
+        tokio::time::sleep(work).await;
+        let body = http_body_util::Full::new(Bytes::from_static(b"ok"));
+        Ok::<_, Infallible>(http::Response::new(body))
+    });
+    let (open, stop) = (port.open.clone(), CancellationToken::new());
+    let serving = tokio::spawn(serve(listener, service, port, stop.clone()));
+    Served {
+        address,
+        open,
+        stop,
+        serving,
+    }
+}
+
+impl Served {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends a request and reads its answer, which must come.
+    async fn ask(&self, stream: &mut TcpStream) {
+        stream.write_all(GET).await.unwrap();
+        answer(stream).await;
+    }
+}
+
+async fn answer(stream: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        let read = stream.read_buf(&mut answer).await.unwrap();
+        assert_ne!(
+            read,
+            0,
+            "closed after {:?}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}
+
+/// Waits until the server ends the connection; how long that took.
+async fn closed(stream: &mut TcpStream) -> u64 {
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let ended = stream.read_to_end(&mut rest);
+    let day = Duration::from_secs(86_400);
+    let _ = tokio::time::timeout(day, ended).await;
+    began.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_send_a_head_is_cut_off() {
+    let served = served(10, Duration::ZERO).await;
+    for sent in [
+        &b""[..],
+        b"P",
+        b"PRI * HT",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nhost: h\r\n",
+    ] {
+        let mut stream = served.connect().await;
+        stream.write_all(sent).await.unwrap();
+        let after = closed(&mut stream).await;
+        let sent = String::from_utf8_lossy(sent);
+        assert!((90..=91).contains(&after), "{sent:?}: {after} seconds");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_only_trickles_is_cut_off() {
+    let served = served(10, Duration::ZERO).await;
+    let mut stream = served.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let trickle = async {
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            if write.write_all(b"a: b\r\n").await.is_err() {
+                break;
+            }
+        }
+    };
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    tokio::select! {
+        _ = read.read_to_end(&mut rest) => {}
+        () = trickle => panic!("never cut off"),
+    }
+    let after = began.elapsed().as_secs();
+    assert!((80..=100).contains(&after), "{after} seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_a_while_and_slow_work_is_not_cut_off() {
+    let served = served(10, Duration::from_secs(200)).await;
+    let mut stream = served.connect().await;
+    served.ask(&mut stream).await;
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    served.ask(&mut stream).await;
+    let after = closed(&mut stream).await;
+    assert!((90..=91).contains(&after), "{after} seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_port_lets_the_next_client_wait() {
+    let served = served(2, Duration::ZERO).await;
+    let (mut first, mut second) = (served.connect().await, served.connect().await);
+    served.ask(&mut first).await;
+    served.ask(&mut second).await;
+    assert_eq!(served.open.get(), 2);
+    let mut third = served.connect().await;
+    third.write_all(GET).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_secs(60), answer(&mut third)).await;
+    assert!(early.is_err(), "a third connection was served");
+    assert_eq!(served.open.get(), 2);
+    drop(first);
+    answer(&mut third).await;
+    served.ask(&mut second).await;
+    assert_eq!(served.open.get(), 2);
+    drop((second, third));
+    // The listener stops although nobody connects, and every place is given back.
+    served.stop.cancel();
+    served.serving.await.unwrap();
+    assert_eq!(served.open.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_port_still_stops() {
+    let served = served(1, Duration::ZERO).await;
+    let mut only = served.connect().await;
+    served.ask(&mut only).await;
+    let _waiting = served.connect().await;
+    served.stop.cancel();
+    served.serving.await.unwrap();
+}
