@@ -192,7 +192,8 @@ def run(arguments, folder):
             print(f"  export FLOEBERG_ROOT_ACCESS_KEY={node.access_key}")
             print(f"  export FLOEBERG_ROOT_SECRET_KEY={node.secret_key}")
             print(f"  {node.binary} table list lake tpch {node.cli_flags()}")
-            print(f"  kill {node.process.pid}; rm -r {folder}    to end it")
+            stop = f"kill {node.process.pid}; tail --pid={node.process.pid} -f /dev/null"
+            print(f"  {stop}; rm -r {folder}    # to end it")
     return checks.failed
 
 

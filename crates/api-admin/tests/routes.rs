@@ -9,7 +9,7 @@ use floeberg_api_admin::{
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Authorizer, Keyring, RootKey};
 use floeberg_env::Env;
-use floeberg_http::{Limits, Shell};
+use floeberg_http::{Limits, Room, Shell};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::ClusterId;
 use http::{HeaderMap, Request, StatusCode};
@@ -41,6 +41,7 @@ fn fixture() -> Fixture {
         },
         metrics: metrics.http.clone(),
         limits: Limits::default(),
+        room: Room::unlimited(),
     };
     let readiness = Arc::new(Mutex::new(Readiness::NotReady {
         waiting_for: "a leader of group 0".to_owned(),

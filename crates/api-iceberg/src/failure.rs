@@ -19,6 +19,7 @@ const REFUSALS: RefusalNames = RefusalNames {
     wrong_method: "MethodNotAllowedException",
     not_authenticated: "NotAuthorizedException",
     bad_request: "BadRequestException",
+    no_room: "InsufficientStorageException",
     internal: "InternalServerError",
 };
 

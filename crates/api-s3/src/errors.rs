@@ -6,6 +6,7 @@
 //! same bytes is idempotent, and whose conditional repeat may meet its own first attempt (412).
 
 use floeberg_auth::{Denied, LookupError};
+use floeberg_http::NoRoom;
 use floeberg_objects::errors::*;
 use floeberg_objects::{BodyError, CreateBucketError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -121,6 +122,12 @@ impl IntoS3 for NotModified {
         let headers = [(header::ETAG, etag), (header::LAST_MODIFIED, modified)];
         with_headers(code(S3ErrorCode::NotModified, self), &headers)
     }
+}
+
+/// The disk is too full for a change. Not 503: a client that tries again at once finds it as full.
+pub(crate) fn no_room(full: NoRoom) -> S3Error {
+    let status = StatusCode::INSUFFICIENT_STORAGE;
+    with_status("InsufficientStorage", status, full)
 }
 
 impl IntoS3 for Outage {

@@ -1,12 +1,14 @@
 //! What the adapter is built from, and what every handler needs of a request.
 
-use crate::errors::denied;
+use crate::errors::{denied, no_room};
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Principal, Resource};
 use floeberg_env::Env;
+use floeberg_http::Room;
 use floeberg_metastore::Cx;
 use floeberg_objects::{ObjectKey, Objects};
 use floeberg_telemetry::HttpMetrics;
 use floeberg_types::{BucketName, Region, RequestId};
+use http::Method;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct S3State {
     pub env: Env,
     /// Request counters.
     pub metrics: HttpMetrics,
+    /// Whether the disk takes changes.
+    pub room: Room,
     /// Settings.
     pub settings: S3Settings,
 }
@@ -84,7 +88,11 @@ impl Api {
         request: &S3Request<T>,
         resource: Resource<'_>,
     ) -> S3Result<(Authorized<A>, Cx)> {
-        Ok((Self::authorize(request, resource)?, self.cx(request)?))
+        let authorized = Self::authorize(request, resource)?;
+        if !frees_space(request) {
+            self.state.room.check().map_err(no_room)?;
+        }
+        Ok((authorized, self.cx(request)?))
     }
 
     fn cx<T>(&self, request: &S3Request<T>) -> S3Result<Cx> {
@@ -100,6 +108,13 @@ impl Api {
             deadline: None,
         })
     }
+}
+
+/// Whether a request deletes, which goes on when the disk is full: it is what makes room.
+fn frees_space<T>(request: &S3Request<T>) -> bool {
+    let query = request.uri.query().unwrap_or_default();
+    let is_delete = |pair: &str| pair.split('=').next() == Some("delete");
+    request.method == Method::DELETE || query.split('&').any(is_delete)
 }
 
 /// The bucket of a request; s3s has checked its form already.

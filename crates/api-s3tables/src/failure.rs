@@ -22,6 +22,7 @@ const REFUSALS: RefusalNames = RefusalNames {
     wrong_method: "MethodNotAllowedException",
     not_authenticated: "AccessDeniedException",
     bad_request: "BadRequestException",
+    no_room: "InsufficientStorageException",
     internal: "InternalServerErrorException",
 };
 

@@ -19,7 +19,6 @@ pub fn print(config: &NodeConfig) {
 fn render(config: &NodeConfig) -> String {
     let catalog = format!("{}/iceberg", config.lakehouse_endpoint);
     let s3 = &config.s3_endpoint;
-    let s3_host = s3.trim_start_matches("http://");
     let (access, secret) = (
         config.root_key.access_key(),
         config.root_key.secret().expose(),
@@ -38,7 +37,7 @@ Floeberg is ready. Data: {data}
 
 Make a table bucket first:
   export FLOEBERG_ROOT_ACCESS_KEY={access} FLOEBERG_ROOT_SECRET_KEY={secret}
-  floeberg bucket create lake --endpoint {lakehouse}
+  floeberg bucket create lake --endpoint {lakehouse} --region {region} --account {account}
 
 PyIceberg
   from pyiceberg.catalog import load_catalog
@@ -53,6 +52,7 @@ DuckDB
   ATTACH 'lake' AS lake (TYPE iceberg, SECRET floeberg, ENDPOINT '{catalog}');
 
 Spark
+  spark.sql.extensions                         org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions
   spark.sql.catalog.lake                       org.apache.iceberg.spark.SparkCatalog
   spark.sql.catalog.lake.type                  rest
   spark.sql.catalog.lake.uri                   {catalog}
@@ -67,8 +67,9 @@ Spark
   spark.sql.catalog.lake.header.X-Iceberg-Access-Delegation  vended-credentials
 
 AWS CLI
-  aws s3tables list-table-buckets --endpoint-url {lakehouse} --region {region}
-  aws s3 ls --endpoint-url {s3}          (host {s3_host}, account {account})
+  export AWS_ACCESS_KEY_ID={access} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={region}
+  aws s3tables list-table-buckets --endpoint-url {lakehouse}
+  aws s3 ls --endpoint-url {s3}
 
 Stop with Ctrl-C; start again with the same --data-dir to continue.
 "#,

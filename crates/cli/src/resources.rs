@@ -47,10 +47,13 @@ pub enum NamespaceCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// List the namespaces of a table bucket
+    /// List the namespaces of a table bucket, or those right below another
     List {
         /// Table bucket
         bucket: String,
+        /// Levels separated by dots; the top level if not given
+        #[arg(default_value = "")]
+        parent: String,
         #[command(flatten)]
         target: Target,
     },
@@ -169,8 +172,18 @@ pub async fn namespace(command: NamespaceCommand) -> anyhow::Result<()> {
             made.map_err(|e| target.explain(e))?;
             print_done(target.json, &format!("created {namespace} in {bucket}"))?;
         }
-        NamespaceCommand::List { bucket, target } => {
-            let found = target.iceberg(&bucket).await?.list_namespaces().await;
+        NamespaceCommand::List {
+            bucket,
+            parent,
+            target,
+        } => {
+            let parent = if parent.is_empty() {
+                Vec::new()
+            } else {
+                levels(&parent)
+            };
+            let found = target.iceberg(&bucket).await?;
+            let found = found.list_namespaces(&parent).await;
             let found = found.map_err(|e| target.explain(e))?;
             let rows: Vec<_> = found.iter().map(|levels| vec![levels.join(".")]).collect();
             print_rows(target.json, &["namespace"], &rows)?;

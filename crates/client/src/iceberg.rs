@@ -195,16 +195,20 @@ impl IcebergClient {
         self.post(self.path("/namespaces"), body).await.map(|_| ())
     }
 
-    /// `listNamespaces`, all pages of the top level.
+    /// `listNamespaces`, all pages: the namespaces right below `parent`, or those of the top level.
     ///
     /// # Errors
-    /// As any call.
-    pub async fn list_namespaces(&self) -> Result<Vec<Vec<String>>, ClientError> {
+    /// As any call; 404 if there is no such parent.
+    pub async fn list_namespaces(&self, parent: &[&str]) -> Result<Vec<Vec<String>>, ClientError> {
+        let below = match parent {
+            [] => String::new(),
+            levels => format!("&parent={}", encode(&levels.join("\u{1f}"))),
+        };
         let mut found = Vec::new();
         let mut token = String::new();
         loop {
             let request = Request::new(Method::GET, self.path("/namespaces"))
-                .query(format!("pageToken={}", encode(&token)));
+                .query(format!("pageToken={}{below}", encode(&token)));
             let page: NamespacePage =
                 parse("listNamespaces", &self.endpoint.send(&request).await?)?;
             found.extend(page.namespaces);

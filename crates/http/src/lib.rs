@@ -15,6 +15,7 @@ mod path;
 mod query;
 mod refusal;
 mod reply;
+mod room;
 mod shell;
 
 pub use access::{Access, ErrorCode, request_span};
@@ -24,4 +25,5 @@ pub use path::{PathError, Segments};
 pub use query::{Query, QueryError};
 pub use refusal::{Refusal, RefusalNames};
 pub use reply::{JSON, empty, json, json_bytes, with_code, with_header, with_retry_after};
+pub use room::{NoRoom, Room};
 pub use shell::{Limits, Shell, router};

@@ -1,6 +1,6 @@
 //! What the shell itself refuses, before an operation runs or when one breaks.
 
-use crate::{PathError, QueryError, Stalled};
+use crate::{NoRoom, PathError, QueryError, Stalled};
 use floeberg_auth::BearerError;
 use floeberg_auth::sigv4::SignatureError;
 use http::StatusCode;
@@ -57,6 +57,9 @@ pub enum Refusal {
     /// The token was refused.
     #[error(transparent)]
     Bearer(BearerError),
+    /// The disk is too full for a change.
+    #[error(transparent)]
+    NoRoom(NoRoom),
     /// The operation panicked; the log line with the request id says where.
     #[error("internal error; the server's log has details under this request id")]
     Panic,
@@ -75,6 +78,7 @@ impl Refusal {
             Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoCredentials | Self::Bearer(_) => StatusCode::UNAUTHORIZED,
             Self::Signature(_) => StatusCode::FORBIDDEN,
+            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -86,6 +90,7 @@ impl Refusal {
             Self::NoSuchRoute { .. } => names.no_such_route,
             Self::WrongMethod { .. } => names.wrong_method,
             Self::NoCredentials | Self::Bearer(_) | Self::Signature(_) => names.not_authenticated,
+            Self::NoRoom(_) => names.no_room,
             Self::Panic => names.internal,
             Self::Path(_)
             | Self::Query(_)
@@ -108,6 +113,8 @@ pub struct RefusalNames {
     pub not_authenticated: &'static str,
     /// The request itself is at fault.
     pub bad_request: &'static str,
+    /// The disk is too full for a change.
+    pub no_room: &'static str,
     /// The server is at fault.
     pub internal: &'static str,
 }

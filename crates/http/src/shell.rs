@@ -2,7 +2,7 @@
 
 use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::credentials::{Credentials, HeaderTexts};
-use crate::{Access, ErrorCode, Query, Refusal, Segments, body, credentials, request_span};
+use crate::{Access, ErrorCode, Query, Refusal, Room, Segments, body, credentials, request_span};
 use axum::body::Body;
 use axum::routing::any;
 use floeberg_auth::sigv4::ScopeRules;
@@ -12,7 +12,7 @@ use floeberg_telemetry::{HttpLabels, HttpMetrics};
 use floeberg_types::{RequestId, TimestampMs};
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, header};
+use http::{HeaderName, HeaderValue, Method, Request, header};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct Shell {
     pub metrics: HttpMetrics,
     /// Bounds on one request.
     pub limits: Limits,
+    /// Whether the disk takes changes.
+    pub room: Room,
 }
 
 /// Serves `api` at the given axum paths, all methods.
@@ -156,6 +158,10 @@ impl Shell {
                 known.operation = name;
                 let (principal, body) = self.authenticate(parts, body, arrived).await?;
                 known.principal = Some(principal.id.clone());
+                // Whatever deletes may go on: it is what makes room.
+                if matches!(parts.method, Method::POST | Method::PUT) {
+                    self.room.check().map_err(Refusal::NoRoom)?;
+                }
                 Ok(api.answer(operation, call(body)?, principal).await)
             }
             Err(missing) => {

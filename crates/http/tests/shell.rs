@@ -7,8 +7,8 @@ use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, Principal, RootKey};
 use floeberg_env::Env;
 use floeberg_http::{
-    Answer, Api, Call, Limits, NotRouted, Refusal, RefusalNames, Routed, Shell, json, router,
-    with_code,
+    Answer, Api, Call, Limits, NoRoom, NotRouted, Refusal, RefusalNames, Room, Routed, Shell, json,
+    router, with_code,
 };
 use floeberg_telemetry::NodeMetrics;
 use floeberg_telemetry::testing::CapturedLog;
@@ -81,6 +81,7 @@ impl Api for Echo {
                 wrong_method: "Method",
                 not_authenticated: "Who",
                 bad_request: "Bad",
+                no_room: "Full",
                 internal: "Bug",
             }),
         )
@@ -95,6 +96,10 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
+    fixture_with(Room::unlimited())
+}
+
+fn fixture_with(room: Room) -> Fixture {
     let (env, _) = Env::simulated(7);
     let keys = Arc::new(Keyring::new(
         RootKey::new("AKIAEXAMPLE", "secretkeyexample").unwrap(),
@@ -114,6 +119,7 @@ fn fixture() -> Fixture {
             body_bytes: 100,
             ..Limits::default()
         },
+        room,
     };
     Fixture {
         app: router(shell, Echo, &["/echo/{*rest}", ""]),
@@ -169,6 +175,23 @@ async fn an_authenticated_call_reaches_its_operation() {
         page.contains(r#"api="echo",operation="echo",status="200""#),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_goes_on_reading() {
+    let f = fixture_with(Room::new(|| {
+        Err(NoRoom {
+            free_bytes: 5 << 20,
+            reserve_bytes: 9 << 20,
+        })
+    }));
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    let (status, body) = f.post("/echo/a", &auth, "").await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
+    assert!(body.contains("5 MiB are free"), "{body}");
+    // Whoever is nobody does not learn how full it is.
+    assert_eq!(f.post("/echo/a", &[], "").await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub(crate) fn affordable(limits: ClientLimits) -> ClientLimits {
     let connections = files.map_or(limits.connections, |files| {
         limits.connections.min(share(files))
     });
-    if connections < limits.connections {
+    if connections < limits.connections && limits != ClientLimits::default() {
         tracing::info!(
             connections,
             wanted = limits.connections,

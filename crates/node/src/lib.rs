@@ -8,6 +8,7 @@ mod identity;
 mod listen;
 mod node;
 mod ports;
+mod room;
 mod server;
 mod stores;
 

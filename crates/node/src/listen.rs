@@ -1,11 +1,13 @@
 //! Listening sockets and the connection loop of both client ports.
 
+mod closing;
 mod opening;
 
 #[cfg(test)]
 mod tests;
 
 use crate::ClientLimits;
+use closing::Closing;
 use floeberg_telemetry::Gauge;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -90,6 +92,7 @@ pub(crate) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let builder = builder(&port.limits);
+    let service = Closing(service);
     let graceful = GracefulShutdown::new();
     let mut door = Door::new(&port);
     loop {

@@ -2,6 +2,7 @@
 
 use crate::identity::{self, Identity};
 use crate::ports::{CatalogPort, ObjectsPort};
+use crate::room;
 use crate::stores::{self, Stores};
 use crate::{NodeConfig, StartError};
 use floeberg_api_admin::{
@@ -16,7 +17,7 @@ use floeberg_catalog::janitor::{Janitor, JanitorConfig};
 use floeberg_catalog::{Catalog, CatalogConfig};
 use floeberg_consensus::GroupHooks;
 use floeberg_env::{DiskFile, Env};
-use floeberg_http::{Limits, Shell};
+use floeberg_http::{Limits, Room, Shell};
 use floeberg_kv::Kv;
 use floeberg_metastore::{Store, StoreConfig, StoreParts};
 use floeberg_objects::{Objects, ObjectsConfig, ObjectsParts};
@@ -97,6 +98,7 @@ struct Wiring<'a> {
     keys: &'a Arc<Keyring>,
     groups: &'a Groups,
     volume: &'a Volume,
+    room: Room,
     started: TimestampMs,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             keys: &keys,
             groups: &groups,
             volume: &volume,
+            room: room::of(config.data_dir.clone(), &env),
             started,
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
@@ -282,6 +285,7 @@ impl Wiring<'_> {
                 body_stall: self.config.limits.body_stall,
                 ..Limits::default()
             },
+            room: self.room.clone(),
         };
         let iceberg = IcebergState {
             catalog: catalog.clone(),
@@ -318,6 +322,7 @@ impl Wiring<'_> {
             keyring: self.keys.clone(),
             env: self.env.clone(),
             metrics: self.metrics.http.clone(),
+            room: self.room.clone(),
             settings: S3Settings {
                 region: self.config.region.clone(),
                 enforce_region: false,
@@ -363,6 +368,7 @@ impl Wiring<'_> {
         let groups = Arc::new(groups);
         let readiness = groups.clone();
         let volume = self.volume.clone();
+        let room = self.room.clone();
         let base = NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster: self.identity.cluster.to_string(),
@@ -379,11 +385,11 @@ impl Wiring<'_> {
                         waiting_for: format!("a ready leader of group {}", g.group),
                     };
                 }
-                match volume.check_room() {
+                let full = volume.check_room().map_err(|full| full.to_string());
+                let full = full.and_then(|()| room.check().map_err(|full| full.to_string()));
+                match full {
                     Ok(()) => Readiness::Ready,
-                    Err(why) => Readiness::ReadsOnly {
-                        why: why.to_string(),
-                    },
+                    Err(why) => Readiness::ReadsOnly { why },
                 }
             }),
             status: Arc::new(move || NodeStatus {

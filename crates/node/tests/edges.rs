@@ -106,6 +106,14 @@ async fn a_body_that_stalls_ends_its_connection_on_both_ports() {
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("<Code>RequestTimeout</Code>"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
+    // What follows a refused request is not taken for the body that it had announced.
+    let next = format!(
+        "expect: 100-continue\r\ncontent-length: 10\r\n\r\nGET / HTTP/1.1\r\nhost: {s3}\r\n\r\n"
+    );
+    let answer = send(s3, &put("/nowhere/k"), &next).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     server.stop().await;
 }
 

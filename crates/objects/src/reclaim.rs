@@ -51,6 +51,10 @@ impl Objects {
     pub async fn run_reclaimer(self: Arc<Self>) {
         let mut sweep = OrphanSweep::default();
         let mut passes = 0u32;
+        // A bucket whose deletion a crash stopped refuses writes until it is ended.
+        if let Err(error) = self.resume_deletions(&self.reclaimer_cx()).await {
+            tracing::warn!(%error, "stopped deletions were not ended");
+        }
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.reclaim_every_ms)).await;
             match self.reclaim().await {

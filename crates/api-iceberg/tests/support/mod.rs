@@ -7,7 +7,7 @@ use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, ReadMetadataError};
 use floeberg_consensus::GroupHooks;
 use floeberg_env::Env;
-use floeberg_http::{Limits, Shell};
+use floeberg_http::{Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -93,6 +93,7 @@ pub async fn parts() -> Parts {
         rules,
         metrics,
         limits,
+        room: Room::unlimited(),
     };
     Parts {
         shell,

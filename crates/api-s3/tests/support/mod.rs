@@ -14,6 +14,7 @@ use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use floeberg_api_s3::{S3Api, S3Settings, S3State, service};
 use floeberg_auth::{Scope, ScopeAccess, VendedCredentials};
+use floeberg_http::Room;
 use floeberg_telemetry::HttpMetrics;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
@@ -305,6 +306,7 @@ impl Port {
             keyring: world.keyring.clone(),
             env: world.env.clone(),
             metrics: HttpMetrics::default(),
+            room: Room::unlimited(),
             settings,
         });
         Self { world, node, api }

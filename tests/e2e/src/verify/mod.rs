@@ -55,7 +55,7 @@ pub async fn retired<'a>(
 }
 
 async fn names(session: &mut Session, extent: Extent) -> anyhow::Result<()> {
-    let listed = session.clients.iceberg.list_namespaces().await?;
+    let listed = session.clients.iceberg.list_namespaces(&[]).await?;
     let count = listed.len();
     let listed: BTreeSet<String> = listed.into_iter().flatten().collect();
     ensure!(
