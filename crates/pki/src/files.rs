@@ -1,0 +1,58 @@
+//! Files of keys and certificates: readable by their owner alone, durable, never half written.
+
+use crate::PkiError;
+use floeberg_env::{Disk, OpenMode};
+use std::io;
+use std::path::Path;
+
+/// Certificates are small; a larger file is some other file.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Replaces `path` by `bytes`, mode 0600, creating the directory if it is missing.
+pub(crate) fn write_secret(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    replace(disk, path, bytes).map_err(PkiError::io(path))
+}
+
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    if !disk.exists(dir) {
+        disk.create_dir_all(dir)?;
+        // A new directory is durable only once the one above it is synced.
+        if let Some(above) = dir.parent() {
+            disk.sync_dir(above)?;
+        }
+    }
+    let draft = path.with_extension("draft");
+    if disk.exists(&draft) {
+        disk.remove_file(&draft)?;
+    }
+    let file = disk.open(&draft, OpenMode::CreateSecret)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&draft, path)?;
+    disk.sync_dir(dir)
+}
+
+/// The whole text of `path`; `None` if there is no such file.
+pub(crate) fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, PkiError> {
+    if !disk.exists(path) {
+        return Ok(None);
+    }
+    read(disk, path).map(Some)
+}
+
+/// The whole text of `path`.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, PkiError> {
+    let open = || {
+        let file = disk.open(path, OpenMode::Read)?;
+        let length = file.len()?;
+        if length > MAX_FILE {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    };
+    open().map_err(PkiError::io(path))
+}

@@ -1,0 +1,182 @@
+//! The serving side of the streams: handshake, then calls in the order they come.
+
+use crate::callee::{Callee, Outcome, Started};
+use crate::link::About;
+use crate::wire::{self, Frame, Kind};
+use crate::{Lane, Method, Refusal, RefusalCode, Request, STRANGER, Station};
+use floeberg_types::NodeId;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+
+pub(crate) type Outgoing = mpsc::Sender<Result<Frame, Status>>;
+
+/// Answers that may wait for a slow peer before its calls are no longer read.
+pub(crate) const OUTGOING: usize = 64;
+
+/// Mismatches that are told apart in the log; beyond that the log has been told enough.
+const COMPLAINTS: usize = 256;
+
+/// What all streams of a server share.
+pub(crate) struct Host {
+    pub(crate) station: Station,
+    pub(crate) callee: Callee,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) complaints: Mutex<BTreeSet<String>>,
+}
+
+impl Host {
+    /// Runs one stream to its end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        about: About,
+        mut frames: Streaming<Frame>,
+        out: Outgoing,
+    ) {
+        let greeted = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            greeted = self.greet(&about, &mut frames) => greeted,
+        };
+        let (from, lane, member) = match greeted {
+            Ok(greeted) => greeted,
+            Err(refusal) => {
+                self.complain(&about, &refusal);
+                let _ = out.send(Ok(wire::goodbye(refusal))).await;
+                return;
+            }
+        };
+        let hello = wire::hello(&self.station.local, from, lane);
+        if out.send(Ok(hello)).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = member.cancelled() => about.cut.cancel(),
+            () = self.take_calls(from, lane, &mut frames, &out) => {}
+        }
+    }
+
+    async fn greet(
+        &self,
+        about: &About,
+        frames: &mut Streaming<Frame>,
+    ) -> Result<(NodeId, Lane, CancellationToken), Refusal> {
+        let malformed = |message: &str| Refusal::new(RefusalCode::Malformed, message);
+        let patience = self.station.settings.connect_patience;
+        let first = tokio::time::timeout(patience, frames.message())
+            .await
+            .map_err(|_| malformed("no hello came"))?;
+        let Ok(Some(Frame {
+            kind: Some(Kind::Hello(hello)),
+        })) = first
+        else {
+            return Err(malformed("the first frame must be a hello"));
+        };
+        let (from, lane) = wire::check_hello(&hello, &self.station.local, about.proof)?;
+        let member = self.station.peers.membership(from).ok_or_else(|| {
+            let message = format!("node {from} was removed from the cluster");
+            Refusal::new(RefusalCode::Unauthorised, message)
+        })?;
+        Ok((from, lane, member))
+    }
+
+    /// Each mismatch is logged once: whoever is misconfigured tries again and again.
+    fn complain(&self, about: &About, refusal: &Refusal) {
+        let complaint = format!("{} {}", about.remote.ip(), refusal.message);
+        let mut known = self.complaints.lock();
+        if known.len() < COMPLAINTS && known.insert(complaint) {
+            tracing::warn!(remote = %about.remote, "a peer's stream is refused: {refusal}");
+        }
+    }
+
+    async fn take_calls(
+        self: &Arc<Self>,
+        from: NodeId,
+        lane: Lane,
+        frames: &mut Streaming<Frame>,
+        out: &Outgoing,
+    ) {
+        loop {
+            let frame = match frames.message().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(%from, ?lane, "a stream broke: {}", status.message());
+                    return;
+                }
+            };
+            // Frames of a kind that only a later version knows are skipped.
+            let Some(Kind::Call(call)) = frame.kind else {
+                continue;
+            };
+            let id = call.id;
+            let started = match wire::read_call(call) {
+                Ok(request) if request.method.lane() == lane => {
+                    self.callee.start(from, request).await
+                }
+                Ok(request) => {
+                    let message = format!("{:?} does not belong on lane {lane:?}", request.method);
+                    let refusal = Refusal::new(RefusalCode::Malformed, message);
+                    Started::Done(Outcome::Refused(refusal))
+                }
+                Err(refusal) => Started::Done(Outcome::Refused(refusal)),
+            };
+            match started {
+                // A full queue holds up the reading of further calls, as it should.
+                Started::Done(outcome) => {
+                    if out.send(Ok(wire::answer(id, outcome))).await.is_err() {
+                        return;
+                    }
+                }
+                Started::Running(running) => {
+                    let out = out.clone();
+                    let stop = self.stop.clone();
+                    let finish = self.tracker.track_future(async move {
+                        let answer = wire::answer(id, running.await);
+                        tokio::select! {
+                            biased;
+                            // The peer may be gone; it knows that its calls are lost.
+                            _ = out.send(Ok(answer)) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    });
+                    self.station.env.tasks.spawn("rpc.call", finish);
+                }
+            }
+        }
+    }
+
+    /// Serves the call of a stranger.
+    pub(crate) async fn open_door(&self, frame: Frame) -> Result<Frame, Status> {
+        let Some(Kind::Call(call)) = frame.kind else {
+            return Err(Status::invalid_argument("only a call is taken here"));
+        };
+        let id = call.id;
+        let outcome = match wire::read_call(call) {
+            Ok(request) if request.method == Method::Join => self.join(request).await,
+            Ok(request) => Outcome::Refused(Refusal::new(
+                RefusalCode::Unauthorised,
+                format!(
+                    "{:?} is for members; join the cluster first",
+                    request.method
+                ),
+            )),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        Ok(wire::answer(id, outcome))
+    }
+
+    async fn join(&self, request: Request) -> Outcome {
+        match self.callee.start(STRANGER, request).await {
+            Started::Done(outcome) => outcome,
+            Started::Running(running) => running.await,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a node brings to both ends of its streams: who it is, how it proves it, how patient it is.
+
+use crate::{Lane, Peers};
+use floeberg_env::Env;
+use floeberg_pki::NodeTls;
+use floeberg_types::{ClusterId, NodeId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The feature levels a node can work at, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// The lowest.
+    pub low: u32,
+    /// The highest.
+    pub high: u32,
+}
+
+/// Who this node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalNode {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its id in the cluster.
+    pub node: NodeId,
+    /// What it can work with.
+    pub features: Features,
+}
+
+/// How connections between nodes are secured.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Both sides show certificates of the cluster's authority (TLS 1.3).
+    MutualTls(Arc<NodeTls>),
+    /// Nothing is proven or hidden. Works on loopback addresses only.
+    PlainLoopback,
+}
+
+/// Times and sizes; the defaults suit a local network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From dialling to the end of the handshake.
+    pub connect_patience: Duration,
+    /// The pause after the first failure to open a stream; doubles with each further one.
+    pub first_pause: Duration,
+    /// The longest such pause.
+    pub longest_pause: Duration,
+    /// How often an idle connection is tried.
+    pub ping_every: Duration,
+    /// How long a ping may take before the connection is given up.
+    pub ping_patience: Duration,
+    /// Calls that may wait for one stream to open or to drain; more are not sent.
+    pub waiting_calls: usize,
+    /// Bytes of bodies that may wait likewise.
+    pub waiting_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_patience: Duration::from_secs(1),
+            first_pause: Duration::from_millis(20),
+            longest_pause: Duration::from_millis(500),
+            ping_every: Duration::from_secs(1),
+            ping_patience: Duration::from_secs(3),
+            waiting_calls: 16 * 1024,
+            waiting_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// A node as its peers meet it; the transport and the server of a node share one.
+#[derive(Clone, Debug)]
+pub struct Station {
+    /// Who it is.
+    pub local: LocalNode,
+    /// How it proves that.
+    pub security: Security,
+    /// Where the others are.
+    pub peers: Arc<Peers>,
+    /// Times and sizes.
+    pub settings: Settings,
+    /// Tasks and randomness.
+    pub env: Env,
+}
+
+/// HTTP/2 flow control: what may be on its way unread. A batch of log entries is 1 MiB, and a few
+/// must fit, or a round trip passes between them.
+pub(crate) const fn windows(lane: Lane) -> (u32, u32) {
+    const MIB: u32 = 1024 * 1024;
+    match lane {
+        Lane::Votes => (MIB, 2 * MIB),
+        Lane::Proposals => (4 * MIB, 5 * MIB),
+        Lane::Log | Lane::Bulk => (8 * MIB, 9 * MIB),
+    }
+}
