@@ -2,12 +2,13 @@
 
 use crate::codec;
 use crate::machine::{
-    Applied, CheckpointJob, CommittedEntry, EntryId, Payload as AppliedPayload, SnapshotHandle,
-    StateMachine,
+    Applied, CheckpointJob, CommittedEntry, EntryId, Payload as AppliedPayload, StateMachine,
 };
 use crate::raft::{Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::synced::Synced;
+use crate::transfer::SnapshotData;
+use crate::transfer::outgoing::Outgoing;
 use bytes::Bytes;
-use floeberg_env::Tasks;
 use floeberg_telemetry::ConsensusMetrics;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -15,6 +16,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -22,16 +24,13 @@ use tokio::sync::watch;
 const APPLY_ENTRIES_MAX: usize = 1024;
 const APPLY_BYTES_MAX: usize = 4 << 20;
 
-/// The snapshot most recently built or received.
-type CurrentSnapshot = Arc<Mutex<Option<Snapshot>>>;
-
 /// The state machine as the consensus library sees it.
 pub(crate) struct Machine {
-    // Only ever reached through `get_mut`: the lock is here because the library wants `Sync`.
-    inner: Mutex<Box<dyn StateMachine>>,
+    // Never contended: one task calls, and while a snapshot is installed it waits.
+    inner: Arc<Mutex<Box<dyn StateMachine>>>,
     applied: watch::Sender<Option<EntryId>>,
-    current: CurrentSnapshot,
-    tasks: Tasks,
+    synced: Synced,
+    outgoing: Outgoing,
     metrics: ConsensusMetrics,
 }
 
@@ -83,19 +82,29 @@ fn applied_state(applied: &Applied) -> io::Result<(Option<LogId>, StoredMembersh
     ))
 }
 
+/// A snapshot of what is applied.
+pub(crate) fn snapshot_of(applied: &Applied, snapshot: SnapshotData) -> io::Result<Snapshot> {
+    let (last_log_id, last_membership) = applied_state(applied)?;
+    let meta = SnapshotMeta {
+        last_log_id,
+        last_membership,
+    };
+    Ok(Snapshot { meta, snapshot })
+}
+
 impl Machine {
     pub(crate) fn new(
         inner: Box<dyn StateMachine>,
-        tasks: Tasks,
+        synced: Synced,
+        outgoing: Outgoing,
         metrics: ConsensusMetrics,
     ) -> Self {
         let applied = watch::Sender::new(inner.applied().last);
-        let current = Arc::default();
         Self {
-            inner: Mutex::new(inner),
+            inner: Arc::new(Mutex::new(inner)),
             applied,
-            current,
-            tasks,
+            synced,
+            outgoing,
             metrics,
         }
     }
@@ -128,11 +137,12 @@ impl Machine {
         } = chunk;
         self.check_order(&entries)?;
         let (count, last) = (entries.len(), entries.last().map(|e| e.id));
-        let machine = self.inner.get_mut();
+        let mut machine = self.inner.lock();
         // A panic would leave the library waiting for an answer that never comes.
         let responses = catch_unwind(AssertUnwindSafe(|| machine.apply(entries)))
             .map_err(|_| io::Error::other("the state machine panicked"))?
             .map_err(io::Error::other)?;
+        drop(machine);
         if responses.len() != count {
             let text = format!("{} responses to {count} entries", responses.len());
             return Err(io::Error::other(text));
@@ -144,13 +154,31 @@ impl Machine {
     }
 
     fn builder(&mut self) -> Builder {
-        let job = self.inner.get_mut().checkpoint();
-        let tasks = self.tasks.clone();
+        let job = self.inner.lock().checkpoint();
         Builder {
             job: Mutex::new(Some(job)),
-            tasks,
-            current: Arc::clone(&self.current),
+            outgoing: self.outgoing.clone(),
         }
+    }
+
+    /// Swaps a copy in, beside all other tasks but before any further entry.
+    async fn swap_in(&self, dir: PathBuf, applied: Applied) -> io::Result<()> {
+        let machine = Arc::clone(&self.inner);
+        let staging = self.outgoing.staging().clone();
+        let swapping = move || {
+            if let Some(last) = &applied.last {
+                staging.note_install(last)?;
+            }
+            let installed = machine.lock().install(&dir).map_err(io::Error::other)?;
+            if installed != applied {
+                let text = format!("installed {installed:?} instead of {applied:?}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            Ok(())
+        };
+        let tasks = self.outgoing.tasks();
+        let swapped = tasks.spawn_blocking("snapshot-install", swapping).await;
+        swapped.map_err(io::Error::other)?
     }
 }
 
@@ -163,11 +191,11 @@ fn answer(responders: Vec<Option<ApplyResponder<TypeConfig>>>, responses: Vec<By
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = SnapshotHandle;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        applied_state(&self.inner.get_mut().applied())
+        applied_state(&self.inner.lock().applied())
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -183,6 +211,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     Some(None) | None => break,
                 }
             }
+            if let Some(last) = chunk.entries.last() {
+                self.synced.wait(last.id.index).await?;
+            }
             self.apply_chunk(chunk)?;
         }
         Ok(())
@@ -194,51 +225,55 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(
         &mut self,
-        meta: &SnapshotMeta,
-        snapshot: SnapshotHandle,
+        _meta: &SnapshotMeta,
+        snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let machine = self.inner.get_mut();
-        machine.install(&snapshot).map_err(io::Error::other)?;
-        self.applied.send_replace(machine.applied().last);
-        *self.current.lock() = Some(Snapshot {
-            meta: meta.clone(),
-            snapshot,
-        });
+        match snapshot {
+            SnapshotData::Received { dir, applied } => self.swap_in(dir, applied).await?,
+            SnapshotData::Here(outgoing) => {
+                let offer = outgoing.obtain(None).await?;
+                let swapped = self.swap_in(offer.dir.clone(), offer.applied.clone());
+                let swapped = swapped.await;
+                outgoing.release(offer).await;
+                swapped?;
+            }
+        }
+        let last = self.inner.lock().applied().last;
+        self.applied.send_replace(last);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.current.lock().clone())
+        // A copy that exists is worth more than a newer one that would have to be made.
+        let applied = self.outgoing.offered();
+        let applied = applied.unwrap_or_else(|| self.inner.lock().applied());
+        if applied.last.is_none() {
+            return Ok(None);
+        }
+        let here = SnapshotData::Here(self.outgoing.clone());
+        snapshot_of(&applied, here).map(Some)
     }
 }
 
 /// Runs one checkpoint beside the apply loop.
 pub(crate) struct Builder {
     job: Mutex<Option<CheckpointJob>>,
-    tasks: Tasks,
-    current: CurrentSnapshot,
+    outgoing: Outgoing,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = SnapshotHandle;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let Some(job) = self.job.get_mut().take() else {
             return Err(io::Error::other("a checkpoint job runs only once"));
         };
-        let snapshot = self
-            .tasks
+        let tasks = self.outgoing.tasks();
+        let applied = tasks
             .spawn_blocking("checkpoint", job)
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        let (last_log_id, last_membership) = applied_state(&snapshot.applied)?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
-        let built = Snapshot { meta, snapshot };
-        *self.current.lock() = Some(built.clone());
-        Ok(built)
+        snapshot_of(&applied, SnapshotData::Here(self.outgoing.clone()))
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn log_id(id: &EntryId) -> LogId {
     LogId::new(LeaderId::new(id.term, id.node.0), id.index)
 }
 
-fn log_id_to_pb(id: &LogId) -> pb::LogId {
+pub(crate) fn log_id_to_pb(id: &LogId) -> pb::LogId {
     pb::LogId {
         term: id.leader_id.term,
         node: id.leader_id.node_id,
@@ -82,7 +82,7 @@ fn log_id_to_pb(id: &LogId) -> pb::LogId {
     }
 }
 
-fn log_id_from_pb(id: &pb::LogId) -> LogId {
+pub(crate) fn log_id_from_pb(id: &pb::LogId) -> LogId {
     LogId::new(LeaderId::new(id.term, id.node), id.index)
 }
 
@@ -122,25 +122,29 @@ pub(crate) fn decode_entry(bytes: Bytes) -> Result<Entry, CodecError> {
     Ok(openraft::Entry { log_id, payload })
 }
 
-pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
-    let message = pb::Vote {
+pub(crate) fn vote_to_pb(vote: &Vote) -> pb::Vote {
+    pb::Vote {
         format: FORMAT,
         term: vote.leader_id.term,
         node: vote.leader_id.node_id,
         committed: vote.committed,
-    };
-    Bytes::from(message.encode_to_vec())
+    }
+}
+
+pub(crate) fn vote_from_pb(vote: &pb::Vote) -> Result<Vote, CodecError> {
+    check_format("vote", vote.format)?;
+    Ok(openraft::Vote {
+        leader_id: LeaderId::new(vote.term, vote.node),
+        committed: vote.committed,
+    })
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
+    Bytes::from(vote_to_pb(vote).encode_to_vec())
 }
 
 pub(crate) fn decode_vote(bytes: Bytes) -> Result<Vote, CodecError> {
-    const WHAT: &str = "vote";
-    let vote: pb::Vote = decode(WHAT, bytes)?;
-    check_format(WHAT, vote.format)?;
-    let leader_id = LeaderId::new(vote.term, vote.node);
-    Ok(openraft::Vote {
-        leader_id,
-        committed: vote.committed,
-    })
+    vote_from_pb(&decode("vote", bytes)?)
 }
 
 pub(crate) fn encode_log_id(id: &LogId) -> Bytes {

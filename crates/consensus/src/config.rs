@@ -21,6 +21,13 @@ pub struct GroupConfig {
     pub checkpoint_interval: Duration,
     /// Entries kept in the log behind a checkpoint, for peers that lag.
     pub log_entries_kept: u64,
+    /// Bytes kept in the log behind a checkpoint; reached before the entries if they are large. Also
+    /// what makes a checkpoint due.
+    pub log_bytes_kept: u64,
+    /// What a snapshot for another node may take of the network; `None` is all it can.
+    pub snapshot_bytes_per_second: Option<u64>,
+    /// Entries a learner may lack when it becomes a voter.
+    pub learner_lag_max: u64,
     /// Commands between [`reserve`](crate::RaftGroup::reserve) and their outcome.
     pub in_flight_max: usize,
 }
@@ -35,6 +42,9 @@ impl Default for GroupConfig {
             checkpoint_entries: 250_000,
             checkpoint_interval: Duration::from_secs(600),
             log_entries_kept: 200_000,
+            log_bytes_kept: 4 << 30,
+            snapshot_bytes_per_second: None,
+            learner_lag_max: 1000,
             in_flight_max: 8192,
         }
     }
@@ -62,6 +72,9 @@ impl GroupConfig {
             election_timeout_max: millis(self.election_timeout_max),
             heartbeat_min_interval: Some(millis(self.heartbeat) / 2),
             enable_pre_vote: Some(true),
+            // A leader that hears nobody falls silent now and then: followers that still hear it
+            // would otherwise wait for it for ever.
+            quorum_loss_probe_interval: Some(millis(self.election_timeout_max).saturating_mul(2)),
             max_payload_entries: 1024,
             // Gathering by waiting costs latency; the log's sync thread gathers while it syncs.
             api_batch_linger_ms: 0,

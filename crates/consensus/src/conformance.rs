@@ -2,8 +2,11 @@
 
 use crate::apply::Machine;
 use crate::log::GroupLog;
+use crate::machine::StateMachine as _;
 use crate::raft::{Runtime, TypeConfig};
-use crate::testing::{Durable, GROUP, Medium, TestMachine};
+use crate::testing::{Durable, GROUP, Medium, Snapshots, TestMachine};
+use crate::transfer::outgoing::Outgoing;
+use crate::transfer::staging::Staging;
 use floeberg_env::Env;
 use floeberg_raftlog::MemLogStore;
 use floeberg_telemetry::{ConsensusMetrics, RaftLogMetrics};
@@ -16,17 +19,23 @@ enum Fresh {
     Mem,
 }
 
-impl StoreBuilder<TypeConfig, GroupLog, Machine, Medium> for Fresh {
-    async fn build(&self) -> Result<(Medium, GroupLog, Machine), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, GroupLog, Machine, (Medium, Snapshots)> for Fresh {
+    async fn build(
+        &self,
+    ) -> Result<((Medium, Snapshots), GroupLog, Machine), StorageError<TypeConfig>> {
         let medium = match self {
             Self::Rocks => Medium::Rocks(tempfile::tempdir().unwrap()),
             Self::Mem => Medium::Mem(MemLogStore::new()),
         };
         let env = Env::real();
         let log = GroupLog::new(GROUP, medium.open(&env, &RaftLogMetrics::default()));
-        let machine = Box::new(TestMachine::open(&Durable::default()));
-        let machine = Machine::new(machine, env.tasks, ConsensusMetrics::default());
-        Ok((medium, log, machine))
+        let snapshots = Snapshots::new();
+        let staging = Staging::open(env.disk.clone(), snapshots.dir.path()).unwrap();
+        let machine = TestMachine::open(&Durable::default(), &env);
+        let outgoing = Outgoing::new(machine.copier(), staging, &env, None);
+        let metrics = ConsensusMetrics::default();
+        let machine = Machine::new(Box::new(machine), log.synced(), outgoing, metrics);
+        Ok(((medium, snapshots), log, machine))
     }
 }
 

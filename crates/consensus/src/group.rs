@@ -1,20 +1,27 @@
 //! The handle of a group: start, propose, read, follow leadership, stop.
 
 use crate::apply::Machine;
-use crate::barrier::{self, Reader};
+use crate::barrier::{self, ReadPoint, Reader, Rounds};
 use crate::codec;
-use crate::config::{ConfigInvalid, GroupConfig};
-use crate::leadership::{Follower, Leadership};
+use crate::config::GroupConfig;
+use crate::leadership::{Addresses, Follower, Leader, Leadership};
 use crate::log::GroupLog;
-use crate::machine::{EntryId, StateMachine};
-use crate::network::NoPeers;
+use crate::machine::EntryId;
+use crate::members::Administration;
+use crate::network::Network;
 use crate::raft::{Raft, Runtime, TypeConfig};
+use crate::service::GroupHandler;
+use crate::skew::{self, Clocks};
 use crate::snapshot::{self, Schedule};
+use crate::start::{Begin, GroupParts, GroupStartError, OnFatal};
 use crate::submit::{self, Pending, Permit, SubmitQueue};
-use crate::{NoLeader, Term};
+use crate::transfer::incoming::Incoming;
+use crate::transfer::outgoing::Outgoing;
+use crate::transfer::staging::Staging;
+use crate::{NoLeader, Term, recovery, retention};
 use bytes::Bytes;
 use floeberg_env::Env;
-use floeberg_raftlog::LogStore;
+use floeberg_rpc::{Handler, Transport};
 use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::{GroupId, NodeId};
 use openraft::async_runtime::WatchReceiver as _;
@@ -27,50 +34,26 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Told once when a group stops for good, with the cause. The process should abort: only recovery
-/// from what is durable brings the group back.
-pub type OnFatal = Arc<dyn Fn(GroupId, &str) + Send + Sync>;
-
-/// Where a group reports to.
-#[derive(Clone)]
-pub struct GroupHooks {
-    /// See [`OnFatal`].
-    pub on_fatal: OnFatal,
-    /// Shared by all groups of a node.
-    pub metrics: ConsensusMetrics,
-}
-
-/// Why a group did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupStartError {
-    /// The settings contradict each other.
-    #[error(transparent)]
-    Config(#[from] ConfigInvalid),
-    /// What is stored is unreadable or inconsistent, or the disk failed.
-    #[error("group {group} cannot recover")]
-    Recovery {
-        /// The group.
-        group: GroupId,
-        /// Why.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
 /// A running Raft group; clones are handles to the same one.
 #[derive(Clone)]
 pub struct RaftGroup {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    group: GroupId,
-    raft: Raft,
+pub(crate) struct Inner {
+    pub(crate) group: GroupId,
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) members: Administration,
+    pub(crate) outgoing: Outgoing,
+    leader: watch::Receiver<Option<Leader>>,
+    addresses: watch::Receiver<Addresses>,
+    handler: Arc<GroupHandler>,
     permits: Arc<Semaphore>,
     queue: SubmitQueue,
     readers: mpsc::UnboundedSender<Reader>,
     applied: watch::Receiver<Option<EntryId>>,
-    leadership: watch::Receiver<Leadership>,
     metrics: ConsensusMetrics,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     follower: JoinHandle<()>,
@@ -112,103 +95,67 @@ pub struct GroupStatus {
 impl RaftGroup {
     /// Recovers the group from its log and state, and starts it.
     ///
-    /// Committed entries that the state lacks are applied before this returns. A group with an
-    /// empty log becomes one with this node as its only voter. A single voter campaigns at once:
-    /// wait for [`Leadership::ready`].
+    /// Committed entries that the state lacks are applied before this returns. A single voter
+    /// campaigns at once, others after an election timeout without a leader: wait for
+    /// [`Leadership::ready`], or for a [`leader`](Self::leader_watch).
+    ///
+    /// # Errors
+    /// See [`GroupStartError`].
     pub async fn start(
         group: GroupId,
         node: NodeId,
+        begin: Begin,
         config: &GroupConfig,
         env: &Env,
-        log: Arc<dyn LogStore>,
-        machine: Box<dyn StateMachine>,
-        hooks: GroupHooks,
+        parts: GroupParts,
     ) -> Result<Self, GroupStartError> {
+        let failed =
+            |source: Box<dyn Error + Send + Sync>| GroupStartError::Recovery { group, source };
         let raft_config = Arc::new(config.to_raft(group)?);
-        let machine = Machine::new(machine, env.tasks.clone(), hooks.metrics.clone());
-        let applied = machine.applied();
+        let staging = open_staging(env, &parts)
+            .await
+            .map_err(|e| failed(e.into()))?;
+        let installed = staging.installed().map_err(|e| failed(e.into()))?;
+        recovery::reconcile(&*parts.log, group, parts.machine.applied().last, installed)?;
+
+        let GroupParts {
+            log,
+            machine,
+            transport,
+            hooks,
+            ..
+        } = parts;
         let log = GroupLog::new(group, log);
+        let rate = config.snapshot_bytes_per_second;
+        let outgoing = Outgoing::new(machine.copier(), staging, env, rate);
+        let metrics = hooks.metrics.clone();
+        let machine = Machine::new(machine, log.synced(), outgoing.clone(), metrics);
+        let wiring = Wiring {
+            group,
+            node,
+            transport,
+            outgoing,
+            clocks: Clocks::new(Arc::clone(&env.clock)),
+            applied: machine.applied(),
+            weights: log.weights(),
+            on_fatal: hooks.on_fatal,
+            metrics: hooks.metrics,
+        };
+        let network = wiring.network(config);
         let build = async {
-            let raft = Raft::new(node.0, raft_config, NoPeers, log, machine).await?;
-            campaign_alone(&raft, node, &config.address).await?;
+            let raft = Raft::new(node.0, raft_config, network, log, machine).await?;
+            match begin {
+                Begin::Alone => begin_alone(&raft, node, &config.address).await?,
+                Begin::Join => {}
+            }
+            campaign_alone(&raft, node).await?;
             Ok(raft)
         };
         // Every task of the library inherits its randomness from this scope.
         let seed = env.rng.next_u64();
-        let raft = Runtime::scope(seed, build).await.map_err(|e: BootError| {
-            GroupStartError::Recovery {
-                group,
-                source: e.into(),
-            }
-        })?;
-        Ok(Self::assemble(
-            group, node, config, env, raft, applied, hooks,
-        ))
-    }
-
-    fn assemble(
-        group: GroupId,
-        node: NodeId,
-        config: &GroupConfig,
-        env: &Env,
-        raft: Raft,
-        applied: watch::Receiver<Option<EntryId>>,
-        hooks: GroupHooks,
-    ) -> Self {
-        let (queue, submissions) = SubmitQueue::new();
-        let (readers, asking) = mpsc::unbounded_channel();
-        let (leadership_sender, leadership) = watch::channel(Leadership::default());
-        let covered = raft
-            .metrics()
-            .borrow_watched()
-            .snapshot
-            .map_or(0, |id| id.index + 1);
-        let schedule = Schedule {
-            covered,
-            entries: config.checkpoint_entries,
-            interval: config.checkpoint_interval,
-        };
-        let follower = Follower {
-            raft: raft.clone(),
-            group,
-            node,
-            applied: applied.clone(),
-            leadership: leadership_sender,
-            on_fatal: hooks.on_fatal,
-        };
-        let metrics = hooks.metrics;
-        let tasks = vec![
-            env.tasks.spawn(
-                "raft-submit",
-                submit::forward(raft.clone(), node.0, submissions),
-            ),
-            env.tasks.spawn(
-                "raft-read",
-                barrier::serve(raft.clone(), asking, metrics.clone()),
-            ),
-            env.tasks.spawn(
-                "raft-checkpoint",
-                snapshot::run(raft.clone(), applied.clone(), schedule),
-            ),
-        ];
-        let follower = env.tasks.spawn("raft-leadership", follower.run());
-        let permits = Arc::new(Semaphore::new(config.in_flight_max));
-        let tasks = Mutex::new(tasks);
-        let inner = Inner {
-            group,
-            raft,
-            permits,
-            queue,
-            readers,
-            applied,
-            leadership,
-            metrics,
-            tasks,
-            follower,
-        };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let built = Runtime::scope(seed, build).await;
+        let raft = built.map_err(|e: BootError| failed(e.into()))?;
+        Ok(wiring.assemble(config, env, raft))
     }
 
     /// Which group this is.
@@ -235,20 +182,54 @@ impl RaftGroup {
         self.inner.queue.push(permit, term, command)
     }
 
-    /// Proves with a quorum that this node still leads, then waits until everything acknowledged
-    /// before the call is applied here. Returns the index that was waited for.
-    pub async fn read_barrier(&self) -> Result<u64, NoLeader> {
-        let no_leader = NoLeader {
-            group: self.inner.group,
-        };
-        let (reader, index) = oneshot::channel();
-        self.inner.readers.send(reader).map_err(|_| no_leader)?;
-        let index = index.await.map_err(|_| no_leader)?;
+    /// Waits until everything acknowledged before the call is applied here, on any node: the
+    /// leader proves with a quorum that it still leads. Readers on one node share the round.
+    ///
+    /// # Errors
+    /// No leader is known or proved itself. Wait for the [`leader`](Self::leader_watch) to change,
+    /// or a moment, before asking again.
+    pub async fn read_barrier(&self) -> Result<ReadPoint, NoLeader> {
+        let point = self.read_index().await?;
         let mut applied = self.inner.applied.clone();
-        barrier::applied_at_least(&mut applied, index)
-            .await
-            .ok_or(no_leader)?;
-        Ok(index)
+        let reached = barrier::applied_at_least(&mut applied, point.index).await;
+        reached.ok_or(self.no_leader())?;
+        Ok(point)
+    }
+
+    /// The point that [`read_barrier`](Self::read_barrier) waits for, without waiting.
+    ///
+    /// # Errors
+    /// As for [`read_barrier`](Self::read_barrier).
+    pub async fn read_index(&self) -> Result<ReadPoint, NoLeader> {
+        let (reader, point) = oneshot::channel();
+        let asked = self.inner.readers.send(reader);
+        asked.map_err(|_| self.no_leader())?;
+        point.await.map_err(|_| self.no_leader())
+    }
+
+    fn no_leader(&self) -> NoLeader {
+        let group = self.inner.group;
+        NoLeader { group }
+    }
+
+    /// Who leads the group, as far as this node knows.
+    pub fn leader(&self) -> Option<Leader> {
+        *self.inner.leader.borrow()
+    }
+
+    /// Follows who leads the group; closes when the group stops.
+    pub fn leader_watch(&self) -> watch::Receiver<Option<Leader>> {
+        self.inner.leader.clone()
+    }
+
+    /// Follows the addresses of all members, learners included; closes when the group stops.
+    pub fn addresses(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, String>>> {
+        self.inner.addresses.clone()
+    }
+
+    /// Serves the calls of other nodes to this group.
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::clone(&self.inner.handler) as Arc<dyn Handler>
     }
 
     /// Follows this node's leadership; closes when the group stops.
@@ -302,14 +283,146 @@ enum BootError {
     Initialize(#[from] RaftError<TypeConfig, InitializeError<TypeConfig>>),
 }
 
-/// Makes a pristine group one of this node alone, and lets a single voter lead without waiting for
-/// an election timeout: nobody else could win.
-async fn campaign_alone(raft: &Raft, node: NodeId, address: &str) -> Result<(), BootError> {
+/// What the tasks and handles of a group are made of.
+struct Wiring {
+    group: GroupId,
+    node: NodeId,
+    transport: Arc<dyn Transport>,
+    outgoing: Outgoing,
+    clocks: Clocks,
+    applied: watch::Receiver<Option<EntryId>>,
+    weights: retention::Weights,
+    on_fatal: OnFatal,
+    metrics: ConsensusMetrics,
+}
+
+impl Wiring {
+    fn network(&self, config: &GroupConfig) -> Network {
+        Network {
+            group: self.group,
+            transport: Arc::clone(&self.transport),
+            outgoing: self.outgoing.clone(),
+            clocks: self.clocks.clone(),
+            append_patience: config.election_timeout_max * 4,
+        }
+    }
+
+    fn schedule(&self, config: &GroupConfig, raft: &Raft) -> Schedule {
+        let durable = raft.metrics().borrow_watched().snapshot;
+        Schedule {
+            covered: durable.map_or(0, |id| id.index + 1),
+            entries: config.checkpoint_entries,
+            interval: config.checkpoint_interval,
+            bytes: config.log_bytes_kept,
+            weights: self.weights.clone(),
+        }
+    }
+
+    fn rounds(&self, config: &GroupConfig, raft: &Raft, leader: LeaderWatch) -> Rounds {
+        Rounds {
+            raft: raft.clone(),
+            group: self.group,
+            node: self.node,
+            transport: Arc::clone(&self.transport),
+            leader,
+            patience: config.election_timeout_max,
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn handler(&self, raft: &Raft) -> Arc<GroupHandler> {
+        let staging = self.outgoing.staging().clone();
+        let tasks = self.outgoing.tasks();
+        Arc::new(GroupHandler {
+            group: self.group,
+            raft: raft.clone(),
+            incoming: Arc::new(Incoming::new(staging, tasks.clone())),
+            clocks: self.clocks.clone(),
+            installing: Arc::default(),
+            tasks: tasks.clone(),
+        })
+    }
+
+    fn assemble(self, config: &GroupConfig, env: &Env, raft: Raft) -> RaftGroup {
+        let (queue, submissions) = SubmitQueue::new();
+        let (readers, asking) = mpsc::unbounded_channel();
+        let (leadership_sender, leadership) = watch::channel(Leadership::default());
+        let (leader_sender, leader) = watch::channel(None);
+        let (addresses_sender, addresses) = watch::channel(Addresses::default());
+        let schedule = self.schedule(config, &raft);
+        let rounds = self.rounds(config, &raft, leader.clone());
+        let handler = self.handler(&raft);
+        let follower = Follower {
+            raft: raft.clone(),
+            group: self.group,
+            node: self.node,
+            applied: self.applied.clone(),
+            leadership: leadership_sender,
+            leader: leader_sender,
+            addresses: addresses_sender,
+            outgoing: self.outgoing.clone(),
+            on_fatal: self.on_fatal,
+        };
+        let tasks = &env.tasks;
+        let forwarding = submit::forward(raft.clone(), self.node.0, submissions);
+        let checkpoints = snapshot::run(raft.clone(), self.applied.clone(), schedule);
+        let purging = retention::run(raft.clone(), self.weights, config.log_bytes_kept);
+        let watching = skew::run(raft.clone(), self.group, self.clocks);
+        let mut running = vec![
+            tasks.spawn("raft-submit", forwarding),
+            tasks.spawn("raft-read", rounds.serve(asking)),
+            tasks.spawn("raft-checkpoint", checkpoints),
+            tasks.spawn("raft-purge", purging),
+            tasks.spawn("raft-clock", watching),
+        ];
+        let follower = tasks.spawn("raft-leadership", follower.run());
+        let patience = config.election_timeout_max * 2;
+        let inner = Arc::new_cyclic(|group| {
+            let settling = RaftGroup::settle_always(group.clone(), leadership.clone());
+            running.push(tasks.spawn("raft-settle", settling));
+            Inner {
+                group: self.group,
+                node: self.node,
+                raft,
+                leadership,
+                members: Administration::new(config.learner_lag_max, patience),
+                outgoing: self.outgoing,
+                leader,
+                addresses,
+                handler,
+                permits: Arc::new(Semaphore::new(config.in_flight_max)),
+                queue,
+                readers,
+                applied: self.applied,
+                metrics: self.metrics,
+                tasks: Mutex::new(running),
+                follower,
+            }
+        });
+        RaftGroup { inner }
+    }
+}
+
+type LeaderWatch = watch::Receiver<Option<Leader>>;
+
+async fn open_staging(env: &Env, parts: &GroupParts) -> std::io::Result<Staging> {
+    let (disk, root) = (Arc::clone(&env.disk), parts.snapshots.clone());
+    let opening = move || Staging::open(disk, &root);
+    let opened = env.tasks.spawn_blocking("snapshot-clean", opening).await;
+    opened.map_err(std::io::Error::other)?
+}
+
+/// Makes a pristine group one of this node alone.
+async fn begin_alone(raft: &Raft, node: NodeId, address: &str) -> Result<(), BootError> {
     if !raft.is_initialized().await? {
         let alone = BTreeMap::from([(node.0, BasicNode::new(address))]);
         raft.initialize(alone).await?;
-        return Ok(());
     }
+    Ok(())
+}
+
+/// Lets a single voter lead without waiting for an election timeout: nobody else could win.
+async fn campaign_alone(raft: &Raft, node: NodeId) -> Result<(), BootError> {
     let voters = raft
         .with_raft_state(|state| {
             state

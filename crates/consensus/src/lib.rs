@@ -6,13 +6,17 @@
 //! types may change between versions.
 //!
 //! Reads use ReadIndex and never the leader's lease: a restarted follower forgets the lease it
-//! granted, so a lease could serve a stale read.
+//! granted, so a lease could serve a stale read. Other nodes are reached through a
+//! [`Transport`](floeberg_rpc::Transport), and call in through [`RaftService`].
 //!
 //! A failure of the log or the state machine is final for a group. It is reported once through
 //! [`GroupHooks::on_fatal`]; the process is expected to abort and come back through recovery.
 
 mod apply;
 mod barrier;
+mod catch_up;
+#[cfg(test)]
+mod cluster_tests;
 mod codec;
 mod config;
 #[cfg(test)]
@@ -21,22 +25,38 @@ mod group;
 mod leadership;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod raft;
+mod recovery;
+mod retention;
 mod ring;
+mod service;
+mod skew;
 mod snapshot;
+mod start;
 mod submit;
+mod synced;
 #[cfg(test)]
 mod testing;
+mod transfer;
+mod wire;
 
+pub use barrier::ReadPoint;
+pub use catch_up::{CatchUp, Progress};
 pub use config::{ConfigInvalid, GroupConfig};
-pub use group::{GroupHooks, GroupStartError, GroupStatus, OnFatal, RaftGroup};
-pub use leadership::Leadership;
+pub use group::{GroupStatus, RaftGroup};
+pub use leadership::{Leader, Leadership};
 pub use machine::{
-    Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, EntryId, InstallError,
-    Payload, SnapshotHandle, StateMachine,
+    Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
+    InstallError, Payload, StateMachine,
 };
+pub use members::{ChangeError, Member, Members, Role};
+pub use network::NoPeers;
+pub use service::RaftService;
+pub use start::{Begin, GroupHooks, GroupParts, GroupStartError, OnFatal};
 pub use submit::{Pending, Permit, ProposeError};
+pub use transfer::outgoing::SnapshotProgress;
 
 /// A period with at most one leader per group; grows with every election.
 pub type Term = u64;

@@ -2,7 +2,9 @@
 
 use crate::codec;
 use crate::raft::{Entry, LogId, TypeConfig, Vote};
+use crate::retention::Weights;
 use crate::ring::{Ring, weight};
+use crate::synced::Synced;
 use floeberg_raftlog::{LogRecord, LogStore};
 use floeberg_types::GroupId;
 use futures::Stream;
@@ -29,6 +31,8 @@ pub(crate) struct GroupLog {
     group: GroupId,
     store: Arc<dyn LogStore>,
     ring: Arc<Mutex<Ring>>,
+    synced: Synced,
+    weights: Weights,
 }
 
 fn storage_error(e: impl Error + Send + Sync + 'static) -> io::Error {
@@ -53,7 +57,23 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 impl GroupLog {
     pub(crate) fn new(group: GroupId, store: Arc<dyn LogStore>) -> Self {
         let ring = Arc::new(Mutex::new(Ring::new(RING_ENTRIES_MAX, RING_BYTES_MAX)));
-        Self { group, store, ring }
+        Self {
+            group,
+            store,
+            ring,
+            synced: Synced::new(),
+            weights: Weights::default(),
+        }
+    }
+
+    /// Which entries are durable.
+    pub(crate) fn synced(&self) -> Synced {
+        self.synced.clone()
+    }
+
+    /// What the entries weigh.
+    pub(crate) fn weights(&self) -> Weights {
+        self.weights.clone()
     }
 
     /// Entries in `[from, to)` that the log has: at least one, then up to `bytes_max`.
@@ -146,6 +166,11 @@ impl Entries {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// What the record appended last takes.
+fn bytes_of(records: &[LogRecord]) -> u64 {
+    records.last().map_or(0, |record| record.bytes.len() as u64)
 }
 
 fn missing(index: u64) -> io::Error {
@@ -283,10 +308,16 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
                     index: entry.log_id.index,
                     bytes,
                 });
+                self.weights.add(entry.log_id.index, bytes_of(&records));
                 ring.push(entry);
             }
         }
-        let done = Box::new(move |result| callback.io_completed(result));
+        let first = records.first().map_or(u64::MAX, |record| record.index);
+        let ticket = self.synced.begin(first);
+        let done = Box::new(move |result| {
+            ticket.done(&result);
+            callback.io_completed(result);
+        });
         self.store.append(self.group, records, done);
         Ok(())
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use floeberg_types::NodeId;
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 /// The place of an entry in a group's log; ordered by term, then node, then index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,16 +54,6 @@ pub struct Applied {
     pub membership: Option<Bytes>,
 }
 
-/// A durable copy of the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotHandle {
-    /// Read from the copy itself: entries may have been applied since.
-    pub applied: Applied,
-    /// The directory of the copy; `None` when the state was only made durable in place, which is
-    /// all a single voter needs to let its log be purged.
-    pub dir: Option<PathBuf>,
-}
-
 /// The state machine could not apply a committed entry; the group stops for good.
 #[derive(Debug, thiserror::Error)]
 #[error("committed entry {at} cannot be applied")]
@@ -83,12 +74,9 @@ pub struct CheckpointError {
     pub source: Box<dyn Error + Send + Sync>,
 }
 
-/// A received snapshot could not take the place of the state.
+/// A received snapshot could not take the place of the state; the group stops for good.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// This state machine is never behind a purged log: it runs in a group with one voter.
-    #[error("this state machine takes no snapshots")]
-    Unsupported,
     /// The snapshot could not be read or put in place.
     #[error("snapshot install failed")]
     Failed {
@@ -98,8 +86,15 @@ pub enum InstallError {
     },
 }
 
-/// Makes a checkpoint while entries are applied; runs on a blocking thread.
-pub type CheckpointJob = Box<dyn FnOnce() -> Result<SnapshotHandle, CheckpointError> + Send>;
+/// Makes everything applied so far durable while more is applied, and says what that is; runs on
+/// a blocking thread.
+pub type CheckpointJob = Box<dyn FnOnce() -> Result<Applied, CheckpointError> + Send>;
+
+/// Makes a consistent, durable copy of the whole state in a directory that does not exist yet, and
+/// says what the copy has applied: read from the copy itself, since entries may be applied
+/// meanwhile. The copy is plain files, without directories. Runs on blocking threads, at any time,
+/// several at once.
+pub type Copier = Arc<dyn Fn(&Path) -> Result<Applied, CheckpointError> + Send + Sync>;
 
 /// The replicated state of a group. Called from one task at a time.
 ///
@@ -118,8 +113,14 @@ pub trait StateMachine: Send + 'static {
     /// Prepares a checkpoint: the returned job makes everything applied so far durable.
     fn checkpoint(&self) -> CheckpointJob;
 
-    /// Replaces the state with a received snapshot.
-    fn install(&mut self, _snapshot: &SnapshotHandle) -> Result<(), InstallError> {
-        Err(InstallError::Unsupported)
-    }
+    /// Makes copies for other nodes; asked for once, at start.
+    fn copier(&self) -> Copier;
+
+    /// Replaces the state by the copy in `dir`, which is complete, verified and durable; the
+    /// directory may be moved away. The new state is durable when this returns, and a crash in
+    /// the middle leaves the old state or the new one. Runs on a blocking thread.
+    ///
+    /// # Errors
+    /// Final for the group.
+    fn install(&mut self, dir: &Path) -> Result<Applied, InstallError>;
 }

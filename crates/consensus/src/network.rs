@@ -1,76 +1,241 @@
-//! How a group reaches its other voters. With a single voter there are none.
-//!
-//! The seam is the library's network factory: [`crate::RaftGroup`] is built over one of them, and
-//! a transport for several voters is another implementation of it.
+//! How a leader or candidate reaches the other nodes of its group, over the node's [`Transport`].
 
-use crate::machine::SnapshotHandle;
-use crate::raft::{Snapshot, TypeConfig, Vote};
+use crate::codec;
+use crate::raft::{LogId, Snapshot, TypeConfig, Vote};
+use crate::skew::Clocks;
+use crate::transfer::SnapshotData;
+use crate::transfer::outgoing::Outgoing;
+use crate::transfer::send::{Push, SendError};
+use crate::wire::{self, WireError};
+use async_trait::async_trait;
+use bytes::Bytes;
+use floeberg_rpc::{CallError, Method, Request, Transport};
+use floeberg_types::{GroupId, NodeId};
 use openraft::base::OptionalSend;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The network of a group without peers.
-pub(crate) struct NoPeers;
+/// The transport of a node that has no peers.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPeers;
 
-/// A peer that this network cannot reach.
-pub(crate) struct NoPeer {
-    target: u64,
-}
-
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        Unreachable::from_string(format!("no transport to node {}", self.target))
+#[async_trait]
+impl Transport for NoPeers {
+    async fn call(
+        &self,
+        to: NodeId,
+        _request: Request,
+        _patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        let reason = format!("this node has no peers, so there is no way to node {to}");
+        Err(CallError::NotSent { reason })
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+/// What all links of a group share.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) group: GroupId,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) clocks: Clocks,
+    /// How long entries may take: the library sets no limit, and a slow sync is no reason to send
+    /// them again.
+    pub(crate) append_patience: Duration,
+}
 
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> NoPeer {
-        NoPeer { target }
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    // Addresses are the transport's business: its book follows the members.
+    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Link {
+        Link {
+            network: self.clone(),
+            target: NodeId(target),
+            matched: None,
+            lost_reported: false,
+        }
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for NoPeer {
-    type SnapshotData = SnapshotHandle;
+/// The way to one node, for one of the library's purposes.
+pub(crate) struct Link {
+    network: Network,
+    target: NodeId,
+    /// The last entry that the node acknowledged here.
+    matched: Option<LogId>,
+    lost_reported: bool,
+}
+
+/// Unreachable makes the library pause before it tries again; after a lost answer the pause has
+/// been had.
+fn rpc_error(error: CallError) -> RPCError<TypeConfig> {
+    match error {
+        CallError::Lost { reason } => RPCError::Network(NetworkError::from_string(reason)),
+        CallError::NotSent { .. } | CallError::Refused(_) => {
+            RPCError::Unreachable(Unreachable::from_string(error))
+        }
+    }
+}
+
+fn unreadable(error: WireError) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+fn send_error(error: SendError) -> StreamingError<TypeConfig> {
+    match error {
+        SendError::Call(error) => rpc_error(error).into(),
+        SendError::Wire(_) | SendError::Copy(_) => {
+            StreamingError::Unreachable(Unreachable::from_string(error))
+        }
+    }
+}
+
+impl Link {
+    async fn call(
+        &self,
+        method: Method,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, RPCError<TypeConfig>> {
+        let request = Request {
+            method,
+            group: self.network.group,
+            body,
+        };
+        let called = self.network.transport.call(self.target, request, patience);
+        called.await.map_err(rpc_error)
+    }
+
+    /// The node does not have entries that it acknowledged: its disk was emptied or replaced by an
+    /// old copy. The library would panic; and what it acknowledged may be committed only with it.
+    fn lost_entries(&mut self) -> RPCError<TypeConfig> {
+        let text = format!(
+            "node {} has lost log entries that it had acknowledged: remove it from the cluster and \
+             add its machine again under a new node id",
+            self.target
+        );
+        if !std::mem::replace(&mut self.lost_reported, true) {
+            tracing::error!(group = %self.network.group, "{text}");
+        }
+        RPCError::Unreachable(Unreachable::from_string(text))
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let is_heartbeat = request.entries.is_empty();
+        let patience = if is_heartbeat {
+            option.soft_ttl()
+        } else {
+            self.network.append_patience
+        };
+        let body = wire::write(&wire::append_request(&request));
+        let asked = self.network.clocks.now_ms();
+        let body = self.call(Method::Append, body, patience).await?;
+        let (response, clock_ms) = wire::read_append_response(body).map_err(unreadable)?;
+        self.network.clocks.answered(self.target, asked, clock_ms);
+        let previous = request.prev_log_id;
+        match response {
+            AppendEntriesResponse::Success => {
+                let last = request.entries.last().map(|entry| entry.log_id);
+                self.matched = self.matched.max(last.or(previous));
+            }
+            // A heartbeat names an entry that was acknowledged, if any.
+            AppendEntriesResponse::Conflict if is_heartbeat || previous <= self.matched => {
+                return Err(self.lost_entries());
+            }
+            AppendEntriesResponse::Conflict
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::HigherVote(_) => {}
+        }
+        Ok(response)
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let body = wire::write(&wire::vote_request(&request));
+        let body = self.call(Method::Vote, body, option.soft_ttl()).await?;
+        wire::read_vote_response(body).map_err(unreadable)
     }
 
-    // The library's default grants a pre-vote that nobody was asked for.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let body = wire::write(&wire::vote_request(&request));
+        let body = self.call(Method::PreVote, body, option.soft_ttl()).await?;
+        wire::read_vote_response(body).map_err(unreadable)
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let outgoing = &self.network.outgoing;
+        let at_least = snapshot.meta.last_log_id.as_ref().map(codec::entry_id);
+        let offer = outgoing.obtain(at_least).await.map_err(|e| {
+            tracing::warn!(group = %self.network.group, error = %e, "no copy of the state");
+            send_error(e.into())
+        })?;
+        let push = Push {
+            group: self.network.group,
+            to: self.target,
+            transport: &self.network.transport,
+            outgoing,
+            vote,
+            offer: &offer,
+        };
+        // Biased, so that a seed replays exactly.
+        let sent = tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = push.run() => sent.map_err(send_error),
+        };
+        outgoing.report(self.target, None);
+        // After a failure the library comes back soon, and the same copy spares much work.
+        let comes_back = matches!(
+            sent,
+            Err(StreamingError::Unreachable(_) | StreamingError::Network(_))
+        );
+        if comes_back {
+            drop(offer);
+        } else {
+            outgoing.release(offer).await;
+        }
+        sent.map(SnapshotResponse::new)
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = wire::write(&wire::transfer_request(&request));
+        let body = self
+            .call(Method::TransferLeader, body, option.soft_ttl())
+            .await?;
+        wire::read_transfer_response(body, &request).map_err(unreadable)
     }
 }

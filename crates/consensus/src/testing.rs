@@ -1,16 +1,21 @@
 //! What the tests of this crate share: a small state machine, and both kinds of log.
 
+pub(crate) mod cluster;
+
 use crate::machine::{
-    Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, InstallError, Payload,
-    SnapshotHandle, StateMachine,
+    Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
+    InstallError, Payload, StateMachine,
 };
-use crate::{GroupConfig, GroupHooks, RaftGroup};
-use bytes::Bytes;
-use floeberg_env::Env;
+use crate::transfer::files::read_chunk;
+use crate::{Begin, GroupConfig, GroupHooks, GroupParts, GroupStartError, NoPeers, RaftGroup};
+use bytes::{Buf, BufMut, Bytes};
+use floeberg_env::{Disk, Env, OpenMode};
 use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
 use floeberg_telemetry::{ConsensusMetrics, RaftLogMetrics};
 use floeberg_types::{GroupId, NodeId};
 use parking_lot::Mutex;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -26,14 +31,85 @@ pub(crate) struct Ledger {
     pub(crate) batches: Vec<usize>,
 }
 
+impl Ledger {
+    fn pack(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let last = self.applied.last.expect("something is applied");
+        let membership = self.applied.membership.clone().unwrap_or_default();
+        for number in [last.term, last.node.0, last.index] {
+            out.put_u64(number);
+        }
+        for bytes in std::iter::once(&membership).chain(&self.commands) {
+            out.put_u64(bytes.len() as u64);
+            out.put_slice(bytes);
+        }
+        out
+    }
+
+    fn unpack(mut bytes: Bytes) -> Self {
+        let [term, node, index] = [(); 3].map(|()| bytes.get_u64());
+        let node = NodeId(node);
+        let mut parts = Vec::new();
+        while bytes.has_remaining() {
+            let length = usize::try_from(bytes.get_u64()).unwrap();
+            parts.push(bytes.split_to(length));
+        }
+        let membership = Some(parts.remove(0)).filter(|m| !m.is_empty());
+        let last = Some(EntryId { term, node, index });
+        Self {
+            applied: Applied { last, membership },
+            commands: parts,
+            batches: Vec::new(),
+        }
+    }
+}
+
 /// What outlives a restart of [`TestMachine`].
 #[derive(Clone, Default)]
 pub(crate) struct Durable(pub(crate) Arc<Mutex<Ledger>>);
 
-/// Answers a command with its place in the order; makes its state durable at checkpoints only.
+/// When [`TestMachine`] makes its state durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Flush {
+    #[default]
+    AtCheckpoints,
+    /// After every call, as a flush at the worst moment would.
+    Always,
+}
+
+/// Answers a command with its place in the order.
 pub(crate) struct TestMachine {
     pub(crate) live: Arc<Mutex<Ledger>>,
     durable: Durable,
+    disk: Arc<dyn Disk>,
+    pub(crate) flush: Flush,
+}
+
+fn write_copy(disk: &dyn Disk, dir: &Path, ledger: &Ledger) -> io::Result<()> {
+    assert!(!disk.exists(dir), "a copy goes to a new directory");
+    disk.create_dir_all(dir)?;
+    let packed = ledger.pack();
+    // The order of the names is not that of the content, and one file is empty.
+    let (first, second) = packed.split_at(packed.len() / 2);
+    for (name, content) in [("b-first", first), ("a-second", second), ("c-empty", &[])] {
+        let file = disk.open(&dir.join(name), OpenMode::CreateNew)?;
+        file.write_at(content, 0)?;
+        file.sync_data()?;
+    }
+    disk.sync_dir(dir)
+}
+
+fn read_copy(disk: &dyn Disk, dir: &Path) -> io::Result<Ledger> {
+    assert_eq!(disk.list(dir)?, ["a-second", "b-first", "c-empty"]);
+    let mut packed = Vec::new();
+    for name in ["b-first", "a-second", "c-empty"] {
+        let file = disk.open(&dir.join(name), OpenMode::Read)?;
+        let start = packed.len();
+        while packed.len() < start + usize::try_from(file.len()?).unwrap() {
+            packed.extend(read_chunk(&*file, (packed.len() - start) as u64)?);
+        }
+    }
+    Ok(Ledger::unpack(packed.into()))
 }
 
 /// A command that cannot be applied.
@@ -42,11 +118,13 @@ pub(crate) const POISON: &[u8] = b"poison";
 pub(crate) const BOMB: &[u8] = b"bomb";
 
 impl TestMachine {
-    pub(crate) fn open(durable: &Durable) -> Self {
+    pub(crate) fn open(durable: &Durable, env: &Env) -> Self {
         let live = Arc::new(Mutex::new(durable.0.lock().clone()));
         Self {
             live,
             durable: durable.clone(),
+            disk: Arc::clone(&env.disk),
+            flush: Flush::default(),
         }
     }
 }
@@ -81,6 +159,9 @@ impl StateMachine for TestMachine {
             });
             live.applied.last = Some(id);
         }
+        if self.flush == Flush::Always {
+            *self.durable.0.lock() = live.clone();
+        }
         Ok(responses)
     }
 
@@ -89,13 +170,25 @@ impl StateMachine for TestMachine {
         Box::new(move || -> Result<_, CheckpointError> {
             let applied = copy.applied.clone();
             *durable.0.lock() = copy;
-            Ok(SnapshotHandle { applied, dir: None })
+            Ok(applied)
         })
     }
 
-    fn install(&mut self, snapshot: &SnapshotHandle) -> Result<(), InstallError> {
-        self.live.lock().applied = snapshot.applied.clone();
-        Ok(())
+    fn copier(&self) -> Copier {
+        let (live, disk) = (Arc::clone(&self.live), Arc::clone(&self.disk));
+        Arc::new(move |dir| {
+            let ledger = live.lock().clone();
+            write_copy(&*disk, dir, &ledger).map_err(|e| CheckpointError { source: e.into() })?;
+            Ok(ledger.applied)
+        })
+    }
+
+    fn install(&mut self, dir: &Path) -> Result<Applied, InstallError> {
+        let ledger = read_copy(&*self.disk, dir);
+        let ledger = ledger.map_err(|e| InstallError::Failed { source: e.into() })?;
+        *self.durable.0.lock() = ledger.clone();
+        *self.live.lock() = ledger.clone();
+        Ok(ledger.applied)
     }
 }
 
@@ -121,6 +214,18 @@ impl Medium {
     }
 }
 
+/// Where a node's snapshots are; on a real disk below a directory that is removed with it.
+pub(crate) struct Snapshots {
+    pub(crate) dir: TempDir,
+}
+
+impl Snapshots {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir }
+    }
+}
+
 /// A node with one group, and what a test looks at.
 pub(crate) struct Node {
     pub(crate) group: RaftGroup,
@@ -129,6 +234,7 @@ pub(crate) struct Node {
     pub(crate) fatal: Arc<Mutex<Vec<String>>>,
     pub(crate) metrics: ConsensusMetrics,
     pub(crate) log_metrics: RaftLogMetrics,
+    _snapshots: Snapshots,
 }
 
 impl Node {
@@ -142,9 +248,19 @@ impl Node {
         config: &GroupConfig,
         env: &Env,
     ) -> Self {
+        let started = Self::try_start(medium, durable, config, env).await;
+        started.unwrap()
+    }
+
+    pub(crate) async fn try_start(
+        medium: &Medium,
+        durable: &Durable,
+        config: &GroupConfig,
+        env: &Env,
+    ) -> Result<Self, GroupStartError> {
         let log_metrics = RaftLogMetrics::default();
         let log = medium.open(env, &log_metrics);
-        let machine = TestMachine::open(durable);
+        let machine = TestMachine::open(durable, env);
         let live = machine.live.clone();
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let seen = fatal.clone();
@@ -153,18 +269,24 @@ impl Node {
             on_fatal: Arc::new(move |_, cause| seen.lock().push(cause.to_owned())),
             metrics: metrics.clone(),
         };
-        let machine = Box::new(machine);
-        let group = RaftGroup::start(GROUP, NODE, config, env, log.clone(), machine, hooks)
-            .await
-            .unwrap();
-        Self {
+        let snapshots = Snapshots::new();
+        let parts = GroupParts {
+            log: log.clone(),
+            machine: Box::new(machine),
+            transport: Arc::new(NoPeers),
+            snapshots: snapshots.dir.path().join("snapshots"),
+            hooks,
+        };
+        let group = RaftGroup::start(GROUP, NODE, Begin::Alone, config, env, parts).await?;
+        Ok(Self {
             group,
             log,
             live,
             fatal,
             metrics,
             log_metrics,
-        }
+            _snapshots: snapshots,
+        })
     }
 
     /// Waits until commands are taken; returns the term they have to be decided under.

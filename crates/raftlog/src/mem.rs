@@ -144,6 +144,13 @@ impl MemLogStore {
         }
     }
 
+    /// The same store on a disk whose syncs take a time drawn from `sync_takes`.
+    #[must_use]
+    pub fn slowed(mut self, sync_takes: RangeInclusive<Duration>) -> Self {
+        self.sync_takes = sync_takes;
+        self
+    }
+
     /// The node dies: unsynced changes meet their `fate` (with [`UnsyncedData::Torn`] some first
     /// ones of them have reached the disk), pending callbacks are never called, and every open
     /// handle stops.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::ProposeError;
-use crate::testing::{BOMB, Durable, GROUP, Medium, NODE, Node, POISON, TestMachine};
+use crate::testing::{BOMB, Durable, GROUP, Medium, NODE, Node, POISON};
+use crate::transfer::SnapshotData;
 use floeberg_env::{Rng, SeededRng, UnsyncedData};
 use floeberg_raftlog::MemLogStore;
 use floeberg_telemetry::RaftLogMetrics;
@@ -137,7 +138,9 @@ async fn a_read_barrier_covers_every_write_acknowledged_before_it() {
         for i in 0..20 {
             submit(&node, term, command(i)).await.await.unwrap();
             let written = node.live.lock().applied.last.unwrap().index;
-            assert!(node.group.read_barrier().await.unwrap() >= written);
+            let point = node.group.read_barrier().await.unwrap();
+            assert!(point.index >= written);
+            assert_eq!((point.term, point.leader), (term, NODE));
         }
         node.stop().await;
     }
@@ -244,6 +247,37 @@ async fn a_failing_state_machine_stops_the_group_for_good() {
 }
 
 #[tokio::test]
+async fn a_panic_of_the_library_stops_the_group_and_is_reported() {
+    let [_, medium] = Medium::both();
+    let node = Node::start(&medium, &Durable::default()).await;
+    let term = node.ready().await;
+    // A snapshot of a later term than its leader's contradicts the protocol.
+    let last = EntryId {
+        term: term + 9,
+        node: NODE,
+        index: 100,
+    };
+    let applied = crate::Applied {
+        last: Some(last),
+        membership: None,
+    };
+    let dir = std::path::PathBuf::from("nowhere");
+    let received = SnapshotData::Received {
+        dir,
+        applied: applied.clone(),
+    };
+    let snapshot = crate::apply::snapshot_of(&applied, received).unwrap();
+    let vote = openraft::Vote::new_committed(term + 1, 7);
+    let installed = node.group.inner.raft.install_full_snapshot(vote, snapshot);
+    assert!(installed.await.is_err());
+    let mut leadership = node.group.leadership();
+    while leadership.changed().await.is_ok() {}
+    assert_eq!(*node.fatal.lock(), ["panicked"]);
+    assert!(submit(&node, term, command(0)).await.await.is_err());
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_failed_sync_leaves_the_outcome_open_and_stops_the_group() {
     let store = MemLogStore::new();
     let medium = Medium::Mem(store.clone());
@@ -290,13 +324,9 @@ async fn unreadable_stored_bytes_stop_the_start() {
             Box::new(move |result| done.send(result).unwrap()),
         );
         synced.await.unwrap().unwrap();
-        let machine = Box::new(TestMachine::open(&Durable::default()));
-        let hooks = GroupHooks {
-            on_fatal: Arc::new(|_, _| ()),
-            metrics: ConsensusMetrics::default(),
-        };
+        drop(log);
         let config = GroupConfig::default();
-        let started = RaftGroup::start(GROUP, NODE, &config, &env, log, machine, hooks).await;
+        let started = Node::try_start(&medium, &Durable::default(), &config, &env).await;
         assert!(matches!(
             started,
             Err(GroupStartError::Recovery { group: GROUP, .. })

@@ -1,0 +1,94 @@
+//! What a group is started with, and why it may not start.
+
+use crate::config::ConfigInvalid;
+use crate::machine::StateMachine;
+use floeberg_raftlog::LogStore;
+use floeberg_rpc::Transport;
+use floeberg_telemetry::ConsensusMetrics;
+use floeberg_types::GroupId;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Told once when a group stops for good, with the cause. The process should abort: only recovery
+/// from what is durable brings the group back.
+pub type OnFatal = Arc<dyn Fn(GroupId, &str) + Send + Sync>;
+
+/// Where a group reports to.
+#[derive(Clone)]
+pub struct GroupHooks {
+    /// See [`OnFatal`].
+    pub on_fatal: OnFatal,
+    /// Shared by all groups of a node.
+    pub metrics: ConsensusMetrics,
+}
+
+/// How a group begins that has nothing stored; one that has recovers instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With this node as its only voter.
+    Alone,
+    /// Empty: the node waits until the leader of the group adds it.
+    Join,
+}
+
+/// What a group is built on.
+pub struct GroupParts {
+    /// The log of all groups of the node.
+    pub log: Arc<dyn LogStore>,
+    /// The state of this group.
+    pub machine: Box<dyn StateMachine>,
+    /// The way to the other nodes; [`NoPeers`](crate::NoPeers) if there are none.
+    pub transport: Arc<dyn Transport>,
+    /// A directory of this group alone, for snapshots being sent and received, on the file system
+    /// of the state. Created if absent; what an earlier life left in it is removed.
+    pub snapshots: PathBuf,
+    /// Where to report to.
+    pub hooks: GroupHooks,
+}
+
+/// Why a group did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupStartError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigInvalid),
+    /// What is stored is unreadable or inconsistent, or the disk failed.
+    #[error("group {group} cannot recover")]
+    Recovery {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Entries are applied that the log does not have: it lost acknowledged entries, or state and
+    /// log do not belong together.
+    #[error(
+        "the state of group {group} has applied entry {applied}, but the log ends at {log_end:?} \
+         or has another entry there: the log lost entries or belongs to another state; restore \
+         both from one copy, or remove this node from the cluster and add it again"
+    )]
+    StateAheadOfLog {
+        /// The group.
+        group: GroupId,
+        /// The last entry in the state.
+        applied: u64,
+        /// The last entry in the log; `None` if it is empty.
+        log_end: Option<u64>,
+    },
+    /// The log was purged beyond what the state has applied, so entries between are gone.
+    #[error(
+        "the log of group {group} starts after entry {purged}, but the state has applied only up \
+         to {applied:?}: the state is an older copy; restore both from one copy, or remove this \
+         node from the cluster and add it again"
+    )]
+    StateBehindLog {
+        /// The group.
+        group: GroupId,
+        /// The last entry in the state; `None` if it is empty.
+        applied: Option<u64>,
+        /// The last entry purged from the log.
+        purged: u64,
+    },
+}
