@@ -7,6 +7,7 @@
 mod batch;
 mod error;
 mod framing;
+mod generation;
 mod mem;
 mod rocks;
 pub mod testing;
@@ -60,6 +61,21 @@ pub trait Kv: Send + Sync + 'static {
     /// If `dir` exists or the copy cannot be made durable. The store itself stays usable unless
     /// the flush failed.
     fn checkpoint(&self, dir: &Path) -> Result<(), KvError>;
+
+    /// The value of `key` in the copy in `dir`, which stays as it is.
+    ///
+    /// # Errors
+    /// If there is no readable copy.
+    fn get_in_copy(&self, dir: &Path, key: &[u8]) -> Result<Option<Bytes>, KvError>;
+
+    /// Replaces everything by the copy in `dir`, which is moved away and must be on the file system
+    /// of the store. Durable when it returns; a crash before leaves the old rows or the new ones,
+    /// never both. Scans that have begun go on over the old rows. Must not run beside a write.
+    ///
+    /// # Errors
+    /// If the copy cannot be read or put in place. Unless the error says otherwise, the store is
+    /// stopped: only a restart shows which rows are durable.
+    fn install(&self, dir: &Path) -> Result<(), KvError>;
 }
 
 /// The smallest key that is greater than every key starting with `prefix`; `None` if there is

@@ -2,11 +2,13 @@
 
 use crate::{Batch, EngineError, Kv, KvError, Op, Rows};
 use bytes::Bytes;
+use floeberg_env::{Disk, MemDisk, OpenMode};
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 type Map = OrdMap<Bytes, Bytes>;
@@ -15,7 +17,6 @@ type Map = OrdMap<Bytes, Bytes>;
 struct Inner {
     current: Map,
     flushed: Map,
-    checkpoints: BTreeMap<PathBuf, Map>,
     /// Crashes so far; handles opened before one are stopped.
     crashes: u64,
     failing_flush: bool,
@@ -23,9 +24,23 @@ struct Inner {
 }
 
 /// The medium below [`MemKv`]: survives a crash of the node that has it open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct MemKvStore {
     inner: Arc<Mutex<Inner>>,
+    /// Where copies are.
+    disk: Arc<dyn Disk>,
+}
+
+impl Default for MemKvStore {
+    fn default() -> Self {
+        Self::with_copies_on(Arc::new(MemDisk::new()))
+    }
+}
+
+impl fmt::Debug for MemKvStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
 }
 
 impl MemKvStore {
@@ -33,6 +48,16 @@ impl MemKvStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store whose copies are files of `disk`, from where they can be carried to another
+    /// store; the rows themselves are not on it.
+    #[must_use]
+    pub fn with_copies_on(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            inner: Arc::default(),
+            disk,
+        }
     }
 
     /// Back to the last flush; every open handle stops.
@@ -52,7 +77,7 @@ impl MemKvStore {
     /// The store that a checkpoint in `dir` made.
     #[must_use]
     pub fn checkpoint(&self, dir: &Path) -> Option<Self> {
-        let map = self.inner.lock().checkpoints.get(dir).cloned()?;
+        let map = read_copy(&*self.disk, dir).ok()?;
         let inner = Inner {
             current: map.clone(),
             flushed: map,
@@ -60,6 +85,7 @@ impl MemKvStore {
         };
         Some(Self {
             inner: Arc::new(Mutex::new(inner)),
+            disk: Arc::clone(&self.disk),
         })
     }
 }
@@ -153,21 +179,95 @@ impl Kv for MemKv {
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<(), KvError> {
-        self.with(|inner| {
-            if inner.checkpoints.contains_key(dir) {
-                let reason = EngineError {
-                    detail: "the directory exists".into(),
-                };
-                return Err(KvError::CheckpointRefused {
-                    dir: dir.into(),
-                    reason,
-                });
-            }
+        let disk = &*self.store.disk;
+        let refused = |detail| KvError::CheckpointRefused {
+            dir: dir.into(),
+            reason: EngineError { detail },
+        };
+        if disk.exists(dir) {
+            return Err(refused("the directory exists".into()));
+        }
+        let rows = self.with(|inner| {
             flush(inner)?;
-            inner.checkpoints.insert(dir.into(), inner.flushed.clone());
+            Ok(inner.flushed.clone())
+        })?;
+        write_copy(disk, dir, &rows).map_err(|error| refused(error.to_string()))
+    }
+
+    fn get_in_copy(&self, dir: &Path, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let rows = read_copy(&*self.store.disk, dir).map_err(|e| engine(&e))?;
+        Ok(rows.get(key).cloned())
+    }
+
+    fn install(&self, dir: &Path) -> Result<(), KvError> {
+        let disk = &*self.store.disk;
+        self.with(|inner| {
+            let rows = read_copy(disk, dir).and_then(|rows| {
+                disk.remove_dir_all(dir)?;
+                Ok(rows)
+            });
+            let rows = rows.map_err(|error| {
+                inner.failed = true;
+                engine(&error)
+            })?;
+            inner.current = rows.clone();
+            inner.flushed = rows;
             Ok(())
         })
     }
+}
+
+/// The one file of a copy: for each row the lengths of key and value, then both.
+const COPY: &str = "rows";
+
+fn write_copy(disk: &dyn Disk, dir: &Path, rows: &Map) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for (key, value) in rows {
+        for part in [key, value] {
+            let len = u32::try_from(part.len()).map_err(io::Error::other)?;
+            bytes.extend_from_slice(&len.to_be_bytes());
+        }
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+    }
+    disk.create_dir_all(dir)?;
+    let file = disk.open(&dir.join(COPY), OpenMode::CreateNew)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    disk.sync_dir(dir)?;
+    dir.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
+}
+
+fn read_copy(disk: &dyn Disk, dir: &Path) -> io::Result<Map> {
+    let file = disk.open(&dir.join(COPY), OpenMode::Read)?;
+    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    if file.read_at(&mut bytes, 0)? < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (mut rest, mut rows) = (Bytes::from(bytes), Map::new());
+    while !rest.is_empty() {
+        let mut lens = [0; 2];
+        for len in &mut lens {
+            let (head, tail) = rest
+                .split_first_chunk()
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            *len = u32::from_be_bytes(*head) as usize;
+            rest = rest.slice_ref(tail);
+        }
+        if rest.len() < lens[0] + lens[1] {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (key, value) = (rest.split_to(lens[0]), rest.split_to(lens[1]));
+        rows.insert(key, value);
+    }
+    Ok(rows)
+}
+
+fn engine(error: &io::Error) -> KvError {
+    KvError::Engine(EngineError {
+        detail: error.to_string(),
+    })
 }
 
 #[derive(Clone, Copy, Debug)]

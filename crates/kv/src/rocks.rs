@@ -1,8 +1,10 @@
 //! The RocksDB store: no write-ahead log, atomic flushes, checkpoints by hard link.
 
+use crate::generation::{self, Generation};
 use crate::{Batch, EngineError, Kv, KvError, Op, Rows, framing};
 use bytes::Bytes;
 use floeberg_env::{Disk, OpenMode, RealDisk};
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, IteratorMode, Options,
     ReadOptions, WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
@@ -10,6 +12,7 @@ use rocksdb::{
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Block cache and write-buffer budget that all stores of a node share.
@@ -67,11 +70,21 @@ impl Default for RocksKvConfig {
     }
 }
 
+/// A database, and the one that replaced it.
+struct Database {
+    db: DB,
+    newer: OnceLock<Box<Database>>,
+}
+
 /// A store in its own RocksDB instance.
 pub struct RocksKv {
-    db: DB,
+    /// A replaced database stays open, so that scans over it go on; its rows are on disk only.
+    first: Database,
     path: PathBuf,
+    config: RocksKvConfig,
     stopped: AtomicBool,
+    /// Held while files are made or replaced as a whole.
+    current: Mutex<Generation>,
 }
 
 impl fmt::Debug for RocksKv {
@@ -111,20 +124,61 @@ fn options(config: &RocksKvConfig) -> Options {
 }
 
 impl RocksKv {
-    /// Opens the store in `path`, creating it if absent. Its manifest is checked first, because one
-    /// flipped bit in it can make RocksDB loop for ever.
+    /// Opens the store in `path`, creating it if absent.
     ///
     /// # Errors
     /// If another process has it open, the disk fails, or its files are corrupt.
     pub fn open(path: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
         RealDisk.create_dir_all(path).map_err(|e| engine(&e))?;
-        framing::check(&RealDisk, path)?;
-        let db = DB::open(&options(config), path)?;
+        let current = generation::active(&RealDisk, path).map_err(|e| engine(&e))?;
+        let first = Database::open(&current.dir(path), config)?;
+        // Only now does nobody else have the store open.
+        generation::clean(&RealDisk, path, current).map_err(|e| engine(&e))?;
         Ok(Self {
-            db,
+            first,
             path: path.into(),
+            config: config.clone(),
             stopped: AtomicBool::new(false),
+            current: Mutex::new(current),
         })
+    }
+
+    fn newest(&self) -> &Database {
+        let mut newest = &self.first;
+        while let Some(newer) = newest.newer.get() {
+            newest = newer;
+        }
+        newest
+    }
+
+    fn db(&self) -> &DB {
+        &self.newest().db
+    }
+
+    /// The caller holds the lock of the current generation.
+    fn flush_locked(&self) -> Result<(), KvError> {
+        self.running()?;
+        let mut wait = FlushOptions::default();
+        wait.set_wait(true);
+        self.stop_on_error(self.db().flush_opt(&wait))
+    }
+
+    fn replace(&self, current: &mut Generation, copy: &Path) -> Result<(), KvError> {
+        // Takes the old rows out of memory, where they would stay as long as the store is open.
+        self.flush_locked()?;
+        let (old, next) = (self.newest(), current.next());
+        generation::stage(&RealDisk, &self.path, next, copy).map_err(|e| engine(&e))?;
+        let database = Database::open(&next.dir(&self.path), &self.config)?;
+        generation::activate(&RealDisk, &self.path, next).map_err(|e| engine(&e))?;
+        let replaced = old.newer.set(Box::new(database));
+        debug_assert!(replaced.is_ok(), "the lock allows one install at a time");
+        *current = next;
+        old.db.cancel_all_background_work(true);
+        if let Err(error) = generation::clean(&RealDisk, &self.path, next) {
+            // They are removed when the store opens again.
+            tracing::warn!(path = %self.path.display(), %error, "replaced rows are still on disk");
+        }
+        Ok(())
     }
 
     fn running(&self) -> Result<(), KvError> {
@@ -158,7 +212,7 @@ impl RocksKv {
         if let Some(end) = end {
             read.set_iterate_upper_bound(end);
         }
-        let rows = self.db.iterator_opt(mode, read);
+        let rows = self.db().iterator_opt(mode, read);
         Box::new(rows.map(|row| match row {
             Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
             Err(error) => Err(error.into()),
@@ -169,7 +223,7 @@ impl RocksKv {
 impl Kv for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.running()?;
-        Ok(self.db.get(key)?.map(Bytes::from))
+        Ok(self.db().get(key)?.map(Bytes::from))
     }
 
     fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
@@ -191,14 +245,12 @@ impl Kv for RocksKv {
         }
         let mut memory_only = WriteOptions::default();
         memory_only.disable_wal(true);
-        self.stop_on_error(self.db.write_opt(writes, &memory_only))
+        self.stop_on_error(self.db().write_opt(writes, &memory_only))
     }
 
     fn flush(&self) -> Result<(), KvError> {
-        self.running()?;
-        let mut wait = FlushOptions::default();
-        wait.set_wait(true);
-        self.stop_on_error(self.db.flush_opt(&wait))
+        let _current = self.current.lock();
+        self.flush_locked()
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<(), KvError> {
@@ -209,12 +261,57 @@ impl Kv for RocksKv {
         if RealDisk.exists(dir) {
             return Err(refused("the directory exists".into()));
         }
-        self.flush()?;
-        let made = Checkpoint::new(&self.db).and_then(|copy| copy.create_checkpoint(dir));
+        let _current = self.current.lock();
+        self.flush_locked()?;
+        let made = Checkpoint::new(self.db()).and_then(|copy| copy.create_checkpoint(dir));
         made.map_err(|error| refused(error.into_string()))?;
         // The table files were synced when they were written; the copied manifest was not.
         sync_tree(dir).map_err(|error| refused(error.to_string()))
     }
+
+    fn get_in_copy(&self, dir: &Path, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        // RocksDB makes the directory even when it only reads.
+        if !RealDisk.exists(&dir.join("CURRENT")) {
+            let detail = format!("`{}` holds no copy", dir.display());
+            return Err(KvError::Engine(EngineError { detail }));
+        }
+        framing::check(&RealDisk, dir)?;
+        let copy = DB::open_for_read_only(&options(&self.config), dir, false)?;
+        let value = copy.get(key)?.map(Bytes::from);
+        drop(copy);
+        // Even a reader leaves a log file, which is no part of the copy.
+        remove_logs(dir).map_err(|e| engine(&e))?;
+        Ok(value)
+    }
+
+    fn install(&self, dir: &Path) -> Result<(), KvError> {
+        let mut current = self.current.lock();
+        self.running()?;
+        self.replace(&mut current, dir).inspect_err(|error| {
+            self.stopped.store(true, Ordering::Release);
+            tracing::error!(path = %self.path.display(), %error, "a copy was not installed");
+        })
+    }
+}
+
+impl Database {
+    /// Its manifest is checked first, because one flipped bit in it can make RocksDB loop for ever.
+    fn open(dir: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
+        framing::check(&RealDisk, dir)?;
+        Ok(Self {
+            db: DB::open(&options(config), dir)?,
+            newer: OnceLock::new(),
+        })
+    }
+}
+
+fn remove_logs(dir: &Path) -> io::Result<()> {
+    for name in RealDisk.list(dir)? {
+        if name == "LOG" || name.starts_with("LOG.") {
+            RealDisk.remove_file(&dir.join(name))?;
+        }
+    }
+    RealDisk.sync_dir(dir)
 }
 
 fn sync_tree(dir: &Path) -> io::Result<()> {

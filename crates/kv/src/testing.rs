@@ -27,6 +27,7 @@ pub fn kv_suite<M: Medium>(fresh: impl Fn() -> M) {
     scans_are_consistent(&fresh());
     crash_keeps_the_flushed_state(&fresh());
     checkpoints(&fresh());
+    installs(&fresh());
 }
 
 type Row = (Bytes, Bytes);
@@ -188,4 +189,54 @@ fn checkpoints(medium: &impl Medium) {
         Some(&b"1"[..]),
         "a checkpoint flushes"
     );
+}
+
+/// What a copy replaces is gone, what follows it stays, and both survive a crash.
+fn installs(medium: &impl Medium) {
+    let kv = medium.open();
+    put(&*kv, "a", "copied");
+    put(&*kv, "b", "copied");
+    let (first, second) = (
+        medium.checkpoint_dir("first"),
+        medium.checkpoint_dir("second"),
+    );
+    kv.checkpoint(&first).expect("copied");
+    assert_eq!(
+        kv.get_in_copy(&first, b"a").expect("read").as_deref(),
+        Some(&b"copied"[..])
+    );
+    assert_eq!(kv.get_in_copy(&first, b"c").expect("read"), None);
+    assert!(kv.get_in_copy(&second, b"a").is_err(), "there is no copy");
+    put(&*kv, "a", "later");
+    put(&*kv, "c", "later");
+    let mut old = kv.scan(b"", None);
+    assert_eq!(old.next().expect("a row").expect("scanned").0, "a");
+    kv.install(&first).expect("installed");
+    let rows: Vec<Row> = old.collect::<Result<_, _>>().expect("scanned");
+    assert_eq!(
+        keys(&rows),
+        [b"b", b"c"],
+        "a scan goes on over the old rows"
+    );
+    let rows = collect(&*kv, b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"b"]);
+    assert!(rows.iter().all(|(_, value)| value == "copied"));
+
+    put(&*kv, "d", "new");
+    kv.flush().expect("flushed");
+    kv.checkpoint(&second).expect("copied");
+    put(&*kv, "e", "lost");
+    medium.crash(kv);
+    let kv = medium.open();
+    let rows = collect(&*kv, b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"b", b"d"], "an install is durable");
+
+    put(&*kv, "a", "newer");
+    kv.install(&second).expect("installed again");
+    put(&*kv, "f", "kept");
+    kv.flush().expect("flushed");
+    drop(kv);
+    let rows = collect(&*medium.open(), b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"b", b"d", b"f"]);
+    assert_eq!(rows[0].1, "copied");
 }

@@ -57,22 +57,30 @@ impl RocksMedium {
     }
 }
 
+/// The files below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("listed");
+    let mut found = Vec::new();
+    for path in entries.map(|entry| entry.expect("listed").path()) {
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Copies the files of a directory; `None` if some came or went meanwhile.
 fn try_copy(from: &Path, to: &Path) -> Option<()> {
-    let files = || -> Vec<PathBuf> {
-        let entries = fs::read_dir(from)
-            .expect("listed")
-            .map(|e| e.expect("listed").path());
-        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
-        files.sort();
-        files
-    };
-    fs::create_dir_all(to).expect("created");
-    let before = files();
+    let before = files(from);
     for file in &before {
-        fs::copy(file, to.join(file.file_name().expect("a file has a name"))).ok()?;
+        let copy = to.join(file.strip_prefix(from).expect("below the directory"));
+        fs::create_dir_all(copy.parent().expect("below the directory")).expect("created");
+        fs::copy(file, copy).ok()?;
     }
-    (before == files()).then_some(())
+    (before == files(from)).then_some(())
 }
 
 impl Medium for RocksMedium {

@@ -1,10 +1,12 @@
 //! Settings of a store and what it is made of.
 
-use floeberg_consensus::{GroupConfig, GroupHooks};
+use floeberg_consensus::{Begin, GroupConfig, GroupHooks};
 use floeberg_kv::Kv;
 use floeberg_raftlog::LogStore;
+use floeberg_rpc::Transport;
 use floeberg_telemetry::MetastoreMetrics;
 use floeberg_types::{ClusterId, GroupId, NodeId};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ pub struct StoreConfig {
     pub group: GroupId,
     /// This node.
     pub node: NodeId,
+    /// How the group begins if nothing of it is stored here.
+    pub begin: Begin,
     /// Consensus settings.
     pub raft: GroupConfig,
     /// When rows become durable.
@@ -53,6 +57,7 @@ impl StoreConfig {
             cluster,
             group,
             node,
+            begin: Begin::Alone,
             raft: GroupConfig::default(),
             flush: FlushPolicy::default(),
             leader_wait: Duration::from_secs(5),
@@ -68,6 +73,11 @@ pub struct StoreParts {
     pub kv: Arc<dyn Kv>,
     /// The log of all groups of the node.
     pub log: Arc<dyn LogStore>,
+    /// The way to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// A directory of this group alone for copies of the state on their way, on the file system
+    /// of the rows.
+    pub snapshots: PathBuf,
     /// Where consensus reports to; a failed flush is reported as fatal, too.
     pub hooks: GroupHooks,
     /// Counters of this store.

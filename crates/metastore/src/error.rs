@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use floeberg_consensus::{GroupStartError, NoLeader};
 use floeberg_kv::KvError;
-use floeberg_raftlog::LogError;
 use floeberg_state::{AppliedRowError, RowFormatError};
 use floeberg_types::GroupId;
 
@@ -78,6 +77,14 @@ impl<E> From<Unavailable> for TransactError<E> {
     }
 }
 
+/// A feature level that this version does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this version does not know feature level {level}: upgrade every node first")]
+pub struct FeatureLevelUnknown {
+    /// The level asked for.
+    pub level: u32,
+}
+
 /// Why a group's store did not open. None of these heals by trying again.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -90,43 +97,7 @@ pub enum OpenError {
         #[source]
         source: AppliedRowError,
     },
-    /// The log cannot be read.
-    #[error("the log of group {group} cannot be read")]
-    Log {
-        /// The group.
-        group: GroupId,
-        /// Why.
-        #[source]
-        source: LogError,
-    },
-    /// Rows are applied that the log does not have: it lost acknowledged entries, or the two
-    /// directories do not belong together.
-    #[error(
-        "the state of group {group} has applied entry {applied}, but the log ends at {log_end:?}: \
-         the log lost entries or belongs to another state; restore both from one copy"
-    )]
-    StateAheadOfLog {
-        /// The group.
-        group: GroupId,
-        /// The last entry in the state.
-        applied: u64,
-        /// The last entry in the log; `None` if it is empty.
-        log_end: Option<u64>,
-    },
-    /// The log was purged beyond what the state has applied, so entries between are gone.
-    #[error(
-        "the log of group {group} starts after entry {purged}, but the state has applied only up \
-         to {applied:?}: the state is an older copy; restore both from one copy"
-    )]
-    StateBehindLog {
-        /// The group.
-        group: GroupId,
-        /// The last entry in the state; `None` if it is empty.
-        applied: Option<u64>,
-        /// The last entry purged from the log.
-        purged: u64,
-    },
-    /// Consensus did not start.
+    /// Consensus did not start; also where state and log do not belong together.
     #[error(transparent)]
     Consensus(#[from] GroupStartError),
 }

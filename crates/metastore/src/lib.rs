@@ -1,30 +1,43 @@
 //! Typed transactions over the replicated state of a group.
 //!
-//! A use case decides in a closure over a [`Txn`]: it reads rows and writes rows. The engine runs
-//! the closure against the *speculative* state (applied rows and the rows of proposals in flight),
-//! proposes what it wrote as one command that lists everything it read, and evaluates again if
-//! apply finds that something had changed. So commits of one row are pipelined, a lost update is
-//! impossible, and use cases never see the consensus below.
+//! A use case decides in a closure over a [`Txn`]: it reads rows and writes rows. On the leader the
+//! engine runs the closure against the *speculative* state (applied rows and the rows of proposals
+//! in flight), proposes what it wrote as one command that lists everything it read, and evaluates
+//! again if apply finds that something had changed. So commits of one row are pipelined, a lost
+//! update is impossible, and use cases never see the consensus below.
+//!
+//! On any other node (a *front*) the closure runs against applied rows. Its command goes to the
+//! leader, which compares what was read with its speculative state and orders the command like its
+//! own; the front learns the outcome from its own log.
 
+mod admission;
 mod config;
 mod cx;
 mod error;
 mod flight;
 mod flush;
+mod front;
+mod inner;
 mod machine;
+mod outcomes;
 mod rows;
+mod serve;
 mod speculation;
 mod store;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod txn;
+mod wire;
 
 pub use config::{FlushPolicy, StoreConfig, StoreParts};
 pub use cx::Cx;
-pub use error::{OpenError, StoreError, TransactError, Unavailable};
+pub use error::{FeatureLevelUnknown, OpenError, StoreError, TransactError, Unavailable};
 pub use floeberg_state::{
-    Applied, Digest, Event, RawRow, RowMessage, UsageDelta, UsageKey, UsageRow, keys,
+    Applied, Comparison, Digest, Event, MARK_EVERY, Mark, RawRow, RowMessage, UsageDelta, UsageKey,
+    UsageRow, compare_marks, keys,
 };
 pub use rows::{Key, ReadView, Row, Rows};
+pub use serve::ProposalService;
 pub use store::{Committed, Store};
 pub use txn::{RangeState, Txn};

@@ -1,15 +1,21 @@
 //! The state machine of a group: applies runs of log entries to the key-value store.
 
 use crate::flush::Flusher;
+use crate::outcomes::Outcomes;
 use bytes::Bytes;
 use floeberg_consensus::{
     Applied as ConsensusApplied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry,
-    EntryId, Payload, SnapshotHandle, StateMachine,
+    Copier, EntryId, InstallError, Payload, StateMachine,
 };
-use floeberg_kv::{Batch, Kv};
-use floeberg_state::{Applied, Identity, LogPos, Run, View, ViewError};
+use floeberg_kv::{Batch, Kv, KvError};
+use floeberg_state::{
+    Applied, AppliedRowError, Identity, LogPos, Marks, Receipt, Run, View, ViewError, keys,
+};
 use floeberg_types::NodeId;
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Rows of the store, as apply sees them.
@@ -38,6 +44,8 @@ pub(crate) struct AppliedState {
     pub(crate) gate: RwLock<()>,
     /// What the rows have reached.
     pub(crate) applied: Mutex<Applied>,
+    /// Digests at the last positions that other nodes pass, too.
+    pub(crate) marks: Mutex<Marks>,
 }
 
 /// Applies entries; each call becomes one atomic write.
@@ -47,6 +55,30 @@ pub(crate) struct GroupMachine {
     pub(crate) applied: Applied,
     pub(crate) shared: Arc<AppliedState>,
     pub(crate) flusher: Arc<Flusher>,
+    pub(crate) outcomes: Arc<Outcomes>,
+}
+
+impl Drop for GroupMachine {
+    fn drop(&mut self) {
+        self.outcomes.close();
+    }
+}
+
+/// Why a copy of the state is not taken over.
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    #[error(transparent)]
+    Applied(#[from] AppliedRowError),
+}
+
+/// What the copy in `dir` has reached; an error if it is another group's.
+fn applied_in_copy(kv: &dyn Kv, identity: Identity, dir: &Path) -> Result<Applied, CopyError> {
+    let key = keys::applied();
+    let row = kv.get_in_copy(dir, &key)?;
+    let rows: BTreeMap<Bytes, Bytes> = row.map(|value| (key, value)).into_iter().collect();
+    Ok(Applied::load(&rows, identity)?)
 }
 
 fn entry_id(at: LogPos) -> EntryId {
@@ -64,8 +96,12 @@ fn consensus_applied(applied: &Applied) -> ConsensusApplied {
     }
 }
 
-/// Applies one entry to the run and returns its response.
-fn step(run: &mut Run<'_>, entry: CommittedEntry) -> Result<Bytes, ApplyError> {
+/// Applies one entry to the run and returns its response; a command leaves a receipt.
+fn step(
+    run: &mut Run<'_>,
+    entry: CommittedEntry,
+    receipts: &mut Vec<(Receipt, u64)>,
+) -> Result<Bytes, ApplyError> {
     let id = entry.id;
     let at = LogPos {
         term: id.term,
@@ -73,7 +109,11 @@ fn step(run: &mut Run<'_>, entry: CommittedEntry) -> Result<Bytes, ApplyError> {
         index: id.index,
     };
     let applied = match entry.payload {
-        Payload::Command(command) => run.command(at, &command).map(|o| o.encode(at.index)),
+        Payload::Command(command) => run.command(at, &command).map(|receipt| {
+            let response = receipt.outcome.encode(at.index);
+            receipts.push((receipt, at.index));
+            response
+        }),
         Payload::Blank => run.blank(at).map(|()| Bytes::new()),
         Payload::Membership(membership) => run.membership(at, membership).map(|()| Bytes::new()),
     };
@@ -94,11 +134,13 @@ impl StateMachine for GroupMachine {
         };
         let view = KvView(&*self.kv);
         let mut run = Run::new(&view, self.identity, self.applied.clone());
+        let mut receipts = Vec::new();
         let responses: Result<Vec<_>, _> = entries
             .into_iter()
-            .map(|entry| step(&mut run, entry))
+            .map(|entry| step(&mut run, entry, &mut receipts))
             .collect();
         let responses = responses?;
+        let marks = run.take_marks();
         let (changes, applied) = run.finish();
         let mut batch = Batch::default();
         let mut bytes = 0;
@@ -117,8 +159,13 @@ impl StateMachine for GroupMachine {
             })?;
             *self.shared.applied.lock() = applied.clone();
         }
+        for mark in marks {
+            self.shared.marks.lock().push(mark);
+        }
         self.applied = applied;
         self.flusher.written(bytes as u64);
+        let term = self.applied.last.map_or(0, |last| last.term);
+        self.outcomes.applied(receipts, term);
         Ok(responses)
     }
 
@@ -130,7 +177,36 @@ impl StateMachine for GroupMachine {
             kv.flush().map_err(|error| CheckpointError {
                 source: Box::new(error),
             })?;
-            Ok(SnapshotHandle { applied, dir: None })
+            Ok(applied)
         })
     }
+
+    fn copier(&self) -> Copier {
+        let (kv, identity) = (Arc::clone(&self.kv), self.identity);
+        let failed = |source: Box<dyn Error + Send + Sync>| CheckpointError { source };
+        Arc::new(move |dir| {
+            kv.checkpoint(dir).map_err(|error| failed(error.into()))?;
+            let applied = applied_in_copy(&*kv, identity, dir);
+            let applied = applied.map_err(|error| failed(error.into()))?;
+            Ok(consensus_applied(&applied))
+        })
+    }
+
+    fn install(&mut self, dir: &Path) -> Result<ConsensusApplied, InstallError> {
+        let failed = |source: Box<dyn Error + Send + Sync>| InstallError::Failed { source };
+        let applied = applied_in_copy(&*self.kv, self.identity, dir);
+        let applied = applied.map_err(|error| failed(error.into()))?;
+        {
+            let _writing = self.shared.gate.write();
+            self.kv.install(dir).map_err(|error| failed(error.into()))?;
+            *self.shared.applied.lock() = applied.clone();
+        }
+        self.shared.marks.lock().clear();
+        self.applied = applied;
+        self.outcomes.installed(&*self.kv, &self.applied);
+        Ok(consensus_applied(&self.applied))
+    }
 }
+
+#[cfg(test)]
+mod tests;

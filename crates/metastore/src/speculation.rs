@@ -5,6 +5,8 @@
 //! decision on a busy row miss, one after the other and without end; dropping more would make
 //! decisions miss that had nothing to do with it.
 
+use crate::admission::Admissions;
+use crate::turns::Turns;
 use bytes::Bytes;
 use floeberg_consensus::Term;
 use floeberg_types::{CommitId, TimestampMs};
@@ -104,13 +106,14 @@ struct Footprint {
 #[derive(Debug, Default)]
 pub(crate) struct Speculation {
     term: Term,
-    /// Set when the outcome of a proposal of this term is unknown; only a later term, whose first
-    /// entry settles everything before it, may decide again.
-    stalled: bool,
     next_number: u64,
     rows: BTreeMap<Bytes, VecDeque<InFlightRow>>,
     in_flight: BTreeMap<u64, Footprint>,
     log_time: TimestampMs,
+    /// Commands of other nodes that came in this term.
+    pub(crate) admissions: Admissions,
+    /// Rows that are kept for other nodes.
+    pub(crate) turns: Turns,
 }
 
 impl Speculation {
@@ -120,10 +123,11 @@ impl Speculation {
         if term > self.term {
             self.rows.clear();
             self.in_flight.clear();
+            self.admissions = Admissions::default();
+            self.turns = Turns::default();
             self.term = term;
-            self.stalled = false;
         }
-        term == self.term && !self.stalled
+        term == self.term
     }
 
     /// The log time of the next command: the clock, but never before what was given or applied.
@@ -224,18 +228,6 @@ impl Speculation {
                 self.rows.remove(key);
             }
         }
-    }
-
-    /// Stops deciding in `term`: one of its proposals has an unknown outcome.
-    pub(crate) fn stall(&mut self, term: Term) {
-        if self.term == term {
-            self.stalled = true;
-        }
-    }
-
-    /// Whether decisions in `term` are stopped.
-    pub(crate) fn is_stalled(&self, term: Term) -> bool {
-        self.term == term && self.stalled
     }
 
     #[cfg(test)]

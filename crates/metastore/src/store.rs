@@ -2,35 +2,33 @@
 
 use crate::config::{StoreConfig, StoreParts};
 use crate::cx::Cx;
-use crate::error::{OpenError, StoreError, TransactError, Unavailable};
-use crate::flight::{Flight, Landing, Wake};
+use crate::error::{FeatureLevelUnknown, OpenError, TransactError, Unavailable};
 use crate::flush::Flusher;
+use crate::front::{Draft, Progress};
+use crate::inner::{Attempt, Inner, Place};
 use crate::machine::{AppliedState, GroupMachine, KvView};
+use crate::outcomes::{Outcomes, Settled};
 use crate::rows::ReadView;
-use crate::speculation::{Fate, Proposal, Speculation, all_settled};
-use crate::txn::{Decided, Txn};
-use bytes::Bytes;
-use floeberg_consensus::{Leadership, Permit, RaftGroup, Term};
-use floeberg_env::{Env, Tasks};
-use floeberg_kv::{Kv, KvError};
-use floeberg_raftlog::LogStore;
-use floeberg_state::{Applied, Digest, Identity};
-use floeberg_telemetry::MetastoreMetrics;
-use floeberg_types::{CommitId, GroupId, TimestampMs};
+use crate::serve::ProposalService;
+use crate::txn::Txn;
+use floeberg_consensus::{GroupParts, Leader, Leadership, RaftGroup, Term};
+use floeberg_env::Env;
+use floeberg_kv::KvError;
+use floeberg_rpc::Handler;
+use floeberg_state::{Applied, Digest, FEATURE_LEVEL, Identity, Mark, Marks};
+use floeberg_types::{CommitId, TimestampMs};
 use parking_lot::{Mutex, RwLock};
-use prost::Message as _;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// A transaction's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed<T> {
     /// What the decision returned.
     pub value: T,
-    /// Log index of the command; `None` if the decision wrote nothing.
+    /// Log index of the command, or of a snapshot that holds it; `None` if the decision wrote
+    /// nothing.
     pub index: Option<u64>,
     /// Id of the command; `None` if the decision wrote nothing.
     pub commit_id: Option<CommitId>,
@@ -41,53 +39,37 @@ pub struct Committed<T> {
 /// The rows of one group: a cheap handle, cloned freely.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    identity: Identity,
-    env: Env,
-    kv: Arc<dyn Kv>,
-    raft: RaftGroup,
-    leadership: watch::Receiver<Leadership>,
-    leader_wait: Duration,
-    deadline_default: Duration,
-    shared: Arc<AppliedState>,
-    /// Also the evaluation lock: decisions are made one after the other, in log order.
-    pub(crate) speculation: Mutex<Speculation>,
-    flusher: Arc<Flusher>,
-    flush_task: JoinHandle<()>,
-    metrics: MetastoreMetrics,
+/// What one turn of a transaction came to.
+enum Turn<T, E> {
+    Done(Result<Committed<T>, TransactError<E>>),
+    /// Nothing of it is or will be applied.
+    Again,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.flush_task.abort();
+fn answer<T, E>(result: Result<T, E>, log_time: TimestampMs) -> Turn<T, E> {
+    let committed = |value| Committed {
+        value,
+        index: None,
+        commit_id: None,
+        log_time,
+    };
+    Turn::Done(result.map(committed).map_err(TransactError::Refused))
+}
+
+fn end<T, E>(settled: Settled, value: T, id: CommitId, log_time: TimestampMs) -> Turn<T, E> {
+    match settled {
+        Settled::Applied { index } => Turn::Done(Ok(Committed {
+            value,
+            index: Some(index),
+            commit_id: Some(id),
+            log_time,
+        })),
+        Settled::Missed { .. } | Settled::Absent => Turn::Again,
+        Settled::Unknown => Turn::Done(Err(TransactError::Indefinite)),
     }
-}
-
-/// One evaluation of a decision.
-enum Attempt<T, E> {
-    /// The term cannot decide any more.
-    NotLeading,
-    /// The state could not be read.
-    Failed(StoreError),
-    /// Nothing to propose: an answer from what was seen.
-    Answer {
-        result: Result<T, E>,
-        now: TimestampMs,
-        seen: Vec<Arc<Proposal>>,
-    },
-    /// A command is on its way.
-    Proposed { value: T, made: Made },
-}
-
-/// A submitted command and what it built on.
-struct Made {
-    flight: Flight,
-    commit_id: CommitId,
-    now: TimestampMs,
-    seen: Vec<Arc<Proposal>>,
 }
 
 impl Store {
@@ -103,23 +85,19 @@ impl Store {
         env: &Env,
         parts: StoreParts,
     ) -> Result<Self, OpenError> {
-        let StoreParts {
-            kv,
-            log,
-            hooks,
-            metrics,
-        } = parts;
         let identity = Identity {
             cluster: config.cluster,
             group: config.group,
         };
         let group = config.group;
+        let kv = parts.kv;
         let applied = Applied::load(&KvView(&*kv), identity)
             .map_err(|source| OpenError::State { group, source })?;
-        check_log(&*log, group, &applied)?;
+        let outcomes = Arc::new(Outcomes::new(&applied));
         let shared = Arc::new(AppliedState {
             gate: RwLock::new(()),
             applied: Mutex::new(applied.clone()),
+            marks: Mutex::new(Marks::default()),
         });
         let flusher = Arc::new(Flusher::new(Arc::clone(&kv), config.flush));
         let machine = GroupMachine {
@@ -128,44 +106,50 @@ impl Store {
             applied,
             shared: Arc::clone(&shared),
             flusher: Arc::clone(&flusher),
+            outcomes: Arc::clone(&outcomes),
         };
-        let on_fatal = Arc::clone(&hooks.on_fatal);
-        let raft = RaftGroup::start(
-            group,
-            config.node,
-            &config.raft,
-            env,
-            log,
-            Box::new(machine),
-            hooks,
-        )
-        .await?;
+        let on_fatal = Arc::clone(&parts.hooks.on_fatal);
+        let group_parts = GroupParts {
+            log: parts.log,
+            machine: Box::new(machine),
+            transport: Arc::clone(&parts.transport),
+            snapshots: parts.snapshots,
+            hooks: parts.hooks,
+        };
+        let (node, begin, raft) = (config.node, config.begin, &config.raft);
+        let raft = RaftGroup::start(group, node, begin, raft, env, group_parts).await?;
         flusher.replayed();
         let flushing = Arc::clone(&flusher).run(env.tasks.clone(), group, on_fatal);
         let inner = Inner {
             identity,
+            node,
             env: env.clone(),
             kv,
+            transport: parts.transport,
             leadership: raft.leadership(),
+            leader: raft.leader_watch(),
             raft,
             leader_wait: config.leader_wait,
             deadline_default: config.deadline_default,
             shared,
             speculation: Mutex::default(),
+            outcomes,
             flusher,
             flush_task: env.tasks.spawn("state-flusher", flushing),
-            metrics,
+            metrics: parts.metrics,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// Decides and commits. `decide` runs on the leader against the newest state, including what is
-    /// in flight, possibly several times; time and ids must come from the [`Txn`].
+    /// Decides and commits, on whichever node this is. `decide` runs against the newest state here,
+    /// on the leader including what is in flight, possibly several times; time and ids must come
+    /// from the [`Txn`]. On another node its command is sent to the leader.
     ///
     /// A decision that writes nothing, or refuses, is answered once everything it saw is committed
-    /// and a ReadIndex has shown that it saw everything acknowledged before the call.
+    /// and a ReadIndex has shown that it saw everything acknowledged before the call. When this
+    /// returns, the rows are applied on this node.
     ///
     /// # Errors
     /// See [`TransactError`]: which of them say that nothing happened is part of the contract.
@@ -178,63 +162,94 @@ impl Store {
         mut decide: impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send,
     ) -> Result<Committed<T>, TransactError<E>> {
         let inner = &self.inner;
-        let deadline = cx
-            .deadline
-            .unwrap_or_else(|| Instant::now() + inner.deadline_default);
+        let deadline = cx.deadline;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + inner.deadline_default);
+        let mut progress = Progress::new(deadline);
         loop {
-            let (term, permit) = inner.admitted(deadline).await?;
-            match inner.evaluate(cx, term, permit, &mut decide) {
-                Attempt::NotLeading => {}
-                Attempt::Failed(error) => return Err(TransactError::Storage(error)),
-                Attempt::Answer { result, now, seen } => {
-                    if inner.answerable(term, &seen, deadline).await? {
-                        return result
-                            .map_err(TransactError::Refused)
-                            .map(|value| Committed {
-                                value,
-                                index: None,
-                                commit_id: None,
-                                log_time: now,
-                            });
-                    }
+            let turn = match inner.place(deadline).await? {
+                Place::Here(term) => self.decide_here(cx, term, deadline, &mut decide).await?,
+                Place::For(leader) => {
+                    self.decide_for(cx, leader, &mut progress, &mut decide)
+                        .await?
                 }
-                Attempt::Proposed { value, made } => {
-                    let (commit_id, log_time) = (made.commit_id, made.now);
-                    match inner.land(made, deadline).await {
-                        Landing::Applied { index } => {
-                            let (index, commit_id) = (Some(index), Some(commit_id));
-                            return Ok(Committed {
-                                value,
-                                index,
-                                commit_id,
-                                log_time,
-                            });
-                        }
-                        Landing::Missed { .. } | Landing::NotProposed => {}
-                        Landing::Indefinite => return Err(TransactError::Indefinite),
-                    }
-                }
+            };
+            if let Turn::Done(result) = turn {
+                return result;
             }
         }
     }
 
-    /// Reads applied rows linearizably: everything acknowledged before the call is seen, and all
-    /// rows belong to one moment. Nothing is applied while `f` runs, so it should only collect.
+    /// One turn on the leader.
+    async fn decide_here<T, E>(
+        &self,
+        cx: &Cx,
+        term: Term,
+        deadline: Instant,
+        decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
+    ) -> Result<Turn<T, E>, Unavailable> {
+        let inner = &self.inner;
+        let permit = inner.reserve(deadline).await?;
+        Ok(match inner.evaluate(cx, term, permit, decide) {
+            Attempt::NotLeading => Turn::Again,
+            Attempt::Failed(error) => Turn::Done(Err(TransactError::Storage(error))),
+            Attempt::Kept(taken) => {
+                taken.ended().await;
+                Turn::Again
+            }
+            Attempt::Answer { result, now, seen } => {
+                if inner.answerable(term, &seen, deadline).await? {
+                    answer(result, now)
+                } else {
+                    Turn::Again
+                }
+            }
+            Attempt::Proposed { value, made } => {
+                let (id, now) = (made.commit_id, made.now);
+                let settled = inner.land(made, deadline).await;
+                if settled == Settled::Absent {
+                    // A leader that hands over takes nothing, and does not know yet who follows.
+                    inner.pause(deadline).await?;
+                }
+                end(settled, value, id, now)
+            }
+        })
+    }
+
+    /// One turn on another node.
+    async fn decide_for<T, E>(
+        &self,
+        cx: &Cx,
+        leader: Leader,
+        progress: &mut Progress,
+        decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
+    ) -> Result<Turn<T, E>, Unavailable> {
+        let inner = &self.inner;
+        Ok(match inner.draft(progress, decide) {
+            Draft::Failed(error) => Turn::Done(Err(TransactError::Storage(error))),
+            Draft::Answer { result, now } => {
+                if inner.caught_up(progress).await? {
+                    answer(result, now)
+                } else {
+                    Turn::Again
+                }
+            }
+            Draft::Command { value, decided } => {
+                let (id, now) = (decided.commit_id, decided.now);
+                let settled = inner.forward(cx, leader, *decided, progress).await?;
+                end(settled, value, id, now)
+            }
+        })
+    }
+
+    /// Reads applied rows linearizably, on any node: everything acknowledged before the call is
+    /// seen, and all rows belong to one moment. Nothing is applied while `f` runs, so it should
+    /// only collect.
     ///
     /// # Errors
     /// No leader could prove that it still leads.
     pub async fn read<T>(&self, f: impl FnOnce(&ReadView) -> T) -> Result<T, Unavailable> {
         let inner = &self.inner;
-        let deadline = Instant::now() + inner.leader_wait;
-        loop {
-            inner.ready_term(deadline).await?;
-            match timeout_at(deadline, inner.raft.read_barrier()).await {
-                Ok(Ok(_)) => break,
-                // Leadership has moved; the next turn waits for a leader again.
-                Ok(Err(_)) => tokio::task::yield_now().await,
-                Err(_) => return Err(Unavailable),
-            }
-        }
+        inner.barrier(Instant::now() + inner.leader_wait).await?;
         let view = self.local();
         let _reading = inner.shared.gate.read();
         Ok(f(&view))
@@ -264,6 +279,63 @@ impl Store {
         self.inner.shared.applied.lock().digest
     }
 
+    /// The digest of everything applied up to `index`, if that is one of the last positions
+    /// remembered: multiples of [`floeberg_state::MARK_EVERY`].
+    #[must_use]
+    pub fn digest_at(&self, index: u64) -> Option<Digest> {
+        self.inner.shared.marks.lock().at(index)
+    }
+
+    /// All digests remembered, oldest first; [`floeberg_state::compare_marks`] compares those of
+    /// two nodes. A node that has diverged must stop.
+    #[must_use]
+    pub fn digest_marks(&self) -> Vec<Mark> {
+        self.inner.shared.marks.lock().all()
+    }
+
+    /// What commands of this group may rely on, as far as it is applied here.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.inner.shared.applied.lock().feature_level
+    }
+
+    /// Raises the group's feature level for all later transactions; it never falls. Nodes that do
+    /// not know `level` halt, so the caller has made sure that all of them do.
+    ///
+    /// # Errors
+    /// This version does not know the level, or see [`TransactError`].
+    pub async fn raise_feature_level(
+        &self,
+        cx: &Cx,
+        level: u32,
+    ) -> Result<(), TransactError<FeatureLevelUnknown>> {
+        if level > FEATURE_LEVEL {
+            return Err(TransactError::Refused(FeatureLevelUnknown { level }));
+        }
+        let raise = |txn: &mut Txn<'_>| {
+            if txn.feature_level() < level {
+                txn.raise_feature_level(level);
+            }
+            Ok(())
+        };
+        self.transact(cx, raise).await.map(|_| ())
+    }
+
+    /// Serves the commands of this group that other nodes decided. A node with several groups
+    /// registers one [`ProposalService`] for all of them instead.
+    #[must_use]
+    pub fn proposals(&self) -> Arc<dyn Handler> {
+        let service = ProposalService::new();
+        service.add(self);
+        service
+    }
+
+    /// Consensus of this group: members, elections, its own calls.
+    #[must_use]
+    pub fn group(&self) -> &RaftGroup {
+        &self.inner.raft
+    }
+
     /// Stops the group and makes its rows durable, so that the next start replays nothing.
     ///
     /// # Errors
@@ -290,194 +362,13 @@ impl Store {
     }
 
     #[cfg(test)]
-    pub(crate) fn raft(&self) -> &RaftGroup {
-        &self.inner.raft
+    pub(crate) fn outcomes_awaited(&self) -> usize {
+        self.inner.outcomes.len()
     }
 }
 
-/// Log and state must overlap, else one of them is not this group's present one.
-fn check_log(log: &dyn LogStore, group: GroupId, applied: &Applied) -> Result<(), OpenError> {
-    let state = log
-        .state(group)
-        .map_err(|source| OpenError::Log { group, source })?;
-    let purged = state.purged.map(|(index, _)| index);
-    let log_end = state.last.map(|record| record.index).max(purged);
-    let applied = applied.last.map(|last| last.index);
-    if let Some(applied) = applied.filter(|index| log_end.is_none_or(|end| end < *index)) {
-        return Err(OpenError::StateAheadOfLog {
-            group,
-            applied,
-            log_end,
-        });
-    }
-    if let Some(purged) = purged.filter(|index| applied.is_none_or(|applied| applied < *index)) {
-        return Err(OpenError::StateBehindLog {
-            group,
-            applied,
-            purged,
-        });
-    }
-    Ok(())
-}
-
-impl Inner {
-    pub(crate) fn tasks(&self) -> &Tasks {
-        &self.env.tasks
-    }
-
-    /// The term that may decide here now.
-    fn deciding_term(&self) -> Option<Term> {
-        let leadership = *self.leadership.borrow();
-        let leads = leadership.is_leader && leadership.ready;
-        let term = leadership.term;
-        (leads && !self.speculation.lock().is_stalled(term)).then_some(term)
-    }
-
-    /// Waits a moment for this node to lead.
-    async fn ready_term(&self, deadline: Instant) -> Result<Term, Unavailable> {
-        if let Some(term) = self.deciding_term() {
-            return Ok(term);
-        }
-        let patience = deadline.min(Instant::now() + self.leader_wait);
-        let mut leadership = self.leadership.clone();
-        loop {
-            leadership.mark_unchanged();
-            if let Some(term) = self.deciding_term() {
-                return Ok(term);
-            }
-            match timeout_at(patience, leadership.changed()).await {
-                Ok(Ok(())) => {}
-                // The group has stopped, or nobody leads in time.
-                Ok(Err(_)) | Err(_) => return Err(Unavailable),
-            }
-        }
-    }
-
-    /// Waits for a leader and for room in the log's queue.
-    async fn admitted(&self, deadline: Instant) -> Result<(Term, Permit), Unavailable> {
-        // A decision that is evaluated again and again must come to an end here.
-        if Instant::now() >= deadline {
-            return Err(Unavailable);
-        }
-        let term = self.ready_term(deadline).await?;
-        let permit = timeout_at(deadline, self.raft.reserve())
-            .await
-            .map_err(|_| Unavailable)?;
-        Ok((term, permit))
-    }
-
-    /// Runs the decision once and submits what it wrote, under the evaluation lock.
-    fn evaluate<T, E>(
-        self: &Arc<Self>,
-        cx: &Cx,
-        term: Term,
-        permit: Permit,
-        decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
-    ) -> Attempt<T, E> {
-        let mut speculation = self.speculation.lock();
-        if !speculation.enter(term) {
-            return Attempt::NotLeading;
-        }
-        let applied = self.shared.applied.lock().log_time;
-        let now = speculation.next_log_time(self.env.clock.now(), applied);
-        let mut txn = Txn::new(&*self.kv, &speculation, &*self.env.rng, now);
-        let result = decide(&mut txn);
-        let mut decided = txn.finish();
-        if let Some(failure) = decided.seen.failure.take() {
-            return Attempt::Failed(failure);
-        }
-        match result {
-            Ok(value) if !decided.is_answer() => {
-                let made = self.propose(&mut speculation, cx, term, permit, decided);
-                Attempt::Proposed { value, made }
-            }
-            result => Attempt::Answer {
-                result,
-                now,
-                seen: decided.seen.in_flight,
-            },
-        }
-    }
-
-    /// Submits a command and lays its rows over the speculative state.
-    fn propose(
-        self: &Arc<Self>,
-        speculation: &mut Speculation,
-        cx: &Cx,
-        term: Term,
-        permit: Permit,
-        mut decided: Decided,
-    ) -> Made {
-        let command: Bytes = decided.command(self.identity, cx).encode_to_vec().into();
-        let Decided {
-            commit_id,
-            now,
-            seen,
-            writes,
-            ..
-        } = decided;
-        let proposal = speculation.launch(commit_id, now, writes, seen.built_on);
-        let pending = self.raft.submit(permit, term, command);
-        let flight = Flight::new(
-            pending,
-            Wake {
-                store: Arc::clone(self),
-                term,
-                proposal,
-            },
-        );
-        Made {
-            flight,
-            commit_id,
-            now,
-            seen: seen.in_flight,
-        }
-    }
-
-    /// Waits for the outcome of a command, at most until the deadline.
-    async fn land(&self, made: Made, deadline: Instant) -> Landing {
-        let landing = timeout_at(deadline, made.flight.landing()).await;
-        let landing = landing.unwrap_or(Landing::Indefinite);
-        match &landing {
-            Landing::Applied { .. } => {
-                self.metrics.commits.inc();
-            }
-            Landing::Missed { key } => {
-                tracing::debug!(group = %self.identity.group, ?key, "command missed");
-                self.metrics.misses.inc();
-                // What it built on stood before it in the log; once that is settled, the next
-                // evaluation no longer sees rows that were lost.
-                let _ = timeout_at(deadline, all_settled(&made.seen)).await;
-            }
-            Landing::NotProposed => {}
-            Landing::Indefinite => {
-                self.metrics.indefinite.inc();
-            }
-        }
-        landing
-    }
-
-    /// Whether an answer made from `seen` in `term` may be given: all of it is applied, and this
-    /// node still led the term after the request arrived. Otherwise it is to be evaluated again.
-    async fn answerable(
-        &self,
-        term: Term,
-        seen: &[Arc<Proposal>],
-        deadline: Instant,
-    ) -> Result<bool, Unavailable> {
-        let both = async { tokio::join!(self.raft.read_barrier(), all_settled(seen)) };
-        let (barrier, fate) = timeout_at(deadline, both).await.map_err(|_| Unavailable)?;
-        if barrier.is_err() {
-            // Leadership has moved; let its watcher see that before the next evaluation.
-            tokio::task::yield_now().await;
-            return Ok(false);
-        }
-        // A later term would have applied its own first entry before the barrier passed.
-        let applied = self.shared.applied.lock().last.map(|last| last.term);
-        Ok(fate == Fate::Applied && applied == Some(term))
-    }
-}
-
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

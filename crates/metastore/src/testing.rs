@@ -1,8 +1,10 @@
 //! What the tests of this crate share: a store on both kinds of media, and counters as rows.
 
+pub(crate) mod cluster;
+
 use crate::{Cx, OpenError, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow};
 use bytes::Bytes;
-use floeberg_consensus::{GroupHooks, Pending};
+use floeberg_consensus::{GroupHooks, NoPeers, Pending};
 use floeberg_env::{Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
@@ -150,6 +152,8 @@ pub(crate) struct Node {
     pub(crate) metrics: MetastoreMetrics,
     pub(crate) log_metrics: RaftLogMetrics,
     pub(crate) fatal: watch::Receiver<Vec<String>>,
+    /// Where consensus would stage copies of the state.
+    _copies: TempDir,
 }
 
 pub(crate) fn config() -> StoreConfig {
@@ -174,9 +178,12 @@ pub(crate) async fn try_start(
         metrics: ConsensusMetrics::default(),
     };
     let metrics = MetastoreMetrics::default();
+    let copies = tempfile::tempdir().unwrap();
     let parts = StoreParts {
         kv,
         log,
+        transport: Arc::new(NoPeers),
+        snapshots: copies.path().join("snapshots"),
         hooks,
         metrics: metrics.clone(),
     };
@@ -187,6 +194,7 @@ pub(crate) async fn try_start(
         metrics,
         log_metrics,
         fatal,
+        _copies: copies,
     })
 }
 
@@ -237,7 +245,7 @@ impl Node {
             ops: vec![RowOp { key: key(name), op }],
             ..Command::default()
         };
-        let raft = self.store.raft();
+        let raft = self.store.group();
         raft.submit(raft.reserve().await, term, command.encode_to_vec().into())
     }
 }

@@ -9,8 +9,8 @@ use floeberg_env::Rng;
 use floeberg_kv::Kv;
 use floeberg_state::keys::prefix_end;
 use floeberg_state::{
-    COMMAND_FORMAT, Command, Event, FEATURE_LEVEL, Identity, RangeEmpty, RawRow, Read, RowChange,
-    RowMessage, RowOp, UsageDelta, UsageKey,
+    COMMAND_FORMAT, Command, Event, Identity, RangeEmpty, RawRow, Read, RowChange, RowMessage,
+    RowOp, UsageDelta, UsageKey,
 };
 use floeberg_types::{CommitId, TimestampMs};
 use std::cell::RefCell;
@@ -34,7 +34,7 @@ pub enum RangeState {
 /// What a decision has looked at.
 #[derive(Default)]
 pub(crate) struct Seen {
-    reads: Vec<(Bytes, Option<CommitId>)>,
+    pub(crate) reads: Vec<(Bytes, Option<CommitId>)>,
     empty: Vec<RangeEmpty>,
     /// Proposals whose rows, deleted ones included, it has looked at.
     pub(crate) in_flight: Vec<Arc<Proposal>>,
@@ -60,20 +60,30 @@ impl Seen {
     }
 }
 
+/// What a decision is made on.
+#[derive(Clone, Copy)]
+pub(crate) struct Basis<'a> {
+    pub(crate) kv: &'a dyn Kv,
+    pub(crate) speculation: &'a Speculation,
+    pub(crate) rng: &'a dyn Rng,
+    /// Log time of the decision.
+    pub(crate) now: TimestampMs,
+    /// The group's level.
+    pub(crate) feature_level: u32,
+}
+
 /// A decision in progress. It sees applied rows, rows of proposals in flight and its own writes.
 ///
 /// It may run several times: time, ids and randomness must come from here, and nothing outside
 /// may be changed.
 pub struct Txn<'a> {
-    kv: &'a dyn Kv,
-    speculation: &'a Speculation,
-    rng: &'a dyn Rng,
-    now: TimestampMs,
+    basis: Basis<'a>,
     commit_id: CommitId,
     seen: RefCell<Seen>,
     writes: Writes,
     usage: Vec<(UsageKey, UsageDelta)>,
     event: Option<Event>,
+    raise: u32,
 }
 
 /// A row found by a scan, by where it comes from.
@@ -84,29 +94,33 @@ enum Found<'a> {
 }
 
 impl<'a> Txn<'a> {
-    pub(crate) fn new(
-        kv: &'a dyn Kv,
-        speculation: &'a Speculation,
-        rng: &'a dyn Rng,
-        now: TimestampMs,
-    ) -> Self {
+    pub(crate) fn new(basis: Basis<'a>, commit_id: CommitId) -> Self {
         Self {
-            kv,
-            speculation,
-            rng,
-            now,
-            commit_id: CommitId::from_bytes(rng.id128()),
+            basis,
+            commit_id,
             seen: RefCell::default(),
             writes: Writes::new(),
             usage: Vec::new(),
             event: None,
+            raise: 0,
         }
     }
 
     /// The log time of this transaction; it does not move while the transaction runs.
     #[must_use]
     pub fn now(&self) -> TimestampMs {
-        self.now
+        self.basis.now
+    }
+
+    /// What the rows written here may rely on: every node of the group knows this level.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.basis.feature_level
+    }
+
+    /// Raises the group's level for all later transactions.
+    pub(crate) fn raise_feature_level(&mut self, level: u32) {
+        self.raise = level;
     }
 
     /// The id that every row written here will carry.
@@ -118,7 +132,7 @@ impl<'a> Txn<'a> {
     /// A new random id; another one in every evaluation.
     #[must_use]
     pub fn new_id(&self) -> [u8; 16] {
-        self.rng.id128()
+        self.basis.rng.id128()
     }
 
     /// Writes a row.
@@ -143,14 +157,10 @@ impl<'a> Txn<'a> {
     /// The store failed.
     pub fn require_empty(&mut self, prefix: &[u8]) -> Result<RangeState, StoreError> {
         let mut state = RangeState::Empty;
-        let none = Writes::new();
-        self.visit(prefix, None, &none, |key, found| {
-            if self.record(&key, found)?.is_none() {
-                return Ok(ControlFlow::Continue(()));
-            }
+        let (start, end) = scan_range(prefix, None);
+        if self.first_in(&start, end.as_deref())?.is_some() {
             state = RangeState::Occupied;
-            Ok(ControlFlow::Break(()))
-        })?;
+        }
         if state == RangeState::Empty {
             // No key starts with 0xff, so a prefix of those only never occurs.
             let end = prefix_end(prefix).unwrap_or_else(|| Bytes::from_static(&[u8::MAX; 32]));
@@ -158,6 +168,39 @@ impl<'a> Txn<'a> {
             self.seen.borrow_mut().empty.push(RangeEmpty { start, end });
         }
         Ok(state)
+    }
+
+    /// The first row of the group in `[start, end)`, own writes not counted.
+    fn first_in(&self, start: &[u8], end: Option<&[u8]>) -> Result<Option<Key>, StoreError> {
+        let mut first = None;
+        self.visit(start, end, &Writes::new(), |key, found| {
+            if self.record(&key, found)?.is_none() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            first = Some(key);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
+    }
+
+    /// The first row or range that is not as `command`, decided elsewhere, saw it.
+    pub(crate) fn first_mismatch(&self, command: &Command) -> Result<Option<Key>, StoreError> {
+        for read in &command.reads {
+            let stored = self.find(&read.key)?;
+            let stands = match &stored {
+                Some(row) => row.commit_id.as_bytes()[..] == read.commit_id[..],
+                None => read.commit_id.is_empty(),
+            };
+            if !stands {
+                return Ok(Some(read.key.clone()));
+            }
+        }
+        for range in &command.ranges_empty {
+            if let Some(key) = self.first_in(&range.start, Some(&range.end))? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     /// Moves usage counters. Their rows are kept by apply and never conflict.
@@ -198,10 +241,10 @@ impl<'a> Txn<'a> {
             return self.record(&Bytes::new(), Found::Own(own.as_ref()));
         }
         let key = Bytes::copy_from_slice(key);
-        if let Some(row) = self.speculation.row(&key) {
+        if let Some(row) = self.basis.speculation.row(&key) {
             return self.record(&key, Found::InFlight(row));
         }
-        match self.kv.get(&key)? {
+        match self.basis.kv.get(&key)? {
             Some(value) => self.record(&key, Found::Applied(value)),
             None => {
                 self.seen.borrow_mut().reads.push((key, None));
@@ -210,25 +253,24 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Walks the rows under `prefix` in key order; `own` writes hide rows in flight, and those hide
-    /// applied ones.
+    /// Walks the rows of `[start, end)` in key order; `own` writes hide rows in flight, and those
+    /// hide applied ones.
     fn visit(
         &self,
-        prefix: &[u8],
-        start_after: Option<&[u8]>,
+        start: &[u8],
+        end: Option<&[u8]>,
         own: &Writes,
         mut visit: impl FnMut(Bytes, Found<'_>) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
-        let (start, end) = scan_range(prefix, start_after);
-        if end.as_ref().is_some_and(|end| start >= *end) {
+        if end.is_some_and(|end| start >= end) {
             return Ok(());
         }
-        let bound = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let bound = end.map_or(Bound::Unbounded, Bound::Excluded);
         let mut own = own
-            .range::<[u8], _>((Bound::Included(&start[..]), bound))
+            .range::<[u8], _>((Bound::Included(start), bound))
             .peekable();
-        let mut in_flight = self.speculation.range(&start, end.as_deref()).peekable();
-        let mut applied = self.kv.scan(&start, end.as_deref()).peekable();
+        let mut in_flight = self.basis.speculation.range(start, end).peekable();
+        let mut applied = self.basis.kv.scan(start, end).peekable();
         loop {
             let applied_key = match applied.peek() {
                 Some(Ok((key, _))) => Some(key),
@@ -273,7 +315,9 @@ impl<'a> Txn<'a> {
 
     pub(crate) fn finish(self) -> Decided {
         Decided {
-            now: self.now,
+            now: self.basis.now,
+            feature_level: self.basis.feature_level.max(self.raise),
+            raise: self.raise,
             commit_id: self.commit_id,
             seen: self.seen.into_inner(),
             writes: self.writes,
@@ -300,7 +344,8 @@ impl Rows for Txn<'_> {
         if limit == 0 {
             return Ok(rows);
         }
-        let visited = self.visit(prefix, start_after, &self.writes, |key, found| {
+        let (start, end) = scan_range(prefix, start_after);
+        let visited = self.visit(&start, end.as_deref(), &self.writes, |key, found| {
             if let Some(row) = self.record(&key, found)? {
                 rows.push((key, row));
             }
@@ -321,6 +366,8 @@ pub(crate) struct Decided {
     pub(crate) commit_id: CommitId,
     pub(crate) seen: Seen,
     pub(crate) writes: Writes,
+    feature_level: u32,
+    raise: u32,
     usage: Vec<(UsageKey, UsageDelta)>,
     event: Option<Event>,
 }
@@ -328,7 +375,8 @@ pub(crate) struct Decided {
 impl Decided {
     /// Whether there is nothing to propose.
     pub(crate) fn is_answer(&self) -> bool {
-        self.writes.is_empty() && self.usage.is_empty() && self.event.is_none()
+        let rows = self.writes.is_empty() && self.usage.is_empty();
+        rows && self.event.is_none() && self.raise == 0
     }
 
     /// The command to propose.
@@ -344,7 +392,7 @@ impl Decided {
         };
         Command {
             format: COMMAND_FORMAT,
-            feature_level: FEATURE_LEVEL,
+            feature_level: self.feature_level,
             cluster_id: Bytes::copy_from_slice(identity.cluster.as_bytes()),
             group: identity.group.0,
             account: cx.account.as_str().to_owned(),
@@ -374,6 +422,7 @@ impl Decided {
                 .map(|(key, delta)| delta.into_message(*key))
                 .collect(),
             event: self.event.take(),
+            raise_feature_level: self.raise,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How far apply has come: position, membership, log time and the rolling digest.
 
+use crate::apply::{FEATURE_LEVEL, FEATURE_LEVEL_FIRST};
 use crate::keys;
 use crate::row::{RawRow, RowFormatError, encode_row};
 use crate::view::{View, ViewError};
@@ -54,7 +55,7 @@ pub(crate) enum EntryKind {
 }
 
 /// What apply has reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// The last entry applied; `None` in a new group.
     pub last: Option<LogPos>,
@@ -64,6 +65,21 @@ pub struct Applied {
     pub log_time: TimestampMs,
     /// Digest of everything up to `last`.
     pub digest: Digest,
+    /// What commands may rely on: every node that applies this group's log knows it.
+    pub feature_level: u32,
+}
+
+impl Default for Applied {
+    /// A new group.
+    fn default() -> Self {
+        Self {
+            last: None,
+            membership: None,
+            log_time: TimestampMs::default(),
+            digest: Digest::default(),
+            feature_level: FEATURE_LEVEL_FIRST,
+        }
+    }
 }
 
 /// A stored applied row that cannot be taken over.
@@ -85,6 +101,15 @@ pub enum AppliedRowError {
         field: &'static str,
         /// Its length.
         len: usize,
+    },
+    /// The group relies on a feature that this version does not have.
+    #[error(
+        "the group has feature level {level}; this version has {FEATURE_LEVEL}: \
+         run a version that knows the level"
+    )]
+    UnknownFeatureLevel {
+        /// The group's level.
+        level: u32,
     },
     /// The directory belongs to another group or cluster.
     #[error("the stored state is of {found}, expected {expected}")]
@@ -124,6 +149,10 @@ impl Applied {
                 expected: identity,
             });
         }
+        let level = row.feature_level;
+        if level > FEATURE_LEVEL {
+            return Err(AppliedRowError::UnknownFeatureLevel { level });
+        }
         Ok(Self {
             last: Some(LogPos {
                 term: row.term,
@@ -133,6 +162,7 @@ impl Applied {
             membership: (!row.membership.is_empty()).then_some(row.membership),
             log_time: TimestampMs(row.log_time_ms),
             digest: Digest(digest),
+            feature_level: level.max(FEATURE_LEVEL_FIRST),
         })
     }
 
@@ -149,6 +179,11 @@ impl Applied {
             digest: Bytes::copy_from_slice(&self.digest.0),
             cluster_id: Bytes::copy_from_slice(identity.cluster.as_bytes()),
             group: identity.group.0,
+            // Rows written before there were levels have none.
+            feature_level: match self.feature_level {
+                FEATURE_LEVEL_FIRST => 0,
+                level => level,
+            },
         };
         // No command writes this row, hence the all-zero commit id.
         Some(encode_row(

@@ -2,6 +2,7 @@
 
 use crate::applied::{Applied, AppliedRowError, EntryKind, Identity, LogPos};
 use crate::keys::{self, tag};
+use crate::mark::{MARK_EVERY, Mark};
 use crate::row::{RawRow, RowFormatError, encode_row};
 use crate::usage;
 use crate::view::{Batch, Overlay, View, ViewError};
@@ -11,8 +12,11 @@ use floeberg_proto::floeberg::state::v1 as pb;
 use floeberg_types::{CommitId, RequestId, TimestampMs};
 use prost::Message as _;
 
-/// The highest feature level this version can apply.
-pub const FEATURE_LEVEL: u32 = 1;
+/// The level of a new group. A proposer relies on nothing above its group's present level.
+pub const FEATURE_LEVEL_FIRST: u32 = 1;
+
+/// The highest feature level this version can apply. Level 2: groups of several nodes.
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// What apply made of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,15 @@ pub enum Outcome {
         /// The row, or the first row of a range that should have been empty.
         key: Bytes,
     },
+}
+
+/// What apply made of which command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The command.
+    pub commit_id: CommitId,
+    /// What became of it.
+    pub outcome: Outcome,
 }
 
 /// A response that is not the encoding of an outcome.
@@ -90,6 +103,15 @@ pub enum ApplyError {
         /// The level found.
         level: u32,
     },
+    /// The command raises the group's level above the one it needs itself, so that a version
+    /// without that level would pass over it instead of halting.
+    #[error("the command raises the feature level to {to}, but needs only {needs}")]
+    FeatureLevelRaise {
+        /// The level it raises to.
+        to: u32,
+        /// The level it needs.
+        needs: u32,
+    },
     /// The command was made for another group or cluster.
     #[error("the command is not for {expected}")]
     OtherIdentity {
@@ -148,7 +170,7 @@ pub fn apply(
     log_time: TimestampMs,
     command: &Command,
 ) -> Result<(Batch, Outcome), ApplyError> {
-    let commit_id = check(identity, command)?;
+    let commit_id = check_command(identity, command)?;
     if let Some(key) = missed(view, command)? {
         return Ok((Batch::default(), Outcome::Missed { key }));
     }
@@ -180,8 +202,12 @@ pub fn apply(
     Ok((batch, Outcome::Applied))
 }
 
-/// Whether the command may be applied here at all.
-fn check(identity: Identity, command: &Command) -> Result<CommitId, ApplyError> {
+/// Whether the command may be applied here at all. Whoever takes a command from elsewhere asks
+/// before it enters the log: in apply there is no way but to halt.
+///
+/// # Errors
+/// What [`apply`] would halt on, whatever the rows are.
+pub fn check_command(identity: Identity, command: &Command) -> Result<CommitId, ApplyError> {
     if command.format != COMMAND_FORMAT {
         return Err(ApplyError::UnknownFormat {
             format: command.format,
@@ -190,6 +216,12 @@ fn check(identity: Identity, command: &Command) -> Result<CommitId, ApplyError> 
     if command.feature_level > FEATURE_LEVEL {
         return Err(ApplyError::UnknownFeatureLevel {
             level: command.feature_level,
+        });
+    }
+    if command.raise_feature_level > command.feature_level {
+        return Err(ApplyError::FeatureLevelRaise {
+            to: command.raise_feature_level,
+            needs: command.feature_level,
         });
     }
     if command.cluster_id[..] != identity.cluster.as_bytes()[..]
@@ -224,6 +256,16 @@ fn check(identity: Identity, command: &Command) -> Result<CommitId, ApplyError> 
             && matches!(tag, Some(tag::EVENT | tag::USAGE));
         if tag.is_none_or(|tag| tag::SYSTEM.contains(&tag)) && !retention {
             return Err(ApplyError::ReservedRow { tag });
+        }
+        if row.op.is_none() {
+            return Err(ApplyError::UnknownOperation);
+        }
+    }
+    for delta in &command.usage {
+        if delta.key.first() != Some(&tag::USAGE) {
+            return Err(ApplyError::ReservedRow {
+                tag: delta.key.first().copied(),
+            });
         }
     }
     let id = &command.commit_id;
@@ -260,11 +302,6 @@ fn count_usage(
     batch: &mut Batch,
 ) -> Result<(), ApplyError> {
     for delta in &command.usage {
-        if delta.key.first() != Some(&tag::USAGE) {
-            return Err(ApplyError::ReservedRow {
-                tag: delta.key.first().copied(),
-            });
-        }
         let stored = match batch.change(&delta.key) {
             Some(change) => change.clone(),
             None => view.get(&delta.key)?,
@@ -291,6 +328,7 @@ pub struct Run<'a> {
     identity: Identity,
     rows: Overlay<'a>,
     applied: Applied,
+    marks: Vec<Mark>,
 }
 
 impl<'a> Run<'a> {
@@ -301,6 +339,7 @@ impl<'a> Run<'a> {
             identity,
             rows: Overlay::new(view),
             applied,
+            marks: Vec::new(),
         }
     }
 
@@ -316,11 +355,26 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn advance(&mut self, at: LogPos, kind: EntryKind, payload: &[u8], outcome: &[u8]) {
+        self.applied.advance(at, kind, payload, outcome);
+        if at.index.is_multiple_of(MARK_EVERY) {
+            self.marks.push(Mark {
+                index: at.index,
+                digest: self.applied.digest,
+            });
+        }
+    }
+
+    /// The digests at the marks that the run has passed; each is given out once.
+    pub fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
     /// Applies the command with these bytes.
     ///
     /// # Errors
     /// The node must halt; nothing of this run may be written.
-    pub fn command(&mut self, at: LogPos, bytes: &Bytes) -> Result<Outcome, ApplyError> {
+    pub fn command(&mut self, at: LogPos, bytes: &Bytes) -> Result<Receipt, ApplyError> {
         self.follow(at)?;
         let command = Command::decode(bytes.clone()).map_err(|source| ApplyError::Damaged {
             index: at.index,
@@ -330,9 +384,14 @@ impl<'a> Run<'a> {
         let (batch, outcome) = apply(&self.rows, self.identity, at, log_time, &command)?;
         self.rows.absorb(batch);
         self.applied.log_time = log_time;
-        self.applied
-            .advance(at, EntryKind::Command, bytes, &outcome.digest_bytes());
-        Ok(outcome)
+        if outcome == Outcome::Applied {
+            let level = &mut self.applied.feature_level;
+            *level = command.raise_feature_level.max(*level);
+        }
+        self.advance(at, EntryKind::Command, bytes, &outcome.digest_bytes());
+        let commit_id = CommitId::from_slice(&command.commit_id)
+            .expect("apply refuses a command whose id has another length");
+        Ok(Receipt { commit_id, outcome })
     }
 
     /// Passes an entry without content, such as a new leader's first one.
@@ -341,7 +400,7 @@ impl<'a> Run<'a> {
     /// The entry does not follow the last one.
     pub fn blank(&mut self, at: LogPos) -> Result<(), ApplyError> {
         self.follow(at)?;
-        self.applied.advance(at, EntryKind::Blank, &[], &[]);
+        self.advance(at, EntryKind::Blank, &[], &[]);
         Ok(())
     }
 
@@ -351,8 +410,7 @@ impl<'a> Run<'a> {
     /// The entry does not follow the last one.
     pub fn membership(&mut self, at: LogPos, membership: Bytes) -> Result<(), ApplyError> {
         self.follow(at)?;
-        self.applied
-            .advance(at, EntryKind::Membership, &membership, &[]);
+        self.advance(at, EntryKind::Membership, &membership, &[]);
         self.applied.membership = Some(membership);
         Ok(())
     }

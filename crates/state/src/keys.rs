@@ -23,6 +23,8 @@ pub mod tag {
     pub const CATALOG: RangeInclusive<u8> = 0x10..=0x3f;
     /// Rows of the object index, assigned by the object service.
     pub const OBJECTS: RangeInclusive<u8> = 0x40..=0x7f;
+    /// Rows about the members of the cluster, assigned by `members`.
+    pub const MEMBERS: RangeInclusive<u8> = 0x80..=0x8f;
 }
 
 const ESCAPE: u8 = 0x00;

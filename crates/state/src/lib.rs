@@ -7,14 +7,19 @@
 mod applied;
 mod apply;
 pub mod keys;
+mod mark;
 mod row;
 mod usage;
 mod view;
 
 pub use applied::{Applied, AppliedRowError, Digest, Identity, LogPos};
-pub use apply::{ApplyError, FEATURE_LEVEL, Outcome, OutcomeDecodeError, Run, apply};
+pub use apply::{
+    ApplyError, FEATURE_LEVEL, FEATURE_LEVEL_FIRST, Outcome, OutcomeDecodeError, Receipt, Run,
+    apply, check_command,
+};
 pub use floeberg_proto::floeberg::state::v1::{Command, Event, EventRow, Read, RowOp, UsageRow};
 pub use floeberg_proto::floeberg::state::v1::{RangeEmpty, row_op::Op as RowChange};
+pub use mark::{Comparison, MARK_EVERY, MARKS_MAX, Mark, Marks, compare_marks};
 pub use row::{ROW_FORMAT, RawRow, RowFormatError, RowMessage, encode_row};
 pub use usage::{UsageDelta, UsageKey};
 pub use view::{Batch, Overlay, View, ViewError};

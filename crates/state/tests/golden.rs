@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use expect_test::expect_file;
 use floeberg_state::{
-    Applied, COMMAND_FORMAT, Command, Event, FEATURE_LEVEL, Identity, LogPos, RangeEmpty, Read,
-    RowChange, RowOp, Run, UsageDelta, UsageKey,
+    Applied, COMMAND_FORMAT, Command, Event, FEATURE_LEVEL_FIRST, Identity, LogPos, RangeEmpty,
+    Read, RowChange, RowOp, Run, UsageDelta, UsageKey,
 };
 use floeberg_types::{BucketId, ClusterId, GroupId, TableId};
 use prost::Message as _;
@@ -39,7 +39,7 @@ fn full_command() -> Command {
     };
     Command {
         format: COMMAND_FORMAT,
-        feature_level: FEATURE_LEVEL,
+        feature_level: FEATURE_LEVEL_FIRST,
         cluster_id: Bytes::copy_from_slice(IDENTITY.cluster.as_bytes()),
         group: IDENTITY.group.0,
         account: "000000000000".to_owned(),
@@ -74,6 +74,7 @@ fn full_command() -> Command {
             resource: "arn:aws:s3tables:us-east-1:000000000000:bucket/b".to_owned(),
             details,
         }),
+        raise_feature_level: 0,
     }
 }
 
@@ -105,4 +106,30 @@ fn the_rows_and_the_digest_of_a_log_are_pinned() {
     }
     writeln!(page, "digest {:?}", applied.digest).unwrap();
     expect_file!["golden/log-v1.txt"].assert_eq(&page);
+}
+
+#[test]
+fn the_bytes_of_a_raise_and_of_the_row_it_leaves_are_pinned() {
+    let raise = Command {
+        feature_level: 2,
+        raise_feature_level: 2,
+        ops: Vec::new(),
+        usage: Vec::new(),
+        event: None,
+        ..full_command()
+    };
+    let bytes: Bytes = raise.encode_to_vec().into();
+    let base: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+    let mut run = Run::new(&base, IDENTITY, Applied::default());
+    let at = LogPos {
+        term: 3,
+        node: 2,
+        index: 0,
+    };
+    run.command(at, &bytes).unwrap();
+    let mut page = format!("command {}\n", hex(&bytes));
+    for (key, value) in run.finish().0 {
+        writeln!(page, "{} {}", hex(&key), hex(&value.unwrap())).unwrap();
+    }
+    expect_file!["golden/raise-v1.txt"].assert_eq(&page);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, ReadMetadataError};
-use floeberg_consensus::GroupHooks;
+use floeberg_consensus::{GroupHooks, NoPeers};
 use floeberg_env::Env;
 use floeberg_http::{Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
@@ -52,6 +52,8 @@ pub struct Parts {
     pub region: Region,
     pub account: AccountId,
     pub files: Files,
+    /// Where the group would stage copies of its state.
+    pub _copies: tempfile::TempDir,
 }
 
 pub async fn parts() -> Parts {
@@ -65,9 +67,12 @@ pub async fn parts() -> Parts {
         on_fatal: Arc::new(|_, cause| panic!("the group failed: {cause}")),
         metrics: ConsensusMetrics::default(),
     };
+    let copies = tempfile::tempdir().unwrap();
     let store_parts = StoreParts {
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), &env)),
+        transport: Arc::new(NoPeers),
+        snapshots: copies.path().join("snapshots"),
         hooks,
         metrics: MetastoreMetrics::default(),
     };
@@ -102,6 +107,7 @@ pub async fn parts() -> Parts {
         region,
         account,
         files,
+        _copies: copies,
     }
 }
 

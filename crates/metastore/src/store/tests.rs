@@ -5,14 +5,17 @@ use crate::testing::{
     GROUP, Medium, Node, add, config, counter, create, cx, key, try_start, value,
 };
 use crate::{Event, FlushPolicy, Rows, UsageDelta, UsageKey};
+use bytes::Bytes;
+use floeberg_consensus::GroupStartError;
 use floeberg_env::Env;
 use floeberg_kv::MemKvStore;
-use floeberg_raftlog::{MemLog, MemLogStore};
+use floeberg_raftlog::{LogStore as _, MemLog, MemLogStore};
 use floeberg_types::{BucketId, ClusterId};
 use futures::future::join_all;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 /// Polls a future once, so that it has submitted its command but does not know the outcome.
 async fn poll_once<F: Future + Unpin>(future: &mut F) {
@@ -50,6 +53,7 @@ async fn concurrent_increments_add_up_and_share_syncs() {
         // Every decision saw what was in flight, so none was built on an old row.
         assert_eq!(node.metrics.misses.get(), 0);
         assert_eq!(node.store.in_flight_rows(), 0);
+        assert_eq!(node.store.outcomes_awaited(), 0);
         if matches!(medium, Medium::Rocks(_)) {
             let syncs = node.log_metrics.fsyncs.get();
             assert!(syncs < 500, "{syncs} syncs for 1000 commits of 40 writers");
@@ -334,7 +338,8 @@ async fn state_and_log_that_do_not_belong_together_are_refused() {
     let applied_index = done.index.unwrap();
     assert!(matches!(
         refused,
-        OpenError::StateAheadOfLog { applied, log_end: None, .. } if applied == applied_index
+        OpenError::Consensus(GroupStartError::StateAheadOfLog { applied, log_end: None, .. })
+            if applied == applied_index
     ));
 
     MemLog::open(&log, &env)
@@ -344,7 +349,8 @@ async fn state_and_log_that_do_not_belong_together_are_refused() {
     let refused = try_start(&config(), &env, &lost_state).await.err().unwrap();
     assert!(matches!(
         refused,
-        OpenError::StateBehindLog { applied: None, purged, .. } if purged == applied_index
+        OpenError::Consensus(GroupStartError::StateBehindLog { applied: None, purged, .. })
+            if purged == applied_index
     ));
 }
 
@@ -411,4 +417,36 @@ fn a_transaction_can_run_as_a_task() {
     }
     let _ = check;
     let _ = counter(1);
+}
+
+#[tokio::test]
+async fn a_raised_feature_level_is_carried_by_every_later_command() {
+    let (env, medium) = (Env::real(), Medium::mem());
+    let node = Node::start(&env, &medium).await;
+    assert_eq!(node.store.feature_level(), 1);
+    let unknown = FEATURE_LEVEL + 1;
+    let refused = node.store.raise_feature_level(&cx(), unknown).await;
+    assert!(matches!(
+        refused,
+        Err(TransactError::Refused(FeatureLevelUnknown { level })) if level == unknown
+    ));
+    for _ in 0..2 {
+        node.store.raise_feature_level(&cx(), 2).await.unwrap();
+    }
+    let level = |txn: &mut Txn<'_>| {
+        txn.put(key("a"), &counter(1));
+        Ok::<_, ()>(txn.feature_level())
+    };
+    let done = node.store.transact(&cx(), level).await.unwrap();
+    assert_eq!(done.value, 2);
+    assert_eq!(
+        node.metrics.commits.get(),
+        2,
+        "the second raise was a no-op"
+    );
+    node.store.shutdown().await.unwrap();
+    drop(node);
+    let node = Node::start(&env, &medium).await;
+    assert_eq!(node.store.feature_level(), 2);
+    assert!(node.is_healthy());
 }

@@ -55,7 +55,14 @@ impl Ground {
     }
 
     fn txn(&self) -> Txn<'_> {
-        Txn::new(&self.kv, &self.speculation, &self.rng, TimestampMs(5))
+        let basis = Basis {
+            kv: &self.kv,
+            speculation: &self.speculation,
+            rng: &self.rng,
+            now: TimestampMs(5),
+            feature_level: 1,
+        };
+        Txn::new(basis, CommitId::from_bytes(basis.rng.id128()))
     }
 }
 

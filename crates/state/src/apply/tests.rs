@@ -62,7 +62,9 @@ fn commit(rows: &mut Rows, index: u64, command: &Command) -> Result<Outcome, App
     let applied = Applied::load(rows, IDENTITY)?;
     let base = rows.clone();
     let mut run = Run::new(&base, IDENTITY, applied);
-    let outcome = run.command(at(index), &command.encode_to_vec().into())?;
+    let outcome = run
+        .command(at(index), &command.encode_to_vec().into())?
+        .outcome;
     for (key, change) in run.finish().0 {
         match change {
             Some(value) => rows.insert(key, value),
@@ -214,12 +216,12 @@ fn a_command_that_is_not_for_this_state_halts() {
     });
     assert!(matches!(error, ApplyError::UnknownFormat { format: 2 }));
     let error = halts(Command {
-        feature_level: 2,
+        feature_level: FEATURE_LEVEL + 1,
         ..command(1)
     });
     assert!(matches!(
         error,
-        ApplyError::UnknownFeatureLevel { level: 2 }
+        ApplyError::UnknownFeatureLevel { level: 3 }
     ));
     let error = halts(Command {
         group: 0,
@@ -306,4 +308,73 @@ fn an_outcome_reads_back() {
     let applied = Outcome::decode(Outcome::Applied.encode(0)).unwrap();
     assert_eq!(applied, (Outcome::Applied, Some(0)));
     assert!(Outcome::decode(Bytes::new()).is_err());
+}
+
+#[test]
+fn a_raise_lasts_and_a_level_beyond_this_version_halts() {
+    let mut rows = Rows::new();
+    let raise = Command {
+        raise_feature_level: FEATURE_LEVEL,
+        ..command(1)
+    };
+    assert_eq!(Applied::load(&rows, IDENTITY).unwrap().feature_level, 1);
+    assert_eq!(commit(&mut rows, 1, &raise).unwrap(), Outcome::Applied);
+    let level = Applied::load(&rows, IDENTITY).unwrap().feature_level;
+    assert_eq!(level, FEATURE_LEVEL);
+    let lower = Command {
+        raise_feature_level: 1,
+        ..command(2)
+    };
+    assert_eq!(commit(&mut rows, 2, &lower).unwrap(), Outcome::Applied);
+    let level = Applied::load(&rows, IDENTITY).unwrap().feature_level;
+    assert_eq!(level, FEATURE_LEVEL, "a level never falls");
+
+    let beyond = Command {
+        feature_level: FEATURE_LEVEL + 1,
+        raise_feature_level: FEATURE_LEVEL + 1,
+        ..command(3)
+    };
+    let error = commit(&mut rows, 3, &beyond).err().unwrap();
+    assert!(matches!(error, ApplyError::UnknownFeatureLevel { .. }));
+    let hidden = Command {
+        feature_level: 1,
+        raise_feature_level: 2,
+        ..command(3)
+    };
+    let error = commit(&mut rows, 3, &hidden).err().unwrap();
+    assert!(matches!(
+        error,
+        ApplyError::FeatureLevelRaise { to: 2, needs: 1 }
+    ));
+}
+
+#[test]
+fn a_missed_raise_changes_nothing() {
+    let mut rows = Rows::new();
+    let raise = Command {
+        raise_feature_level: FEATURE_LEVEL,
+        reads: vec![read("a", id(9))],
+        ..command(1)
+    };
+    let missed = Outcome::Missed { key: key("a") };
+    assert_eq!(commit(&mut rows, 1, &raise).unwrap(), missed);
+    assert_eq!(Applied::load(&rows, IDENTITY).unwrap().feature_level, 1);
+}
+
+#[test]
+fn marks_stand_at_fixed_positions_however_a_run_begins() {
+    let rows = Rows::new();
+    let start = Applied {
+        last: Some(at(MARK_EVERY - 2)),
+        ..Applied::default()
+    };
+    let mut run = Run::new(&rows, IDENTITY, start);
+    for index in MARK_EVERY - 1..=2 * MARK_EVERY {
+        run.blank(at(index)).unwrap();
+    }
+    let marks = run.take_marks();
+    let places: Vec<u64> = marks.iter().map(|mark| mark.index).collect();
+    assert_eq!(places, [MARK_EVERY, 2 * MARK_EVERY]);
+    assert!(run.take_marks().is_empty());
+    assert_eq!(run.finish().1.digest, marks[1].digest);
 }
