@@ -6,16 +6,17 @@ use crate::body::BodyError;
 use crate::ports::BeginDeleteError;
 use floeberg_kv::KvError;
 use floeberg_metastore::StoreError;
+use floeberg_shards::{CopyError as ChunkCopyError, DeleteError as ChunkDeleteError};
+use floeberg_shards::{ReadError, WriteError};
 use floeberg_state::keys::MalformedKey;
 use floeberg_types::{BucketName, ChecksumAlgorithm, TimestampMs};
-use floeberg_volume::{DeleteError as ChunkDeleteError, ReadError, WriteError};
 use thiserror::Error;
 
 /// The replicated index or the disks could not serve a request.
 #[derive(Debug, Error)]
 pub enum Outage {
     /// Nothing was proposed; the client may simply try again.
-    #[error("no leader accepts work at the moment")]
+    #[error("not enough nodes accept work at the moment; try again")]
     Unavailable,
     /// The request may or may not have taken effect, and may still take effect later.
     #[error("the outcome of the request is unknown")]
@@ -45,19 +46,38 @@ macro_rules! storage_failures {
     )*};
 }
 
-storage_failures!(
-    StoreError,
-    MalformedKey,
-    KvError,
-    ReadError,
-    ChunkDeleteError
-);
+storage_failures!(StoreError, MalformedKey, KvError, ChunkDeleteError);
+
+/// Clients learn no more than that they may try again, so the log says which nodes were missing.
+fn unavailable(error: &dyn std::error::Error) -> Outage {
+    tracing::info!(%error, "too few nodes took part");
+    Outage::Unavailable
+}
 
 impl From<WriteError> for Outage {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::DiskFull(_) => Self::DiskFull,
+            full if full.is_disk_full() => Self::DiskFull,
+            WriteError::NotEnough { .. } => unavailable(&error),
             other => Self::storage(other),
+        }
+    }
+}
+
+impl From<ReadError> for Outage {
+    fn from(error: ReadError) -> Self {
+        let away = |error: &ChunkCopyError| {
+            matches!(
+                error,
+                ChunkCopyError::Unreachable { .. } | ChunkCopyError::Suspect
+            )
+        };
+        match &error {
+            // If every copy was looked at and none is good, trying again is of no use.
+            ReadError::Unavailable { failures, .. } if failures.iter().any(|(_, e)| away(e)) => {
+                unavailable(&error)
+            }
+            _ => Self::storage(error),
         }
     }
 }

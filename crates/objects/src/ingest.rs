@@ -5,20 +5,28 @@ use crate::body::{Body, BodyError, SentChecksum};
 use crate::chunks::ChunkGuard;
 use crate::digest::{DigestValues, Digests};
 use crate::errors::{BadDigest, BadTrailer, EntityTooLarge, IngestError, Outage};
-use crate::rows::{chunk_extent, inline_extent};
+use crate::rows::{chunk_extent, inline_extent, repair_of};
 use crate::service::Objects;
 use bytes::{Bytes, BytesMut};
 use floeberg_proto::floeberg::objects::v1 as pb;
-use floeberg_types::{Checksum, ChecksumAlgorithm};
-use floeberg_volume::ChunkWriter;
+use floeberg_shards::ChunkWriter;
+use floeberg_types::{Checksum, ChecksumAlgorithm, ChunkId};
 use futures::StreamExt;
+use std::time::Duration;
 
 /// The most bytes one request may carry (S3 "Multipart upload limits").
 pub(crate) const REQUEST_BYTES_MAX: u64 = 5 << 30;
 
+/// Where the bytes of a body are, and which copies of them are still owed.
+#[derive(Default)]
+pub(crate) struct Stored {
+    pub(crate) extents: Vec<pb::Extent>,
+    pub(crate) owed: Vec<(ChunkId, pb::RepairRow)>,
+}
+
 /// A body that is durable but belongs to no object yet.
 pub(crate) struct Ingested {
-    pub(crate) extents: Vec<pb::Extent>,
+    pub(crate) stored: Stored,
     pub(crate) size: u64,
     pub(crate) digests: DigestValues,
     /// In the algorithm the client named, else CRC-64/NVME.
@@ -33,9 +41,16 @@ struct Sink<'a> {
     left: Option<u64>,
     /// Bytes not in a chunk yet; never more than may be inline.
     head: BytesMut,
-    writer: Option<ChunkWriter>,
-    extents: Vec<pb::Extent>,
+    open: Option<OpenChunk>,
+    stored: Stored,
     guard: ChunkGuard,
+}
+
+/// A chunk that takes bytes.
+struct OpenChunk {
+    writer: ChunkWriter,
+    /// Its longest length, fixed when it was begun: nodes may join with smaller disks meanwhile.
+    limit: u64,
 }
 
 impl<'a> Sink<'a> {
@@ -44,8 +59,8 @@ impl<'a> Sink<'a> {
             objects,
             left: announced,
             head: BytesMut::new(),
-            writer: None,
-            extents: Vec::new(),
+            open: None,
+            stored: Stored::default(),
             guard: objects.chunks.guard(),
         }
     }
@@ -54,11 +69,11 @@ impl<'a> Sink<'a> {
         self.objects
             .config
             .chunk_max
-            .min(self.objects.volume.max_chunk_bytes())
+            .min(self.objects.shards.max_chunk_bytes())
     }
 
     async fn push(&mut self, bytes: Bytes) -> Result<(), Outage> {
-        if self.writer.is_none() && self.extents.is_empty() {
+        if self.open.is_none() && self.stored.extents.is_empty() {
             if self.head.len() + bytes.len() <= self.objects.config.inline_max {
                 self.head.extend_from_slice(&bytes);
                 return Ok(());
@@ -70,16 +85,16 @@ impl<'a> Sink<'a> {
     }
 
     async fn append(&mut self, mut bytes: Bytes) -> Result<(), Outage> {
-        let chunk_max = self.chunk_max();
         while !bytes.is_empty() {
-            let mut writer = match self.writer.take() {
-                Some(writer) => writer,
+            let mut open = match self.open.take() {
+                Some(open) => open,
                 None => self.begin().await?,
             };
-            let room = usize::try_from(chunk_max - writer.len()).unwrap_or(usize::MAX);
-            writer.append(bytes.split_to(room.min(bytes.len()))).await?;
-            let full = writer.len() == chunk_max;
-            self.writer = Some(writer);
+            let room = usize::try_from(open.limit - open.writer.len()).unwrap_or(usize::MAX);
+            let part = bytes.split_to(room.min(bytes.len()));
+            open.writer.append(part).await?;
+            let full = open.writer.len() == open.limit;
+            self.open = Some(open);
             if full {
                 self.finish_chunk().await?;
             }
@@ -88,35 +103,38 @@ impl<'a> Sink<'a> {
     }
 
     /// A chunk of announced length wastes no space, so a known length is passed on.
-    async fn begin(&mut self) -> Result<ChunkWriter, Outage> {
+    async fn begin(&mut self) -> Result<OpenChunk, Outage> {
+        let limit = self.chunk_max();
+        let shards = &self.objects.shards;
         let writer = match &mut self.left {
             Some(left) => {
-                let len = (*left).min(self.objects.config.chunk_max);
-                let len = len.min(self.objects.volume.max_chunk_bytes());
+                let len = (*left).min(limit);
                 *left -= len;
-                self.objects.volume.begin_sized(len).await?
+                shards.begin_sized(len).await?
             }
-            None => self.objects.volume.begin().await,
+            None => shards.begin().await?,
         };
         self.guard.add(writer.chunk());
-        Ok(writer)
+        Ok(OpenChunk { writer, limit })
     }
 
     async fn finish_chunk(&mut self) -> Result<(), Outage> {
-        if let Some(writer) = self.writer.take() {
-            let chunk = writer.finish().await?;
-            self.extents
-                .push(chunk_extent(chunk.chunk, chunk.len, chunk.crc64));
+        if let Some(open) = self.open.take() {
+            let chunk = open.writer.finish().await?;
+            self.stored.extents.push(chunk_extent(&chunk));
+            let owed = repair_of(&chunk).map(|row| (chunk.chunk, row));
+            self.stored.owed.extend(owed);
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(Vec<pb::Extent>, ChunkGuard), Outage> {
+    async fn finish(mut self) -> Result<(Stored, ChunkGuard), Outage> {
         self.finish_chunk().await?;
         if !self.head.is_empty() {
-            self.extents.push(inline_extent(self.head.freeze()));
+            let inline = inline_extent(self.head.freeze());
+            self.stored.extents.push(inline);
         }
-        Ok((self.extents, self.guard))
+        Ok((self.stored, self.guard))
     }
 }
 
@@ -131,12 +149,14 @@ impl Objects {
         if let Some(len) = body.len {
             check_size(len)?;
         }
+        let begun = self.env.clock.monotonic();
         let sent = body.checksum.algorithm();
         let mut digests = Digests::new(sent.into_iter().chain(also));
         let mut sink = Sink::new(self, body.len);
         let mut size = 0u64;
         while let Some(bytes) = body.stream.next().await {
             let bytes = bytes?;
+            self.check_age(begun)?;
             size += bytes.len() as u64;
             check_size(size)?;
             if body.len.is_some_and(|len| size > len) {
@@ -151,17 +171,32 @@ impl Objects {
         }
         let digests = digests.finish();
         verify(&digests, body.content_md5, body.checksum)?;
-        let (extents, guard) = sink.finish().await?;
+        let (stored, guard) = sink.finish().await?;
+        self.check_age(begun)?;
         let checksum = digests
             .checksum(sent.unwrap_or(ChecksumAlgorithm::Crc64Nvme))
             .expect("the sent algorithm was computed");
         Ok(Ingested {
-            extents,
+            stored,
             size,
             digests,
             checksum,
             guard,
         })
+    }
+
+    /// Other nodes take chunks that nothing names for leftovers once no request can publish them any
+    /// more, so a request must not become older than they assume.
+    fn check_age(&self, begun: Duration) -> Result<(), Outage> {
+        let age = self.env.clock.monotonic().saturating_sub(begun);
+        if age < self.config.request_max() {
+            return Ok(());
+        }
+        tracing::info!(
+            hours = age.as_secs() / 3600,
+            "a body took too long and is given up"
+        );
+        Err(Outage::Unavailable)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Keys of the rows of an object group; the layout is described in `docs/formats/object-rows.md`.
 //!
 //! Rows that belong to one object begin with its slot, so that a range of slots can move to another
-//! group without rewriting a key. Three kinds do not: the listing rows (`ls`, `ups`), because LIST
-//! must walk one bucket in key order and would otherwise merge 1024 ranges per page, and the chunk
-//! owners, because a volume knows a chunk by nothing but its id.
+//! group without rewriting a key. Four kinds do not: the listing rows (`ls`, `ups`), because LIST
+//! must walk one bucket in key order and would otherwise merge 1024 ranges per page, and the rows of
+//! a chunk (`own`, `rep`), because a volume knows a chunk by nothing but its id.
 
 use bytes::Bytes;
 use floeberg_state::keys::{KeyReader, KeyWriter, MalformedKey};
@@ -21,6 +21,7 @@ pub(crate) mod tag {
     pub(crate) const GARBAGE: u8 = 0x47;
     pub(crate) const DELETE_REQUEST: u8 = 0x48;
     pub(crate) const FENCE: u8 = 0x49;
+    pub(crate) const REPAIR: u8 = 0x4a;
 }
 
 /// Where an object lives: everything its row keys are made of.
@@ -123,6 +124,17 @@ pub(crate) fn fence(bucket: BucketId) -> Bytes {
     KeyWriter::new(tag::FENCE).id(bucket.as_bytes()).finish()
 }
 
+pub(crate) fn repair(chunk: ChunkId) -> Bytes {
+    KeyWriter::new(tag::REPAIR).id(chunk.as_bytes()).finish()
+}
+
+/// The chunk in a repair row's key.
+pub(crate) fn parse_repair(row: &[u8]) -> Result<ChunkId, MalformedKey> {
+    KeyReader::new(row, tag::REPAIR)?
+        .id()
+        .map(ChunkId::from_bytes)
+}
+
 /// The bucket in a fence row's key.
 pub(crate) fn parse_fence(row: &[u8]) -> Result<BucketId, MalformedKey> {
     KeyReader::new(row, tag::FENCE)?
@@ -198,6 +210,8 @@ mod tests {
             Ok(("a/\0b".to_owned(), upload))
         );
         assert_eq!(parse_fence(&fence(object.bucket)), Ok(object.bucket));
+        let chunk = ChunkId::from_bytes([1; 16]);
+        assert_eq!(parse_repair(&repair(chunk)), Ok(chunk));
         let due = TimestampMs(1_800_000_000_000);
         assert_eq!(garbage_due(&object.garbage(due, &[1; 16])), Ok(due));
         assert!(
@@ -248,5 +262,9 @@ mod tests {
             [&[0x48], &slot[..], &bucket, b"k"].concat()
         );
         assert_eq!(fence(object.bucket), [&[0x49], &bucket[..]].concat());
+        assert_eq!(
+            repair(ChunkId::from_bytes([1; 16])),
+            [&[0x4a], &[1u8; 16][..]].concat()
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Object use cases: put, get, list, multipart uploads, deletion and reclaim.
 //!
 //! Index rows live in an object group of the replicated state, bytes inline in the row or in chunks
-//! of the volume. A write streams its bytes to durable chunks first and then publishes them with one
-//! command; whatever fails before that leaves nothing visible. Replaced and deleted bytes become
-//! garbage rows in the same command and are given back after a grace.
+//! on the volumes of one or several nodes. A write streams its bytes to durable chunks first and then
+//! publishes them with one command; whatever fails before that leaves nothing visible. Replaced and
+//! deleted bytes become garbage rows in the same command and are given back after a grace. Copies
+//! that were still owed then, and copies that turn out damaged, are repaired in the background.
 //!
 //! A table bucket protects its tables: keys belong to a table's location, are written once, and a
 //! client's DELETE is a request that only garbage collection may carry out. The bytes of
@@ -29,6 +30,7 @@ mod publish;
 mod put;
 mod read;
 mod reclaim;
+mod repair;
 mod rows;
 mod service;
 mod store;
@@ -52,5 +54,6 @@ pub use ports::{
 pub use put::PutRequest;
 pub use read::{Found, Opened, ReadRequest, ReadStream};
 pub use reclaim::{OrphanSweep, Reclaimed};
+pub use repair::{Repaired, Repairs};
 pub use service::{Objects, ObjectsConfig, ObjectsParts};
 pub use tags::{ChangesTags, TagTarget};

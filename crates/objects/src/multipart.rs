@@ -195,9 +195,10 @@ impl Objects {
             crc64: ingested.digests.crc64,
             checksum: checksum.as_ref().map(part_checksum),
             modified_ms: 0,
-            extents: ingested.extents.clone(),
+            extents: ingested.stored.extents.clone(),
         };
         let grace = self.grace_ms(target.bucket.kind);
+        let stored = &ingested.stored;
         ingested.guard.proposing();
         let outcome = self
             .commit::<(), PartRefused>(cx, |txn| {
@@ -216,7 +217,7 @@ impl Objects {
                 }
                 row.modified_ms = txn.now().0;
                 txn.put(key, &row);
-                own(txn, &target.place, &row.extents);
+                own(txn, &target.place, stored);
                 Ok(())
             })
             .await;

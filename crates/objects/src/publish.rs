@@ -4,6 +4,7 @@
 //! rules of table buckets hold at the moment the object appears.
 
 use crate::errors::{BucketFenced, NoSuchKey, PreconditionFailed, WrittenOnce};
+use crate::ingest::Stored;
 use crate::keys::{self, ObjectPlace};
 use crate::model::{StoredChecksum, WriteConditions, Written};
 use crate::ports::BucketKind;
@@ -252,15 +253,19 @@ pub(crate) fn discard(
     txn.put(place.garbage(due, &id), &garbage);
 }
 
-/// Accounts for fresh chunks.
-pub(crate) fn own(txn: &mut Txn<'_>, place: &ObjectPlace, extents: &[pb::Extent]) {
-    for (chunk, len) in chunks_of(extents) {
+/// Accounts for fresh chunks and for the copies they owe.
+pub(crate) fn own(txn: &mut Txn<'_>, place: &ObjectPlace, stored: &Stored) {
+    for (chunk, extent) in chunks_of(&stored.extents) {
         let owner = pb::ChunkOwnerRow {
             bucket_id: Bytes::copy_from_slice(place.bucket.as_bytes()),
             slot: u32::from(place.slot),
-            len,
+            len: extent.len,
+            profile: extent.profile,
         };
         txn.put(keys::owner(chunk), &owner);
+    }
+    for (chunk, owed) in &stored.owed {
+        txn.put(keys::repair(*chunk), owed);
     }
 }
 

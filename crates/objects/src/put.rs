@@ -86,14 +86,14 @@ impl Objects {
             ..pb::ObjectRow::default()
         };
         let grace = self.grace_ms(target.bucket.kind);
-        let extents = &ingested.extents;
+        let stored = &ingested.stored;
         ingested.guard.proposing();
         let outcome = self
             .commit(cx, |txn| {
                 let (publication, written) =
-                    publish(txn, target, conditions, row.clone(), extents, grace)?;
+                    publish(txn, target, conditions, row.clone(), &stored.extents, grace)?;
                 if publication == Publication::New {
-                    own(txn, &target.place, extents);
+                    own(txn, &target.place, stored);
                 }
                 Ok((publication, written))
             })

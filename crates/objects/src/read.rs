@@ -10,8 +10,8 @@ use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
 use floeberg_metastore::{ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
+use floeberg_shards::Shards;
 use floeberg_types::{BucketName, ChunkId};
-use floeberg_volume::Volume;
 use futures::StreamExt;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -152,17 +152,17 @@ impl Objects {
             }
             Source::Extents(extents) => pieces(extents, &range)?,
         };
-        let volume = self.volume.clone();
-        let opened = futures::stream::iter(pieces).then(move |piece| open(volume.clone(), piece));
+        let shards = self.shards.clone();
+        let opened = futures::stream::iter(pieces).then(move |piece| open(shards.clone(), piece));
         Ok(opened.try_flatten().boxed())
     }
 }
 
 /// Opens one piece; a chunk is looked up only when its turn has come.
-async fn open(volume: Volume, piece: Piece) -> Result<ReadStream, Outage> {
+async fn open(shards: Shards, piece: Piece) -> Result<ReadStream, Outage> {
     match piece {
         Piece::Bytes(bytes) => Ok(futures::stream::once(async move { Ok(bytes) }).boxed()),
-        Piece::Chunk(chunk, range) => Ok(volume
+        Piece::Chunk(chunk, range) => Ok(shards
             .read(&chunk, range)
             .await?
             .map_err(Outage::from)

@@ -1,9 +1,12 @@
 //! Gives chunks back: discarded ones, garbage that is due, leftovers of crashes, abandoned uploads.
 //!
 //! A chunk in the volume is in one of three states: it has an owner row (live, or garbage that is
-//! not due), a request of this process is still writing it, or nobody accounts for it. Only the last
-//! kind is an orphan, and only after two looks a grace apart, because a command in flight may still
-//! account for it.
+//! not due), a request is still writing it, or nobody accounts for it. Only the last kind is an
+//! orphan. A node knows its own requests; that those of other nodes have ended follows from their
+//! greatest age, so an orphan is what had no owner for longer than a request and its command take.
+//!
+//! Every node gives back what it discarded and the orphans on its own disk. What rows say is due is
+//! left to the leader of the group; a second one at the same time does no harm.
 
 use crate::errors::Outage;
 use crate::keys::{self, ObjectPlace, tag};
@@ -14,6 +17,7 @@ use crate::store::CommitFailure;
 use bytes::Bytes;
 use floeberg_metastore::{Cx, ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
+use floeberg_shards::DeleteError;
 use floeberg_types::{ChunkId, RequestId, SLOTS, TimestampMs, UploadId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,24 +56,31 @@ impl Objects {
         let mut sweep = OrphanSweep::default();
         let mut passes = 0u32;
         // A bucket whose deletion a crash stopped refuses writes until it is ended.
-        if let Err(error) = self.resume_deletions(&self.reclaimer_cx()).await {
-            tracing::warn!(%error, "stopped deletions were not ended");
+        if let Err(error) = self
+            .resume_deletions(&self.background_cx("floeberg:reclaimer"))
+            .await
+        {
+            log_stopped(&error, "stopped deletions were not ended");
         }
         loop {
             tokio::time::sleep(Duration::from_millis(self.config.reclaim_every_ms)).await;
-            match self.reclaim().await {
+            let pass = match self.leads() {
+                true => self.reclaim().await,
+                false => self.reclaim_discarded().await,
+            };
+            match pass {
                 Ok(done) if done != Reclaimed::default() => tracing::info!(?done, "reclaimed"),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "a reclaim pass stopped"),
+                Err(error) => log_stopped(&error, "a reclaim pass stopped"),
             }
             passes = passes.wrapping_add(1);
             if passes.is_multiple_of(SWEEP_EVERY) {
                 match self.sweep_orphans(&mut sweep).await {
                     Ok(0) => {}
                     Ok(chunks) => tracing::info!(chunks, "gave back chunks left by a crash"),
-                    Err(error) => tracing::warn!(%error, "an orphan sweep stopped"),
+                    Err(error) => log_stopped(&error, "an orphan sweep stopped"),
                 }
-                if let Err(error) = self.volume.reclaim().await {
+                if let Err(error) = self.shards.local().reclaim().await {
                     tracing::warn!(%error, "the volume could not be compacted");
                 }
             }
@@ -81,7 +92,7 @@ impl Objects {
     /// # Errors
     /// If storage failed; what was given back before stays given back.
     pub async fn reclaim(&self) -> Result<Reclaimed, Outage> {
-        let cx = self.reclaimer_cx();
+        let cx = self.background_cx("floeberg:reclaimer");
         Ok(Reclaimed {
             discarded: self.delete_discarded().await?,
             due: self.collect_due().await?,
@@ -91,11 +102,25 @@ impl Objects {
         })
     }
 
-    fn reclaimer_cx(&self) -> Cx {
+    async fn reclaim_discarded(&self) -> Result<Reclaimed, Outage> {
+        Ok(Reclaimed {
+            discarded: self.delete_discarded().await?,
+            ..Reclaimed::default()
+        })
+    }
+
+    /// Whether this node leads the object group, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        let leadership = self.store.leadership();
+        let known = leadership.borrow();
+        known.is_leader && known.ready
+    }
+
+    pub(crate) fn background_cx(&self, principal: &'static str) -> Cx {
         Cx {
             request_id: RequestId::from_bytes(self.env.rng.id128()),
             account: self.account.clone(),
-            principal: "floeberg:reclaimer".into(),
+            principal: principal.into(),
             deadline: None,
         }
     }
@@ -106,8 +131,13 @@ impl Objects {
         Ok(self.store.local())
     }
 
+    /// Copies on nodes that do not answer become orphans there, which their own sweeps find.
     async fn give_back(&self, chunks: &[ChunkId]) -> Result<(), Outage> {
-        self.volume.delete_all(chunks).await?;
+        let deleted = self.shards.delete_all(chunks).await?;
+        for (node, error) in &deleted.unconfirmed {
+            let chunks = chunks.len();
+            tracing::info!(%node, chunks, %error, "a node keeps copies until its next sweep");
+        }
         self.metrics.reclaimed_chunks.inc_by(chunks.len() as u64);
         Ok(())
     }
@@ -133,7 +163,7 @@ impl Objects {
                     break;
                 }
                 self.give_back(&chunks).await?;
-                self.commit::<(), Outage>(&self.reclaimer_cx(), |txn| {
+                self.commit::<(), Outage>(&self.background_cx("floeberg:reclaimer"), |txn| {
                     for row in &rows {
                         txn.delete(row.clone());
                     }
@@ -159,20 +189,32 @@ impl Objects {
         }
     }
 
-    /// Compares the volume's chunks with the owner rows and gives back what nobody has accounted for
-    /// since a look at least [`crate::ObjectsConfig::orphan_grace_ms`] ago.
+    fn orphan_grace(&self) -> Duration {
+        let command = u64::try_from(self.config.orphan_grace_ms).unwrap_or(0);
+        let command = Duration::from_millis(command);
+        if self.shards.map().members().len() > 1 {
+            command + self.config.request_max()
+        } else {
+            command
+        }
+    }
+
+    /// Compares the chunks on this node's disk with the owner rows and gives back what nobody has
+    /// accounted for at any look since one that lies at least the grace back (see
+    /// [`crate::ObjectsConfig::orphan_grace_ms`]).
     ///
     /// # Errors
     /// If storage failed.
     pub async fn sweep_orphans(&self, sweep: &mut OrphanSweep) -> Result<usize, Outage> {
         let now = self.env.clock.monotonic();
-        let grace = u64::try_from(self.config.orphan_grace_ms).unwrap_or(0);
+        let grace = self.orphan_grace();
+        let volume = self.shards.local();
         let view = self.fresh_view().await?;
         let mut seen = HashMap::new();
         let mut orphans = Vec::new();
         let mut after = None;
         loop {
-            let page = self.volume.chunks(after.as_ref(), BATCH)?;
+            let page = volume.chunks(after.as_ref(), BATCH)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (chunk, _) in page {
@@ -181,9 +223,7 @@ impl Objects {
                     continue;
                 }
                 let first = sweep.suspects.get(&chunk).copied().unwrap_or(now);
-                if now.saturating_sub(first) >= Duration::from_millis(grace)
-                    && sweep.suspects.contains_key(&chunk)
-                {
+                if now.saturating_sub(first) >= grace && sweep.suspects.contains_key(&chunk) {
                     orphans.push(chunk);
                 } else {
                     seen.insert(chunk, first);
@@ -191,7 +231,8 @@ impl Objects {
             }
         }
         sweep.suspects = seen;
-        self.give_back(&orphans).await?;
+        volume.delete_all(&orphans).await.map_err(DeleteError)?;
+        self.metrics.reclaimed_chunks.inc_by(orphans.len() as u64);
         Ok(orphans.len())
     }
 
@@ -240,7 +281,7 @@ impl Objects {
         if !forget && !abandoned {
             return Ok(false);
         }
-        self.commit::<(), Outage>(&self.reclaimer_cx(), |txn| {
+        self.commit::<(), Outage>(&self.background_cx("floeberg:reclaimer"), |txn| {
             let key = place.upload(upload);
             let Some(stored) = txn.get::<pb::UploadRow>(&key)? else {
                 return Ok(());
@@ -260,6 +301,14 @@ impl Objects {
         .await
         .map_err(CommitFailure::into_error::<Outage>)?;
         Ok(true)
+    }
+}
+
+/// Without a leader a pass stops and the next one goes on, which is nobody's fault.
+pub(crate) fn log_stopped(error: &Outage, what: &str) {
+    match error {
+        Outage::Unavailable | Outage::Indefinite => tracing::info!(%error, "{what}"),
+        Outage::DiskFull | Outage::Storage(_) => tracing::warn!(%error, "{what}"),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::model::{Headers, ListedObject, ObjectHead, StoredChecksum};
 use bytes::Bytes;
+use floeberg_placement::Profile;
 use floeberg_proto::floeberg::objects::v1 as pb;
+use floeberg_shards::ChunkRef;
 use floeberg_types::{Checksum, ChecksumAlgorithm, ChecksumKind, ChunkId, TimestampMs};
 
 /// How many extents a row may hold before they move to manifest rows of this many each.
@@ -105,14 +107,39 @@ pub(crate) fn inline_extent(bytes: Bytes) -> pb::Extent {
     }
 }
 
-pub(crate) fn chunk_extent(chunk: ChunkId, len: u64, crc64: u64) -> pb::Extent {
-    let chunk_id = Bytes::copy_from_slice(chunk.as_bytes());
+pub(crate) fn chunk_extent(chunk: &ChunkRef) -> pb::Extent {
     pb::Extent {
         place: Some(pb::extent::Place::Chunk(pb::ChunkExtent {
-            chunk_id,
-            len,
-            crc64,
+            chunk_id: Bytes::copy_from_slice(chunk.chunk.as_bytes()),
+            len: chunk.len,
+            crc64: chunk.crc64,
+            profile: profile_to_row(chunk.profile),
         })),
+    }
+}
+
+/// What the chunk owes, if not all its copies are known to be durable.
+pub(crate) fn repair_of(chunk: &ChunkRef) -> Option<pb::RepairRow> {
+    (!chunk.owed.is_empty()).then(|| pb::RepairRow {
+        profile: profile_to_row(chunk.profile),
+        epoch: chunk.epoch.0,
+        owed: chunk.owed.bits(),
+    })
+}
+
+/// One copy is the absence of a code, because rows of one node alone were written without it.
+fn profile_to_row(profile: Profile) -> u32 {
+    match profile {
+        Profile::R1 => 0,
+        spread => u32::from(spread.code()),
+    }
+}
+
+/// `None` for a profile that a newer version stored.
+pub(crate) fn profile_from_row(code: u32) -> Option<Profile> {
+    match code {
+        0 => Some(Profile::R1),
+        code => Profile::from_code(u16::try_from(code).ok()?),
     }
 }
 
@@ -124,11 +151,13 @@ pub(crate) fn extent_len(extent: &pb::Extent) -> u64 {
     }
 }
 
-/// The chunks among some extents, with their lengths.
-pub(crate) fn chunks_of(extents: &[pb::Extent]) -> impl Iterator<Item = (ChunkId, u64)> + '_ {
+/// The chunks among some extents.
+pub(crate) fn chunks_of(
+    extents: &[pb::Extent],
+) -> impl Iterator<Item = (ChunkId, &pb::ChunkExtent)> + '_ {
     extents.iter().filter_map(|extent| match &extent.place {
         Some(pb::extent::Place::Chunk(chunk)) => {
-            Some((ChunkId::from_slice(&chunk.chunk_id)?, chunk.len))
+            Some((ChunkId::from_slice(&chunk.chunk_id)?, chunk))
         }
         _ => None,
     })
@@ -174,6 +203,7 @@ pub(crate) fn same_bytes(one: &pb::ObjectRow, other: &pb::ObjectRow) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floeberg_placement::{Epoch, ShardSet};
     use prost::Message;
 
     #[test]
@@ -221,7 +251,9 @@ mod tests {
     /// The encoded bytes of one row of each kind. A change here changes a stored format.
     #[test]
     fn golden_rows() {
-        let chunk = chunk_extent(ChunkId::from_bytes([1; 16]), 300, 0x0102_0304_0506_0708);
+        let alone = chunk_of(Profile::R1, ShardSet::default());
+        let spread = chunk_of(Profile::R3, ShardSet::from_bits(0b101));
+        let chunk = chunk_extent(&alone);
         let rows = [
             (
                 "cur",
@@ -241,11 +273,17 @@ mod tests {
                 pb::UploadListingRow { initiated_ms: 5 }.encode_to_vec(),
             ),
             ("part", part(chunk).encode_to_vec()),
-            ("own", owner().encode_to_vec()),
+            ("own", owner(0).encode_to_vec()),
             ("gc", garbage().encode_to_vec()),
             ("del", delete_request().encode_to_vec()),
             ("fence", fence(0).encode_to_vec()),
             ("fence of a deletion", fence(300).encode_to_vec()),
+            (
+                "extent of three copies",
+                chunk_extent(&spread).encode_to_vec(),
+            ),
+            ("own of three copies", owner(3).encode_to_vec()),
+            ("rep", repair_of(&spread).unwrap().encode_to_vec()),
         ];
         let mut text = String::new();
         for (kind, bytes) in rows {
@@ -308,11 +346,34 @@ mod tests {
         }
     }
 
-    fn owner() -> pb::ChunkOwnerRow {
+    fn chunk_of(profile: Profile, owed: ShardSet) -> ChunkRef {
+        ChunkRef {
+            chunk: ChunkId::from_bytes([1; 16]),
+            len: 300,
+            crc64: 0x0102_0304_0506_0708,
+            profile,
+            epoch: Epoch(7),
+            owed,
+        }
+    }
+
+    #[test]
+    fn profiles_come_back_and_what_is_not_owed_needs_no_row() {
+        for profile in [Profile::R1, Profile::R3, Profile::Ec { k: 4, m: 2 }] {
+            assert_eq!(profile_from_row(profile_to_row(profile)), Some(profile));
+        }
+        assert_eq!(profile_from_row(0), Some(Profile::R1));
+        assert_eq!(profile_from_row(2), None);
+        assert_eq!(profile_from_row(0x1_0003), None);
+        assert_eq!(repair_of(&chunk_of(Profile::R3, ShardSet::default())), None);
+    }
+
+    fn owner(profile: u32) -> pb::ChunkOwnerRow {
         pb::ChunkOwnerRow {
             bucket_id: Bytes::from_static(&[7; 16]),
             slot: 9,
             len: 300,
+            profile,
         }
     }
 

@@ -7,10 +7,11 @@ use crate::model::ObjectKey;
 use crate::ports::{BucketInfo, BucketKind, Buckets, Location, TableFiles};
 use floeberg_env::Env;
 use floeberg_metastore::Store;
+use floeberg_shards::Shards;
 use floeberg_telemetry::ObjectsMetrics;
 use floeberg_types::{AccountId, BucketName};
-use floeberg_volume::Volume;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Limits and grace periods. The defaults suit a server; tests shorten them.
 #[derive(Clone, Debug)]
@@ -27,14 +28,25 @@ pub struct ObjectsConfig {
     /// The same for table buckets, whose readers plan long scans over a snapshot's files.
     pub grace_tables_ms: i64,
     /// How long a chunk must have been unaccounted for before it counts as left over by a crash.
-    /// Longer than any proposal can stay in flight.
+    /// Longer than any proposal can stay in flight. With several nodes [`Self::request_max_ms`] is
+    /// added, because a node does not know what requests at others are still writing.
     pub orphan_grace_ms: i64,
+    /// How long the body of one request may take.
+    pub request_max_ms: i64,
     /// After how long an abandoned multipart upload ends.
     pub upload_lifetime_ms: i64,
     /// How long the answer of a completed upload is repeated to a client that asks again.
     pub completed_memory_ms: i64,
     /// How often the reclaimer looks for work.
     pub reclaim_every_ms: u64,
+    /// How often copies that are owed or damaged are looked for.
+    pub repair_every_ms: u64,
+}
+
+impl ObjectsConfig {
+    pub(crate) fn request_max(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.request_max_ms).unwrap_or(0))
+    }
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -48,17 +60,19 @@ impl Default for ObjectsConfig {
             grace_general_ms: HOUR_MS,
             grace_tables_ms: 24 * HOUR_MS,
             orphan_grace_ms: HOUR_MS,
+            request_max_ms: 24 * HOUR_MS,
             upload_lifetime_ms: 7 * 24 * HOUR_MS,
             completed_memory_ms: 24 * HOUR_MS,
             reclaim_every_ms: 60_000,
+            repair_every_ms: 10_000,
         }
     }
 }
 
-/// The object use cases over one object group and one volume.
+/// The object use cases over one object group and the chunks of all nodes.
 pub struct Objects {
     pub(crate) store: Store,
-    pub(crate) volume: Volume,
+    pub(crate) shards: Shards,
     pub(crate) buckets: Arc<dyn Buckets>,
     pub(crate) tables: Arc<dyn TableFiles>,
     pub(crate) env: Env,
@@ -72,8 +86,8 @@ pub struct Objects {
 pub struct ObjectsParts {
     /// The object group's rows.
     pub store: Store,
-    /// The disk's chunks.
-    pub volume: Volume,
+    /// The chunks.
+    pub shards: Shards,
     /// Which buckets exist.
     pub buckets: Arc<dyn Buckets>,
     /// Which keys belong to tables.
@@ -114,12 +128,13 @@ pub(crate) enum KeyRefused {
 }
 
 impl Objects {
-    /// Builds the service. Nothing runs in the background until [`Self::run_reclaimer`].
+    /// Builds the service. Nothing runs in the background until [`Self::run_reclaimer`]
+    /// and [`Self::run_repairs`].
     #[must_use]
     pub fn new(parts: ObjectsParts) -> Self {
         Self {
             store: parts.store,
-            volume: parts.volume,
+            shards: parts.shards,
             buckets: parts.buckets,
             tables: parts.tables,
             env: parts.env,

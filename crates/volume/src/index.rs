@@ -26,7 +26,7 @@ pub(crate) struct Location {
 /// What a durable record changes.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// A chunk's first copy, or a second one that a crash left behind.
+    /// A chunk's first copy, or a newer one that takes its place.
     Stored { chunk: ChunkId, at: Location },
     /// A compacted copy that takes over from an older one.
     Moved { chunk: ChunkId, to: Location },
@@ -268,11 +268,8 @@ impl Edit<'_> {
                 self.chunks
                     .insert(chunk, Some(rows::chunk_row(at, Vec::new())));
             }
-            Some(mut row) => {
-                self.add(chunk, at, true);
-                row.superseded.push(place(at));
-                self.chunks.insert(chunk, Some(row));
-            }
+            // The newer copy wins, because it may have been written to heal the older one.
+            Some(_) => self.moved(chunk, at)?,
         }
         Ok(())
     }

@@ -136,6 +136,24 @@ impl Volume {
         Ok(self.writer(Some(len)))
     }
 
+    /// Starts a chunk whose id was drawn elsewhere, because other volumes hold it too; of exactly
+    /// `len` bytes if that is known. Finished, it takes the place of a copy that is there already.
+    ///
+    /// # Errors
+    /// If `len` is beyond the longest chunk.
+    pub async fn begin_as(
+        &self,
+        chunk: ChunkId,
+        len: Option<u64>,
+    ) -> Result<ChunkWriter, WriteError> {
+        let limit = self.inner.config.max_chunk_bytes;
+        if len.is_some_and(|len| len > limit) {
+            return Err(WriteError::TooLong { limit });
+        }
+        let inner = self.inner.clone();
+        Ok(ChunkWriter::new(inner, chunk, len, Role::NewChunk))
+    }
+
     fn writer(&self, announced: Option<u64>) -> ChunkWriter {
         let chunk = ChunkId::from_bytes(self.inner.env.rng.id128());
         ChunkWriter::new(self.inner.clone(), chunk, announced, Role::NewChunk)

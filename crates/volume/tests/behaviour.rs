@@ -4,6 +4,8 @@
 mod support;
 
 use bytes::Bytes;
+use floeberg_env::UnsyncedData;
+use floeberg_types::ChunkId;
 use floeberg_volume::{ReadError, WriteError};
 use futures::StreamExt;
 use support::{Bench, collect, get, get_range, pattern, put};
@@ -111,4 +113,36 @@ async fn compaction_moves_what_lives_and_frees_the_rest() {
     for (salt, chunk) in (0..24).zip(&chunks).step_by(6) {
         assert!(get(&volume, chunk).await.unwrap() == pattern(600_000, salt));
     }
+}
+
+#[tokio::test]
+async fn a_later_copy_of_a_chunk_takes_the_place_of_the_earlier_one() {
+    let mut bench = Bench::new(9);
+    let (volume, _) = bench.open().await;
+    let id = ChunkId::from_bytes([7; 16]);
+    for salt in 1..=2 {
+        let bytes = pattern(70_000, salt);
+        let mut writer = volume.begin_as(id, Some(70_000)).await.unwrap();
+        writer.append(bytes.clone()).await.unwrap();
+        assert_eq!(writer.finish().await.unwrap().chunk, id);
+        assert!(get(&volume, &id).await.unwrap() == bytes);
+    }
+    let stats = volume.stats();
+    assert_eq!((stats.live_chunks, stats.live_bytes), (1, 70_000));
+    assert_eq!(stats.dead_bytes, 70_000);
+    drop(volume);
+    bench.crash(UnsyncedData::Lost);
+    bench.lose_index();
+    let (volume, _) = bench.open().await;
+    assert!(get(&volume, &id).await.unwrap() == pattern(70_000, 2));
+    volume.delete(&id).await.unwrap();
+    drop(volume);
+    bench.crash(UnsyncedData::Lost);
+    bench.lose_index();
+    let (volume, _) = bench.open().await;
+    let gone = get(&volume, &id).await;
+    assert!(
+        matches!(gone, Err(ReadError::NotFound { .. })),
+        "both copies are gone"
+    );
 }

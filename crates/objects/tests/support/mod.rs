@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
-use floeberg_consensus::GroupHooks;
+use floeberg_consensus::{GroupHooks, NoPeers};
 use floeberg_env::{Env, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -15,7 +15,10 @@ use floeberg_objects::{
     Objects, ObjectsConfig, ObjectsParts, PutRequest, ReadConditions, ReadRequest, Selection,
     TableFiles, Tags, WriteConditions, Written,
 };
+use floeberg_placement::{Domain, Member, NodeState, PlacementMap};
 use floeberg_raftlog::{MemLog, MemLogStore};
+use floeberg_rpc::Transport;
+use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, ObjectsMetrics, VolumeMetrics};
 use floeberg_types::TimestampMs;
 use floeberg_types::{AccountId, BucketId, BucketName, ClusterId, GroupId, NodeId, RequestId};
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub const ACCESS_KEY: &str = "AKIAFLOEBERGTEST0001";
 pub const SECRET: &str = "a secret that is long enough for a test";
@@ -40,9 +43,11 @@ pub fn small_config() -> ObjectsConfig {
         grace_general_ms: 1_000,
         grace_tables_ms: 5_000,
         orphan_grace_ms: 10_000,
+        request_max_ms: 40_000,
         upload_lifetime_ms: 100_000,
         completed_memory_ms: 50_000,
         reclaim_every_ms: 1_000,
+        repair_every_ms: 1_000,
     }
 }
 
@@ -288,6 +293,27 @@ impl TableFiles for SmallCatalog {
     }
 }
 
+/// The placement map of the nodes from 1 to `nodes`.
+pub fn map_of(nodes: u64) -> Arc<PlacementMap> {
+    let member = Member {
+        weight: 100,
+        domain: Domain::default(),
+        state: NodeState::Active,
+        max_chunk_bytes: None,
+    };
+    let members = (1..=nodes).map(|id| (NodeId(id), member.clone()));
+    Arc::new(PlacementMap::new(16, members.collect()).unwrap())
+}
+
+pub async fn open_volume(env: &Env, index: &MemKvStore) -> Volume {
+    let mut config = VolumeConfig::new(IndexStore::Memory(index.clone()));
+    config.segment_bytes = 4 << 20;
+    config.max_chunk_bytes = 1 << 20;
+    let (dir, metrics) = (Path::new("/disk/volume"), VolumeMetrics::default());
+    let opened = Volume::open(dir, config, env.clone(), metrics).await;
+    opened.unwrap().0
+}
+
 /// The media of a node and its catalog; outlives the services started on it.
 pub struct World {
     pub env: Env,
@@ -333,12 +359,20 @@ impl World {
         }
     }
 
+    /// The only node.
     pub async fn start(&self) -> Node {
+        self.start_among(1, Arc::new(NoPeers)).await
+    }
+
+    /// Node 1 of as many: it alone keeps the index, and all of them keep chunks.
+    pub async fn start_among(&self, nodes: u64, transport: Arc<dyn Transport>) -> Node {
         let cluster = ClusterId::from_bytes([1; 16]);
         let config = StoreConfig::new(cluster, GroupId::OBJECTS, NodeId(1));
         let parts = StoreParts {
             kv: Arc::new(MemKv::open(&self.rows)),
             log: Arc::new(MemLog::open(&self.log, &self.env)),
+            transport: Arc::new(NoPeers),
+            snapshots: "/snapshots".into(),
             hooks: GroupHooks {
                 on_fatal: Arc::new(|_, cause| panic!("fatal: {cause}")),
                 metrics: ConsensusMetrics::default(),
@@ -346,20 +380,18 @@ impl World {
             metrics: MetastoreMetrics::default(),
         };
         let store = Store::open(&config, &self.env, parts).await.unwrap();
-        let mut volume = VolumeConfig::new(IndexStore::Memory(self.index.clone()));
-        volume.segment_bytes = 4 << 20;
-        volume.max_chunk_bytes = 1 << 20;
-        let (volume, _) = Volume::open(
-            Path::new("/disk/volume"),
-            volume,
-            self.env.clone(),
-            VolumeMetrics::default(),
-        )
-        .await
-        .unwrap();
+        let volume = open_volume(&self.env, &self.index).await;
+        let shards = Shards::new(ShardsParts {
+            node: NodeId(1),
+            volume: volume.clone(),
+            placement: watch::channel(map_of(nodes)).1,
+            transport,
+            env: self.env.clone(),
+            config: ShardsConfig::default(),
+        });
         let objects = Arc::new(Objects::new(ObjectsParts {
             store: store.clone(),
-            volume: volume.clone(),
+            shards,
             buckets: self.catalog.clone(),
             tables: self.catalog.clone(),
             env: self.env.clone(),
