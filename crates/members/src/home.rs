@@ -1,0 +1,337 @@
+//! What a node keeps in its data directory about its membership: who it is, and nothing that could
+//! be made twice.
+
+use floeberg_env::{Disk, OpenMode};
+use floeberg_pki::PkiError;
+use floeberg_types::{ClusterId, NodeId};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Version of the identity file.
+const FORMAT: u32 = 1;
+const FILE: &str = "identity.json";
+/// Longer than any file that is kept here.
+const LENGTH_MAX: u64 = 64 * 1024;
+
+/// The cluster and the member of it that a data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster; drawn at random when it is founded.
+    pub cluster: ClusterId,
+    /// The member; 1 for the first node of a cluster.
+    pub node: NodeId,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    cluster_id: String,
+    node_id: u64,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// A file is there but is not one of ours.
+    #[error(
+        "`{path}` is damaged: {reason}; restore it from a backup or use another data directory"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A later version wrote it.
+    #[error("`{path}` has format {format}, this binary knows {FORMAT}: use a newer floeberg")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The format it has.
+        format: u32,
+    },
+    /// The directory belongs to a node already.
+    #[error(
+        "`{path}` belongs to node {} of cluster {}: start it with `floeberg server`, or use an \
+         empty data directory",
+        identity.node, identity.cluster
+    )]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        identity: Identity,
+    },
+    /// The directory belongs to nobody yet.
+    #[error(
+        "`{path}` belongs to no cluster yet: run `floeberg cluster init` for the first node, \
+         `floeberg cluster join` for every other"
+    )]
+    Vacant {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Keys or certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The disk refused.
+    #[error("cannot read or write `{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A data directory, as far as membership is concerned.
+#[derive(Clone)]
+pub struct Home {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl Home {
+    /// The data directory `dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(dir: &Path, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            disk,
+        }
+    }
+
+    /// Who the directory belongs to; `None` if nobody.
+    ///
+    /// # Errors
+    /// The file is damaged, from a later version, or the disk refuses.
+    pub fn identity(&self) -> Result<Option<Identity>, HomeError> {
+        let path = self.dir.join(FILE);
+        let bytes = self.read(&path)?;
+        bytes.map(|bytes| parse(&path, &bytes)).transpose()
+    }
+
+    /// Who the directory belongs to.
+    ///
+    /// # Errors
+    /// As [`Self::identity`], or nobody.
+    pub fn occupant(&self) -> Result<Identity, HomeError> {
+        let path = self.dir.clone();
+        self.identity()?.ok_or(HomeError::Vacant { path })
+    }
+
+    /// Fails if the directory belongs to somebody.
+    ///
+    /// # Errors
+    /// As [`Self::identity`], or somebody has it.
+    pub fn vacant(&self) -> Result<(), HomeError> {
+        let path = self.dir.clone();
+        match self.identity()? {
+            Some(identity) => Err(HomeError::Taken { path, identity }),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the directory to a node, durably. This is the last thing that init and join do: until
+    /// then they may be repeated.
+    ///
+    /// # Errors
+    /// Somebody has it, or the disk refuses.
+    pub fn take(&self, identity: Identity) -> Result<(), HomeError> {
+        self.vacant()?;
+        let stored = Stored {
+            format: FORMAT,
+            cluster_id: identity.cluster.to_string(),
+            node_id: identity.node.0,
+        };
+        let text = serde_json::to_vec_pretty(&stored).expect("three plain fields always serialise");
+        self.write(FILE, &text)
+    }
+
+    /// Makes the directory; one that exists is fine.
+    pub(crate) fn prepare(&self) -> Result<(), HomeError> {
+        self.disk
+            .create_dir_all(&self.dir)
+            .map_err(|source| HomeError::Io {
+                path: self.dir.clone(),
+                source,
+            })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
+        if !self.disk.exists(path) {
+            return Ok(None);
+        }
+        let failed = |source| HomeError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = self.disk.open(path, OpenMode::Read).map_err(failed)?;
+        let length = file.len().map_err(failed)?;
+        if length > LENGTH_MAX {
+            return Err(HomeError::Damaged {
+                path: path.to_owned(),
+                reason: "it is too long",
+            });
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = file.read_at(&mut bytes, 0).map_err(failed)?;
+        bytes.truncate(read);
+        Ok(Some(bytes))
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
+        self.replace(&self.dir, name, bytes, OpenMode::CreateNew)
+    }
+
+    /// As [`Self::write`], in a directory below, and only the owner may read the file.
+    pub(crate) fn write_secret(
+        &self,
+        below: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), HomeError> {
+        self.replace(&self.dir.join(below), name, bytes, OpenMode::CreateSecret)
+    }
+
+    /// Writes beside the final name first, so that a crash leaves either no file or a whole one.
+    fn replace(
+        &self,
+        dir: &Path,
+        name: &str,
+        bytes: &[u8],
+        mode: OpenMode,
+    ) -> Result<(), HomeError> {
+        let path = dir.join(name);
+        let write = || {
+            self.disk.create_dir_all(dir)?;
+            let draft = path.with_extension("draft");
+            if self.disk.exists(&draft) {
+                self.disk.remove_file(&draft)?;
+            }
+            let file = self.disk.open(&draft, mode)?;
+            file.write_at(bytes, 0)?;
+            file.sync_data()?;
+            self.disk.rename(&draft, &path)?;
+            self.disk.sync_dir(dir)
+        };
+        write().map_err(|source| HomeError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<(), HomeError> {
+        let path = self.dir.join(name);
+        let gone = || {
+            if self.disk.exists(&path) {
+                self.disk.remove_file(&path)?;
+            }
+            self.disk.sync_dir(&self.dir)
+        };
+        gone().map_err(|source| HomeError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, HomeError> {
+    let damaged = |reason| HomeError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let stored: Stored =
+        serde_json::from_slice(bytes).map_err(|_| damaged("it is not the expected JSON"))?;
+    if stored.format > FORMAT {
+        return Err(HomeError::TooNew {
+            path: path.to_owned(),
+            format: stored.format,
+        });
+    }
+    let cluster = stored.cluster_id.parse();
+    let cluster = cluster.map_err(|_| damaged("bad cluster id"))?;
+    if stored.node_id == 0 {
+        return Err(damaged("node id 0"));
+    }
+    Ok(Identity {
+        cluster,
+        node: NodeId(stored.node_id),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use floeberg_env::{Env, UnsyncedData};
+
+    const ME: Identity = Identity {
+        cluster: ClusterId::from_bytes([0xc1; 16]),
+        node: NodeId(3),
+    };
+
+    fn home(env: &Env) -> Home {
+        Home::new(Path::new("/data"), env.disk.clone())
+    }
+
+    #[test]
+    fn a_directory_is_taken_once_and_for_ever() {
+        let (env, _) = Env::simulated(1);
+        let home = home(&env);
+        assert!(matches!(home.occupant(), Err(HomeError::Vacant { .. })));
+        home.take(ME).unwrap();
+        assert_eq!(home.occupant().unwrap(), ME);
+        let other = Identity {
+            node: NodeId(4),
+            ..ME
+        };
+        let error = home.take(other).unwrap_err();
+        assert!(error.to_string().contains("belongs to node 3"), "{error}");
+        assert_eq!(home.identity().unwrap(), Some(ME));
+    }
+
+    #[test]
+    fn damage_and_later_formats_are_told_apart() {
+        let (env, _) = Env::simulated(1);
+        let home = home(&env);
+        let id = ME.cluster;
+        for (text, expected) in [
+            ("{}".to_owned(), "expected JSON"),
+            (
+                format!(r#"{{"format":2,"cluster_id":"{id}","node_id":1}}"#),
+                "newer",
+            ),
+            (
+                format!(r#"{{"format":1,"cluster_id":"{id}","node_id":0}}"#),
+                "node id 0",
+            ),
+            (
+                r#"{"format":1,"cluster_id":"x","node_id":1}"#.to_owned(),
+                "cluster id",
+            ),
+        ] {
+            home.write(FILE, text.as_bytes()).unwrap();
+            let error = home.identity().unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_crash_leaves_nobody_or_the_whole_identity() {
+        let (env, control) = Env::simulated(1);
+        let home = home(&env);
+        env.disk.create_dir_all(Path::new("/data")).unwrap();
+        env.disk.sync_dir(Path::new("/")).unwrap();
+        home.take(ME).unwrap();
+        control.crash_disk(UnsyncedData::Lost);
+        assert_eq!(home.identity().unwrap(), Some(ME));
+    }
+}

@@ -1,0 +1,39 @@
+//! Who belongs to the cluster: how a node joins, leaves, is replaced, and what comes next.
+//!
+//! Members are rows of group 0. A person's wish changes a row and nothing else ([`Members`]); the
+//! [`Keeper`] of every node then brings the groups it leads to what the rows say, one step at a
+//! time. Which step that is decides the pure [`plan`], which also says why a wish is refused. Node
+//! ids are never given out twice, and a member that is gone keeps its row for ever.
+//!
+//! [`Home`] is the other half: what a node keeps in its data directory about its membership, and
+//! [`RecoveryOrder`], by which a person gives up a lost majority.
+
+mod desk;
+mod error;
+mod founding;
+mod home;
+mod keeper;
+mod keys;
+mod members;
+mod model;
+mod placing;
+pub mod plan;
+mod ports;
+mod recovery;
+mod rows;
+mod secrets;
+#[cfg(test)]
+mod testing;
+
+pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
+pub use error::{ChangeError, DamagedMember};
+pub use founding::{Applicant, FoundingError, found};
+pub use home::{Home, HomeError, Identity};
+pub use keeper::{Keeper, KeeperConfig};
+pub use members::{Announcement, ClusterStatus, Members, MembersParts};
+pub use model::{Departure, FeatureLevels, Member, MemberState};
+pub use placing::{Placing, no_data};
+pub use plan::{GroupView, Refused};
+pub use ports::{Authority, Certified, DataHome, Groups, GroupsError, MemberSecrets, TokenRefused};
+pub use recovery::{RecoveryError, RecoveryOrder};
+pub use secrets::ClusterAuthority;

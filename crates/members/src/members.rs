@@ -1,0 +1,370 @@
+//! The use cases: each reads the rows, asks the planner whether the wish may be granted, and changes
+//! a row. What follows from the row is the keeper's work.
+
+use crate::desk::{JoinReply, JoinRequest};
+use crate::error::ChangeError;
+use crate::keys;
+use crate::model::{Departure, FeatureLevels, Member, MemberState};
+use crate::plan::{self, GroupView, Refused, Roster, Rules, Waiting};
+use crate::ports::{Authority, DataHome, Groups, GroupsError};
+use crate::rows::{self, ClusterRow, MemberRow};
+use bytes::Bytes;
+use floeberg_env::Env;
+use floeberg_metastore::{Cx, Rows, Store, Txn};
+use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, RequestId, TimestampMs};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod joining;
+
+/// What the use cases are made of.
+pub struct MembersParts {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The account that the cluster's own commands are booked on.
+    pub account: AccountId,
+    /// Rows of group 0.
+    pub store: Store,
+    /// The Raft groups.
+    pub groups: Arc<dyn Groups>,
+    /// The data that members hold.
+    pub data: Arc<dyn DataHome>,
+    /// The cluster's certificate authority.
+    pub authority: Arc<dyn Authority>,
+    /// Clock and random bytes.
+    pub env: Env,
+    /// What the planner goes by.
+    pub rules: Rules,
+}
+
+/// The members of the cluster; clones are handles to the same.
+#[derive(Clone)]
+pub struct Members {
+    pub(crate) parts: Arc<MembersParts>,
+}
+
+/// What a node says of itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Who.
+    pub node: NodeId,
+    /// Host and port where the others reach it.
+    pub address: String,
+    /// What fails together with it.
+    pub labels: BTreeMap<String, String>,
+    /// What its binary can work at.
+    pub features: FeatureLevels,
+    /// The version of its binary.
+    pub version: String,
+}
+
+/// What is known of the cluster from here; nothing may be decided on it.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The feature level in force; 0 before the first node has announced itself.
+    pub feature_level: u32,
+    /// Everyone, gone ones included, ascending.
+    pub members: Vec<Member>,
+    /// Each group as its leader sees it, or why that is not known.
+    pub groups: Vec<(GroupId, Result<GroupView, GroupsError>)>,
+    /// What the groups wait for.
+    pub waiting: Vec<(GroupId, Waiting)>,
+}
+
+impl Members {
+    /// The use cases over these parts.
+    #[must_use]
+    pub fn new(parts: MembersParts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+        }
+    }
+
+    /// For commands that no client asked for.
+    pub(crate) fn own_cx(&self) -> Cx {
+        Cx {
+            request_id: RequestId::from_bytes(self.parts.env.rng.id128()),
+            account: self.parts.account.clone(),
+            principal: "floeberg".into(),
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn now(&self) -> TimestampMs {
+        self.parts.env.clock.now()
+    }
+
+    /// Every group as its leader sees it.
+    pub(crate) async fn views(&self) -> Result<Vec<GroupView>, GroupsError> {
+        let mut views = Vec::new();
+        for group in self.parts.groups.all() {
+            views.push(self.parts.groups.view(group).await?);
+        }
+        Ok(views)
+    }
+
+    /// Everyone, as of now.
+    pub(crate) async fn roster(&self) -> Result<Roster, ChangeError> {
+        self.parts.store.read(rows::all).await?
+    }
+
+    /// Everyone, as applied here; may be old, needs no majority.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn local_roster(&self) -> Result<Roster, ChangeError> {
+        rows::all(&self.parts.store.local())
+    }
+
+    /// The rows as applied here, with the feature level in force.
+    pub(crate) fn local_rows(&self) -> Result<(Vec<MemberRow>, u32), ChangeError> {
+        let local = self.parts.store.local();
+        let cluster = local.get::<ClusterRow>(&keys::cluster())?;
+        let level = cluster.map_or(0, |row| row.feature_level);
+        Ok((rows::member_rows(&local)?, level))
+    }
+
+    /// Shards still to be copied away, by leaving member.
+    pub(crate) async fn owed(&self, roster: &Roster) -> BTreeMap<NodeId, u64> {
+        let mut owed = BTreeMap::new();
+        let draining = MemberState::Leaving(Departure::Drained);
+        for member in roster.values().filter(|m| m.state == draining) {
+            if let Some(shards) = self.parts.data.owed(member.id).await {
+                owed.insert(member.id, shards);
+            }
+        }
+        owed
+    }
+
+    /// A node that has started says where it is and what its binary can do. The first one founds
+    /// the cluster's rows.
+    ///
+    /// # Errors
+    /// The node is gone, unknown, or its binary does not fit the cluster.
+    pub async fn announce(&self, me: &Announcement) -> Result<Member, ChangeError> {
+        let cx = self.own_cx();
+        let done = self.parts.store.transact(&cx, |txn| announce(txn, me));
+        Ok(done.await?.value)
+    }
+
+    /// A token that lets nodes join until `ttl` has passed.
+    ///
+    /// # Errors
+    /// This node cannot make one.
+    pub async fn token(&self, ttl: Duration) -> Result<String, ChangeError> {
+        let token = self.parts.authority.token(ttl).await;
+        token.map_err(|reason| Refused::Malformed { reason }.into())
+    }
+
+    /// Lets a node join; see [`JoinRequest`]. Repeating a request is safe.
+    ///
+    /// # Errors
+    /// The token, the binary or the address do not fit, or no majority can be reached.
+    pub async fn join(&self, request: &JoinRequest) -> Result<JoinReply, ChangeError> {
+        joining::join(self, request).await
+    }
+
+    /// Begins to remove a member. Answers once that is decided; the keeper does the rest.
+    ///
+    /// # Errors
+    /// It would cost the majority or break another rule.
+    pub async fn remove(
+        &self,
+        cx: &Cx,
+        node: NodeId,
+        departure: Departure,
+    ) -> Result<Member, ChangeError> {
+        let views = self.views().await?;
+        let rules = self.parts.rules;
+        let done = self.parts.store.transact(cx, |txn| {
+            let roster = rows::all(txn)?;
+            plan::may_depart(&roster, &views, node, departure, &rules)?;
+            change(txn, node, |row, now| {
+                rows::set_state(row, MemberState::Leaving(departure), now);
+            })
+        });
+        Ok(done.await?.value)
+    }
+
+    /// Begins to put `new` in the place of `old`, which leaves: with its data copied away if it
+    /// answers, as dead if not.
+    ///
+    /// # Errors
+    /// It would cost the majority or break another rule.
+    pub async fn replace(&self, cx: &Cx, old: NodeId, new: NodeId) -> Result<Member, ChangeError> {
+        let views = self.views().await?;
+        let rules = self.parts.rules;
+        let done = self.parts.store.transact(cx, |txn| {
+            let roster = rows::all(txn)?;
+            plan::may_replace(&roster, &views, old, new, &rules)?;
+            let departure = plan::departure_of(&views, old);
+            change(txn, old, |row, now| {
+                row.replaced_by = new.0;
+                rows::set_state(row, MemberState::Leaving(departure), now);
+            })
+        });
+        Ok(done.await?.value)
+    }
+
+    /// Hands the leadership of a group, or of all, to a member. Answers once it leads; returns the
+    /// groups it leads now.
+    ///
+    /// # Errors
+    /// It cannot lead, or the outcome is unknown.
+    pub async fn transfer_leader(
+        &self,
+        group: Option<GroupId>,
+        to: NodeId,
+    ) -> Result<Vec<GroupId>, ChangeError> {
+        let groups = match group {
+            Some(group) if !self.parts.groups.all().contains(&group) => {
+                return Err(Refused::NoGroup { group }.into());
+            }
+            Some(group) => vec![group],
+            None => self.parts.groups.all(),
+        };
+        let roster = self.roster().await?;
+        let mut views = Vec::new();
+        for group in &groups {
+            let view = self.parts.groups.view(*group).await?;
+            plan::may_transfer(&roster, &view, to)?;
+            views.push(view);
+        }
+        for view in views.iter().filter(|view| view.leader != to) {
+            self.parts.groups.transfer_leader(view.group, to).await?;
+        }
+        Ok(groups)
+    }
+
+    /// What is known of the cluster from here; answers also without a majority.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub async fn status(&self) -> Result<ClusterStatus, ChangeError> {
+        let local = self.parts.store.local();
+        let roster = rows::all(&local)?;
+        let row = local.get::<ClusterRow>(&keys::cluster())?;
+        let owed = self.owed(&roster).await;
+        let mut groups = Vec::new();
+        let mut waiting = Vec::new();
+        for group in self.parts.groups.all() {
+            let view = self.parts.groups.view(group).await;
+            if let Ok(view) = &view
+                && let plan::Next::Wait(reason) =
+                    plan::next(&roster, view, &owed, &self.parts.rules)
+            {
+                waiting.push((group, reason));
+            }
+            groups.push((group, view));
+        }
+        Ok(ClusterStatus {
+            cluster: self.parts.cluster,
+            feature_level: row.map_or(0, |row| row.feature_level),
+            members: roster.into_values().collect(),
+            groups,
+            waiting,
+        })
+    }
+
+    /// Writes what the planner says a member has reached.
+    pub(crate) async fn reach(&self, node: NodeId, state: MemberState) -> Result<(), ChangeError> {
+        let cx = self.own_cx();
+        let done = self.parts.store.transact(&cx, |txn| {
+            change(txn, node, |row, now| rows::set_state(row, state, now))
+        });
+        done.await?;
+        Ok(())
+    }
+
+    /// Raises the feature level to what every member can work at; returns the new one.
+    pub(crate) async fn raise_features(&self) -> Result<Option<u32>, ChangeError> {
+        let cx = self.own_cx();
+        let done = self.parts.store.transact(&cx, |txn| {
+            let Some(found) = txn.get::<ClusterRow>(&keys::cluster())? else {
+                return Ok(None);
+            };
+            let mut row = found.value;
+            let level = plan::feature_level(&rows::all(txn)?, row.feature_level);
+            if let Some(level) = level {
+                row.feature_level = level;
+                txn.put(keys::cluster(), &row);
+            }
+            Ok::<_, ChangeError>(level)
+        });
+        Ok(done.await?.value)
+    }
+}
+
+/// Changes the row of a member that is there.
+fn change(
+    txn: &mut Txn<'_>,
+    node: NodeId,
+    edit: impl FnOnce(&mut MemberRow, TimestampMs),
+) -> Result<Member, ChangeError> {
+    let found = txn.get::<MemberRow>(&keys::member(node))?;
+    let mut row = found.ok_or(Refused::Unknown { node })?.value;
+    edit(&mut row, txn.now());
+    txn.put(keys::member(node), &row);
+    Ok(rows::member_from_row(&row)?)
+}
+
+/// A new member's row.
+pub(crate) fn new_row(
+    me: &Announcement,
+    state: MemberState,
+    now: TimestampMs,
+    csr: Bytes,
+) -> MemberRow {
+    let mut row = MemberRow {
+        node_id: me.node.0,
+        address: me.address.clone(),
+        labels: me.labels.clone(),
+        joined_at_ms: now.0,
+        features: Some(rows::features_to_row(me.features)),
+        version: me.version.clone(),
+        csr_hash: csr,
+        ..MemberRow::default()
+    };
+    rows::set_state(&mut row, state, now);
+    row
+}
+
+fn announce(txn: &mut Txn<'_>, me: &Announcement) -> Result<Member, ChangeError> {
+    let (node, features) = (me.node, me.features);
+    let now = txn.now();
+    let Some(cluster) = txn.get::<ClusterRow>(&keys::cluster())? else {
+        let cluster = ClusterRow {
+            next_node_id: node.0 + 1,
+            feature_level: features.high,
+            founded_at_ms: now.0,
+        };
+        let row = new_row(me, MemberState::Active, now, Bytes::new());
+        txn.put(keys::cluster(), &cluster);
+        txn.put(keys::member(node), &row);
+        return Ok(rows::member_from_row(&row)?);
+    };
+    let found = txn.get::<MemberRow>(&keys::member(node))?;
+    let mut row = found.ok_or(Refused::Unknown { node })?.value;
+    if rows::member_from_row(&row)?.state == MemberState::Gone {
+        return Err(Refused::Gone { node }.into());
+    }
+    let level = cluster.feature_level;
+    if !features.include(level) {
+        return Err(Refused::Features { level, features }.into());
+    }
+    let before = row.clone();
+    row.address.clone_from(&me.address);
+    row.labels.clone_from(&me.labels);
+    row.version.clone_from(&me.version);
+    row.features = Some(rows::features_to_row(features));
+    if row != before {
+        txn.put(keys::member(node), &row);
+    }
+    Ok(rows::member_from_row(&row)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Which wishes are granted; the others are refused with the reason and what to do instead.
+
+use super::majority::{MajorityAtRisk, keeps_majority};
+use super::{GroupView, Roster, Rules};
+use crate::model::{Departure, FeatureLevels, Member, MemberState};
+use floeberg_types::{GroupId, NodeId};
+
+/// A change that is not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Nobody has that id.
+    #[error("there is no member {node}; `floeberg cluster status` lists them")]
+    Unknown {
+        /// The id.
+        node: NodeId,
+    },
+    /// It has left.
+    #[error(
+        "node {node} is gone and its id is never used again; let its machine join as a new node"
+    )]
+    Gone {
+        /// The id.
+        node: NodeId,
+    },
+    /// It is leaving already.
+    #[error("node {node} is already leaving; `floeberg cluster status` shows how far it is")]
+    AlreadyLeaving {
+        /// The id.
+        node: NodeId,
+    },
+    /// One change at a time.
+    #[error("node {node} is still {state}; one member changes at a time, wait until it is done")]
+    Busy {
+        /// Who is changing.
+        node: NodeId,
+        /// In words.
+        state: &'static str,
+    },
+    /// Too few members would remain.
+    #[error(
+        "{left} members would remain, and {copies} copies of the data need {copies}: let another \
+         node join first, then use `floeberg cluster replace`"
+    )]
+    TooFew {
+        /// How many.
+        left: usize,
+        /// How many copies there are.
+        copies: usize,
+    },
+    /// The last one cannot go.
+    #[error("node {node} is the last member; stop it instead")]
+    Last {
+        /// The id.
+        node: NodeId,
+    },
+    /// It does not answer, so its data cannot be copied away.
+    #[error(
+        "node {node} does not answer, so its data cannot be copied away: bring it back, or give \
+         it up with `--dead` if it will never return"
+    )]
+    Silent {
+        /// The id.
+        node: NodeId,
+    },
+    /// It answers, so it is not dead.
+    #[error(
+        "node {node} answers: leave `--dead` out to copy its data away first, or stop it if it is \
+         to be given up"
+    )]
+    Alive {
+        /// The id.
+        node: NodeId,
+    },
+    /// A majority would be lost.
+    #[error("the majority would be lost: {0}; bring those nodes back first")]
+    Majority(MajorityAtRisk),
+    /// A node cannot replace itself.
+    #[error("node {node} cannot replace itself")]
+    Itself {
+        /// The id.
+        node: NodeId,
+    },
+    /// The replacement is not there.
+    #[error("node {node}, which is to take over, does not answer; start it first")]
+    SilentReplacement {
+        /// The id.
+        node: NodeId,
+    },
+    /// It has no vote.
+    #[error("node {node} has no vote in group {group}, so it cannot lead it")]
+    NoVote {
+        /// The id.
+        node: NodeId,
+        /// The group.
+        group: GroupId,
+    },
+    /// It cannot lead.
+    #[error("node {node} does not answer, so it cannot lead")]
+    CannotLead {
+        /// The id.
+        node: NodeId,
+    },
+    /// There is no such group.
+    #[error("there is no group {group}")]
+    NoGroup {
+        /// The group.
+        group: GroupId,
+    },
+    /// Its binary is of another time.
+    #[error(
+        "the cluster works at feature level {level}, this binary at {} to {}: {}",
+        features.low, features.high,
+        if features.high < *level { "use a newer floeberg" } else { "upgrade the cluster first" }
+    )]
+    Features {
+        /// The cluster's level.
+        level: u32,
+        /// The binary's.
+        features: FeatureLevels,
+    },
+    /// Another member has that address.
+    #[error(
+        "node {node} is already reached at {address}: give this node its own peer.advertise, or \
+         remove the old member first"
+    )]
+    AddressTaken {
+        /// Whose it is.
+        node: NodeId,
+        /// The address.
+        address: String,
+    },
+    /// The request itself is not usable.
+    #[error("{reason}")]
+    Malformed {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// The member, if it is neither gone nor leaving.
+fn staying(roster: &Roster, node: NodeId) -> Result<&Member, Refused> {
+    let member = roster.get(&node).ok_or(Refused::Unknown { node })?;
+    match member.state {
+        MemberState::Gone => Err(Refused::Gone { node }),
+        MemberState::Leaving(_) => Err(Refused::AlreadyLeaving { node }),
+        MemberState::Joining | MemberState::Active => Ok(member),
+    }
+}
+
+fn idle(roster: &Roster) -> Result<(), Refused> {
+    let leaving = |m: &&Member| matches!(m.state, MemberState::Leaving(_));
+    match roster.values().find(leaving) {
+        Some(member) => Err(Refused::Busy {
+            node: member.id,
+            state: member.state.word(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn answers(views: &[GroupView], node: NodeId) -> bool {
+    views.iter().any(|view| view.reachable.contains(&node))
+}
+
+/// Who would still be there, and that every group could still decide.
+fn enough_remain(
+    roster: &Roster,
+    views: &[GroupView],
+    node: NodeId,
+    rules: &Rules,
+) -> Result<(), Refused> {
+    let staying = roster.values().filter(|m| m.state.stays()).count();
+    let left = staying - 1;
+    if left == 0 {
+        return Err(Refused::Last { node });
+    }
+    if staying >= rules.copies && left < rules.copies {
+        let copies = rules.copies;
+        return Err(Refused::TooFew { left, copies });
+    }
+    for view in views {
+        let mut voters = view.voters.clone();
+        if voters.remove(&node) {
+            keeps_majority(view.group, &voters, &view.reachable).map_err(Refused::Majority)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `node` may leave.
+///
+/// # Errors
+/// Why not.
+pub fn may_depart(
+    roster: &Roster,
+    views: &[GroupView],
+    node: NodeId,
+    departure: Departure,
+    rules: &Rules,
+) -> Result<(), Refused> {
+    staying(roster, node)?;
+    idle(roster)?;
+    match (departure, answers(views, node)) {
+        (Departure::Drained, false) => return Err(Refused::Silent { node }),
+        (Departure::Dead, true) => return Err(Refused::Alive { node }),
+        (Departure::Drained, true) | (Departure::Dead, false) => {}
+    }
+    enough_remain(roster, views, node, rules)
+}
+
+/// How a member that is replaced leaves: a living one has its data copied away first.
+#[must_use]
+pub fn departure_of(views: &[GroupView], node: NodeId) -> Departure {
+    if answers(views, node) {
+        Departure::Drained
+    } else {
+        Departure::Dead
+    }
+}
+
+/// Whether `new` may take the place of `old`.
+///
+/// # Errors
+/// Why not.
+pub fn may_replace(
+    roster: &Roster,
+    views: &[GroupView],
+    old: NodeId,
+    new: NodeId,
+    rules: &Rules,
+) -> Result<(), Refused> {
+    if old == new {
+        return Err(Refused::Itself { node: old });
+    }
+    staying(roster, old)?;
+    staying(roster, new)?;
+    idle(roster)?;
+    if !answers(views, new) {
+        return Err(Refused::SilentReplacement { node: new });
+    }
+    enough_remain(roster, views, old, rules)
+}
+
+/// Whether `to` may be asked to lead the group.
+///
+/// # Errors
+/// Why not.
+pub fn may_transfer(roster: &Roster, view: &GroupView, to: NodeId) -> Result<(), Refused> {
+    staying(roster, to)?;
+    if !view.voters.contains(&to) {
+        let group = view.group;
+        return Err(Refused::NoVote { node: to, group });
+    }
+    if !view.reachable.contains(&to) {
+        return Err(Refused::CannotLead { node: to });
+    }
+    Ok(())
+}
