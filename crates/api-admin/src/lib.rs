@@ -1,9 +1,11 @@
-//! Health, readiness, metrics, status and the landing page of a node.
+//! Health, readiness, metrics, status and the landing page of a node, and the administration of its
+//! cluster (docs/formats/admin-api.md).
 //!
 //! Health checks and scrapers carry no credentials, so `/healthz`, `/readyz`, `/metrics` and `/` are
 //! public and say nothing about data; `/admin/v1/` is for verified principals. Paths that no
 //! protocol of the port claims end here too.
 
+mod cluster;
 mod page;
 mod route;
 mod status;
@@ -11,11 +13,13 @@ mod status;
 pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 
 use axum::body::Body;
-use floeberg_auth::{Authorizer, Principal, Resource, action};
+use floeberg_auth::action::{self, Action};
+use floeberg_auth::{Authorizer, Denied, Principal, Resource};
 use floeberg_http::{
     Answer, Api, Call, NotRouted, Refusal, RefusalNames, Routed, Shell, json, with_code,
     with_header, with_retry_after,
 };
+use floeberg_members::Members;
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::RequestId;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -42,8 +46,10 @@ pub struct AdminState {
     pub probes: Probes,
     /// What the landing page shows.
     pub endpoints: Endpoints,
-    /// Who may see the status.
+    /// Who may see the status and change the cluster.
     pub authorizer: Authorizer,
+    /// The members of the cluster; `None` on a node that belongs to none.
+    pub members: Option<Members>,
 }
 
 /// The routes, to be merged with those of the other protocols.
@@ -105,6 +111,47 @@ fn waiting(what: &str) -> Answer {
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// An answer that is not a success.
+struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+type Handled = Result<Answer, Failure>;
+
+impl Failure {
+    fn answer(&self, request_id: RequestId) -> Answer {
+        let answer = error(self.status, self.kind, &self.message, request_id);
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
+            _ => answer,
+        }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            kind: "ForbiddenException",
+            message: denied.to_string(),
+        }
+    }
+}
+
+impl AdminState {
+    fn allow<A: Action>(&self, principal: &Principal) -> Result<(), Failure> {
+        let allowed = self.authorizer.authorize::<A>(principal, Resource::Cluster);
+        allowed.map(|_| ()).map_err(Failure::from)
+    }
+
+    fn status(&self, principal: &Principal) -> Handled {
+        self.allow::<action::GetClusterStatus>(principal)?;
+        Ok(json(StatusCode::OK, &(self.probes.status)()))
+    }
+}
+
 impl Api for AdminState {
     type Public = Public;
     type Protected = Protected;
@@ -116,19 +163,7 @@ impl Api for AdminState {
         method: &Method,
         segments: &[&str],
     ) -> Result<Routed<Public, Protected>, NotRouted> {
-        let found = match segments {
-            [""] => Routed::Public(Public::Landing, "landing"),
-            ["healthz"] => Routed::Public(Public::Health, "healthz"),
-            ["readyz"] => Routed::Public(Public::Ready, "readyz"),
-            ["readyz", "reads"] => Routed::Public(Public::ReadsReady, "readyz-reads"),
-            ["metrics"] => Routed::Public(Public::Metrics, "metrics"),
-            ["admin", "v1", "status"] => Routed::Protected(Protected::Status, "status"),
-            _ => return Err(NotRouted::Unknown),
-        };
-        match *method {
-            Method::GET | Method::HEAD => Ok(found),
-            _ => Err(NotRouted::Method("GET, HEAD")),
-        }
+        route::route(method, segments)
     }
 
     async fn answer_public(&self, operation: Public, _: Call) -> Answer {
@@ -141,12 +176,12 @@ impl Api for AdminState {
                 with_header(answer, name, policy)
             }
             Public::Health => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
-            Public::Ready => match (self.probes.readiness)() {
+            Public::Ready => match (self.probes.readiness)().await {
                 Readiness::Ready => ready(),
                 Readiness::ReadsOnly { why } => not_ready(format!("no new data: {why}\n")),
                 Readiness::NotReady { waiting_for } => waiting(&waiting_for),
             },
-            Public::ReadsReady => match (self.probes.readiness)() {
+            Public::ReadsReady => match (self.probes.readiness)().await {
                 Readiness::Ready | Readiness::ReadsOnly { .. } => ready(),
                 Readiness::NotReady { waiting_for } => waiting(&waiting_for),
             },
@@ -158,22 +193,11 @@ impl Api for AdminState {
     }
 
     async fn answer(&self, operation: Protected, call: Call, principal: Principal) -> Answer {
-        match operation {
-            Protected::Status => {
-                let allowed = self
-                    .authorizer
-                    .authorize::<action::GetClusterStatus>(&principal, Resource::Cluster);
-                match allowed {
-                    Ok(_) => json(StatusCode::OK, &(self.probes.status)()),
-                    Err(denied) => error(
-                        StatusCode::FORBIDDEN,
-                        "ForbiddenException",
-                        &denied.to_string(),
-                        call.request_id,
-                    ),
-                }
-            }
-        }
+        let handled = match operation {
+            Protected::Status => self.status(&principal),
+            asked => self.administer(asked, &call, &principal).await,
+        };
+        handled.unwrap_or_else(|failure| failure.answer(call.request_id))
     }
 
     fn refuse(&self, refusal: &Refusal, request_id: RequestId) -> Answer {

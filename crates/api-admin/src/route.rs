@@ -1,4 +1,7 @@
-//! The operations of this protocol.
+//! The operations of this protocol, and which method and path name them.
+
+use floeberg_http::{NotRouted, Routed};
+use http::Method;
 
 /// Answered to anybody.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +14,47 @@ pub enum Public {
 }
 
 /// Answered to verified principals.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Protected {
     Status,
+    Cluster,
+    Token,
+    Remove { node: String },
+    Replace { node: String },
+    TransferLeader,
+}
+
+pub(crate) fn route(
+    method: &Method,
+    segments: &[&str],
+) -> Result<Routed<Public, Protected>, NotRouted> {
+    use Routed::{Protected as P, Public as O};
+    let member = |node: &&str| (*node).to_owned();
+    let (found, writes) = match segments {
+        [""] => (O(Public::Landing, "landing"), false),
+        ["healthz"] => (O(Public::Health, "healthz"), false),
+        ["readyz"] => (O(Public::Ready, "readyz"), false),
+        ["readyz", "reads"] => (O(Public::ReadsReady, "readyz-reads"), false),
+        ["metrics"] => (O(Public::Metrics, "metrics"), false),
+        ["admin", "v1", "status"] => (P(Protected::Status, "status"), false),
+        ["admin", "v1", "cluster"] => (P(Protected::Cluster, "cluster-status"), false),
+        ["admin", "v1", "cluster", "token"] => (P(Protected::Token, "cluster-token"), true),
+        ["admin", "v1", "cluster", "leader"] => {
+            (P(Protected::TransferLeader, "cluster-leader"), true)
+        }
+        ["admin", "v1", "cluster", "members", node, "remove"] => {
+            let node = member(node);
+            (P(Protected::Remove { node }, "cluster-remove"), true)
+        }
+        ["admin", "v1", "cluster", "members", node, "replace"] => {
+            let node = member(node);
+            (P(Protected::Replace { node }, "cluster-replace"), true)
+        }
+        _ => return Err(NotRouted::Unknown),
+    };
+    match (writes, method) {
+        (true, &Method::POST) | (false, &Method::GET | &Method::HEAD) => Ok(found),
+        (true, _) => Err(NotRouted::Method("POST")),
+        (false, _) => Err(NotRouted::Method("GET, HEAD")),
+    }
 }

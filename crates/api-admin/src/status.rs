@@ -1,6 +1,7 @@
 //! What a node says of itself.
 
 use serde::Serialize;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Whether a node takes work.
@@ -40,8 +41,14 @@ pub struct GroupStatus {
     pub role: GroupRole,
     /// The current term.
     pub term: u64,
-    /// Whether the leader has applied the first entry of its term.
+    /// Whether a leader is known; on the leader, whether it has applied the first entry of its term.
     pub ready: bool,
+    /// The term of the last entry in the log here, if it is known.
+    pub last_term: Option<u64>,
+    /// The last entry in the log here.
+    pub last_index: Option<u64>,
+    /// The last entry applied here.
+    pub applied: Option<u64>,
 }
 
 /// The body of `GET /admin/v1/status`.
@@ -68,7 +75,7 @@ pub struct NodeStatus {
 #[derive(Clone)]
 pub struct Probes {
     /// Whether it takes work.
-    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    pub readiness: Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Readiness> + Send>> + Send + Sync>,
     /// What it says of itself.
     pub status: Arc<dyn Fn() -> NodeStatus + Send + Sync>,
 }

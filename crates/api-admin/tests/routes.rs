@@ -48,7 +48,10 @@ fn fixture() -> Fixture {
     }));
     let asked = readiness.clone();
     let probes = Probes {
-        readiness: Arc::new(move || asked.lock().unwrap().clone()),
+        readiness: Arc::new(move || {
+            let now = asked.lock().unwrap().clone();
+            Box::pin(async move { now })
+        }),
         status: Arc::new(|| NodeStatus {
             version: "0.1.0".to_owned(),
             cluster: "c".to_owned(),
@@ -61,6 +64,9 @@ fn fixture() -> Fixture {
                 role: GroupRole::Leader,
                 term: 2,
                 ready: true,
+                last_term: Some(2),
+                last_index: Some(9),
+                applied: Some(9),
             }],
         }),
     };
@@ -77,6 +83,7 @@ fn fixture() -> Fixture {
         probes,
         endpoints,
         authorizer: Authorizer,
+        members: None,
     };
     Fixture {
         app: router(shell, state),
@@ -185,4 +192,20 @@ async fn unclaimed_paths_end_in_a_clear_answer() {
     let (status, _, page) = f.get("/", None).await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("http://localhost:8181/iceberg"));
+}
+
+#[tokio::test]
+async fn a_node_without_a_cluster_says_so() {
+    let f = fixture();
+    let unsigned = f.get("/admin/v1/cluster", None).await.0;
+    assert_eq!(unsigned, StatusCode::UNAUTHORIZED);
+    let (status, _, body) = f.get("/admin/v1/cluster", Some(&f.token)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains("belongs to no cluster"), "{body}");
+    for path in ["token", "leader", "members/1/remove", "members/1/replace"] {
+        let path = format!("/admin/v1/cluster/{path}");
+        let (status, headers, _) = f.get(&path, Some(&f.token)).await;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(headers["allow"], "POST");
+    }
 }

@@ -95,6 +95,14 @@ actions! {
         DeleteBucket,
         /// Read the state of the cluster.
         GetClusterStatus,
+        /// Make a token that lets nodes join the cluster.
+        CreateJoinToken,
+        /// Remove a node from the cluster.
+        RemoveMember,
+        /// Put a node in the place of another.
+        ReplaceMember,
+        /// Let another node lead.
+        TransferLeader,
     }
     BucketProbe {
         /// Ask whether a bucket exists.

@@ -4,7 +4,7 @@ use crate::{banner, keys};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use floeberg_env::Env;
-use floeberg_node::{ClientLimits, ListenConfig, NodeConfig, Server};
+use floeberg_node::{ClientLimits, ClusterPart, ListenConfig, NodeConfig, Server};
 use floeberg_telemetry::LogFormat;
 use floeberg_types::{AccountId, Region};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -101,6 +101,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
             body_stall: Duration::from_secs(arguments.body_stall_seconds),
             ..ClientLimits::default()
         },
+        cluster: ClusterPart::Single,
     };
     let server = Server::start(config.clone(), env, sockets).await?;
     if let Some(path) = &arguments.ready_file {

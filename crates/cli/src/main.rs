@@ -2,10 +2,13 @@
 
 mod banner;
 mod bench;
+mod cluster;
+mod config;
 mod dev;
 mod keys;
 mod output;
 mod resources;
+mod server;
 mod target;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +26,14 @@ struct Arguments {
 enum Command {
     /// Run a single node on this machine; creates what is missing
     Dev(dev::DevArguments),
+    /// Run a node of a cluster, prepared by `cluster init` or `cluster join`
+    Server(server::ServerArguments),
+    /// Check a configuration file, or print one with every key
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Make a cluster, let nodes join, remove and replace them
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Create, list, show and delete table buckets
     #[command(subcommand)]
     Bucket(resources::BucketCommand),
@@ -55,6 +66,9 @@ fn run(command: Command) -> anyhow::Result<()> {
     runtime.block_on(async {
         match command {
             Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Server(arguments) => server::run(arguments).await,
+            Command::Config(command) => config::run(&command),
+            Command::Cluster(command) => cluster::run(command).await,
             Command::Bucket(command) => resources::bucket(command).await,
             Command::Namespace(command) => resources::namespace(command).await,
             Command::Table(command) => resources::table(command).await,

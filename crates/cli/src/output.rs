@@ -26,14 +26,18 @@ pub fn print_rows(json: bool, columns: &[&str], rows: &[Vec<String>]) -> io::Res
     if rows.is_empty() {
         return writeln!(out, "(none)");
     }
+    writeln!(out, "{}", render_table(columns, rows))
+}
+
+/// Rows as an aligned table with a header.
+pub fn render_table(columns: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header(columns.iter().map(|c| c.to_uppercase()));
     table.add_rows(rows);
-    for line in table.to_string().lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    let text = table.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
 }
 
 /// Prints one JSON document.

@@ -4,7 +4,8 @@ use crate::keys::{ACCESS_KEY, SECRET_KEY};
 use anyhow::bail;
 use clap::Args;
 use floeberg_client::{
-    ClientError, Credentials, IcebergAuth, IcebergClient, IcebergConfig, S3TablesClient, Scope,
+    Auth, ClientError, Credentials, Endpoint, IcebergAuth, IcebergClient, IcebergConfig,
+    S3TablesClient, Scope,
 };
 
 /// Flags shared by every subcommand that talks to a node.
@@ -36,7 +37,10 @@ pub fn credentials() -> anyhow::Result<Credentials> {
             secret_key,
             session_token: None,
         }),
-        _ => bail!("set {ACCESS_KEY} and {SECRET_KEY} to the keys that `floeberg dev` printed"),
+        _ => bail!(
+            "set {ACCESS_KEY} and {SECRET_KEY} to the root keys of the node (`floeberg dev` prints \
+             them)"
+        ),
     }
 }
 
@@ -136,6 +140,16 @@ impl Target {
             .map_err(|error| self.explain(error))
     }
 
+    /// The node's admin routes.
+    pub fn admin(&self) -> anyhow::Result<Endpoint> {
+        let scope = Scope {
+            region: self.region.clone(),
+            service: "s3tables".to_owned(),
+        };
+        let auth = Auth::sigv4(credentials()?, scope);
+        Ok(Endpoint::new(&self.endpoint, auth)?)
+    }
+
     /// The ARN of a bucket given by name or ARN.
     pub fn arn(&self, bucket: &str) -> String {
         if bucket.contains(':') {
@@ -153,13 +167,13 @@ impl Target {
             ClientError::Service(service) if matches!(service.status.as_u16(), 401 | 403) => {
                 Some(format!(
                     "the node refused the keys in {ACCESS_KEY} and {SECRET_KEY}: compare them with \
-                     those that `floeberg dev` printed"
+                     the root keys it was started with"
                 ))
             }
             ClientError::Service(_) => None,
             _ => Some(format!(
-                "is a node running at {}? Start one with `floeberg dev`, or name another with \
-                 `--endpoint`",
+                "is a node running at {}? Start one with `floeberg dev` or `floeberg server`, or \
+                 name another with `--endpoint`",
                 self.endpoint
             )),
         };

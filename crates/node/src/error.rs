@@ -1,9 +1,12 @@
 //! Why a node does not start, in words for the person who started it.
 
-use crate::IdentityError;
+use crate::BindError;
 use floeberg_kv::KvError;
+use floeberg_members::{HomeError, RecoveryError};
 use floeberg_metastore::OpenError;
+use floeberg_pki::PkiError;
 use floeberg_raftlog::LogError;
+use floeberg_rpc::ServeError;
 use floeberg_volume::VolumeError;
 use std::io;
 use std::path::PathBuf;
@@ -31,7 +34,28 @@ pub enum StartError {
     },
     /// The directory belongs to something else or is damaged.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Home(#[from] HomeError),
+    /// An order to go on alone cannot be followed.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The order is there, and consensus has no way yet to drop the other voters.
+    #[error(
+        "`recover.json` in the data directory orders this node to go on alone, which this version \
+         cannot carry out; remove the file, and bring a majority of the members back instead"
+    )]
+    RecoveryUnsupported,
+    /// Certificates between nodes.
+    #[error("the certificates of the node-to-node port cannot be used")]
+    Certificates(#[from] PkiError),
+    /// The certificate of the client ports.
+    #[error("the certificate of the client ports cannot be used")]
+    PortCertificate(#[source] PkiError),
+    /// The node-to-node port.
+    #[error(transparent)]
+    PeerPort(#[from] BindError),
+    /// The node-to-node port.
+    #[error(transparent)]
+    Peers(#[from] ServeError),
     /// The Raft log cannot be opened.
     #[error("the Raft log cannot be opened")]
     Log(#[from] LogError),

@@ -2,20 +2,28 @@
 //! and starts and stops them in the right order. The only crate that knows all others.
 
 mod config;
+mod data;
 mod error;
 mod files;
-mod identity;
+mod groups;
 mod listen;
+mod membership;
+mod network;
 mod node;
 mod ports;
+mod probes;
 mod room;
 mod server;
+mod services;
+mod status_wire;
 mod stores;
 
-pub use config::{ClientLimits, ListenConfig, NodeConfig};
+pub use config::{
+    ClientLimits, ClusterPart, Elections, ListenConfig, MemberConfig, NodeConfig, PeerNetwork,
+    PortCertificate,
+};
 pub use error::StartError;
 pub use floeberg_auth::{RootKey, RootKeyError};
-pub use identity::{Identity, IdentityError};
 pub use listen::BindError;
 pub use node::Node;
 pub use server::{Server, Sockets};

@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
-
-/// How long open requests may finish after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long the peer of an HTTP/2 connection may take to answer a ping.
 const PING_ANSWER: Duration = Duration::from_secs(20);
@@ -64,7 +64,7 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
 }
 
 /// One port: what it is called and how much it takes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Port {
     /// In logs and metrics.
     pub(crate) name: &'static str,
@@ -72,7 +72,23 @@ pub(crate) struct Port {
     pub(crate) open: Gauge,
     /// Bounds.
     pub(crate) limits: ClientLimits,
+    /// What the port proves to clients with, if they speak TLS.
+    pub(crate) tls: Option<TlsAcceptor>,
 }
+
+impl Port {
+    /// Makes a connection ready for requests, within the time that a client has for a head.
+    async fn open(&self, stream: TcpStream) -> io::Result<Stream> {
+        let Some(tls) = &self.tls else {
+            return Ok(Either::Left(stream));
+        };
+        let handshake = tls.accept(stream);
+        let secured = tokio::time::timeout(self.limits.head_time, handshake).await??;
+        Ok(Either::Right(secured))
+    }
+}
+
+type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// Serves `service` on `listener` until `stop`, then lets open requests finish for a while.
 pub(crate) async fn serve<S, B>(
@@ -103,20 +119,27 @@ pub(crate) async fn serve<S, B>(
         let Some((stream, guest)) = entered else {
             continue;
         };
-        let stream = Opening::new(stream, port.limits.head_time);
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
-        let watched = graceful.watch(connection.into_owned());
+        let (builder, service, port) = (builder.clone(), service.clone(), port.clone());
+        let watcher = graceful.watcher();
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
+            let _guest = guest;
+            let stream = match port.open(stream).await {
+                Ok(stream) => Opening::new(stream, port.limits.head_time),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was not secured");
+                    return;
+                }
+            };
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "connection ended early");
             }
-            drop(guest);
         });
     }
     drop(listener);
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("requests were cut off at shutdown"),
+        () = tokio::time::sleep(port.limits.drain) => tracing::warn!("requests were cut off at shutdown"),
     }
 }
 

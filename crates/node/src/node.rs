@@ -1,36 +1,40 @@
-//! One node: stores, groups, services and the two request services of its ports.
+//! One node: what it is made of, in which order that starts, and in which it stops.
 
-use crate::identity::{self, Identity};
-use crate::ports::{CatalogPort, ObjectsPort};
+use crate::groups::NodeGroups;
+use crate::membership;
+use crate::network::{self, Network, Papers};
+use crate::ports::ObjectsPort;
+use crate::probes::{self, Parts};
 use crate::room;
+use crate::services::Services;
 use crate::stores::{self, Stores};
-use crate::{NodeConfig, StartError};
-use floeberg_api_admin::{
-    AdminState, Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness,
-};
-use floeberg_api_iceberg::{IcebergState, Settings};
-use floeberg_api_s3::{S3Api, S3Settings, S3State};
-use floeberg_api_s3tables::{S3TablesState, Settings as S3TablesSettings};
-use floeberg_auth::sigv4::{RegionRule, ScopeRules};
-use floeberg_auth::{Authorizer, Keyring};
+use crate::{ClusterPart, NodeConfig, StartError};
+use floeberg_api_s3::S3Api;
+use floeberg_auth::Keyring;
+use floeberg_catalog::Catalog;
 use floeberg_catalog::janitor::{Janitor, JanitorConfig};
-use floeberg_catalog::{Catalog, CatalogConfig};
-use floeberg_consensus::GroupHooks;
+use floeberg_consensus::{Begin, GroupConfig, GroupHooks, RaftService};
 use floeberg_env::{DiskFile, Env};
-use floeberg_http::{Limits, Room, Shell};
 use floeberg_kv::Kv;
-use floeberg_metastore::{Store, StoreConfig, StoreParts};
-use floeberg_objects::{Objects, ObjectsConfig, ObjectsParts};
+use floeberg_members::{Identity, Members, no_data};
+use floeberg_metastore::{ProposalService, Store, StoreConfig, StoreParts};
+use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
+use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, NodeMetrics};
-use floeberg_types::{GroupId, TimestampMs};
+use floeberg_types::{GroupId, NodeId};
 use floeberg_volume::Volume;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A running node without its listeners: requests enter through [`Node::lakehouse`] and
-/// [`Node::s3`], over sockets or straight from a test.
+/// Pause between two attempts to read while the groups find their leaders.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A running node without its client ports: requests enter through [`Node::lakehouse`] and
+/// [`Node::s3`], over sockets or straight from a test. The node-to-node port of a member is its own.
 pub struct Node {
-    groups: Groups,
+    base: Base,
     volume: Volume,
     catalog: Catalog,
     keys: Arc<Keyring>,
@@ -44,113 +48,230 @@ pub struct Node {
     _lock: Arc<dyn DiskFile>,
 }
 
+/// The rows of both groups.
 #[derive(Clone)]
-struct Groups {
-    catalog: Store,
-    objects: Store,
+pub(crate) struct GroupStores {
+    pub(crate) catalog: Store,
+    pub(crate) objects: Store,
 }
 
-impl Groups {
-    async fn open(
-        opened: &stores::Opened,
-        identity: Identity,
-        env: &Env,
-        metrics: &NodeMetrics,
-    ) -> Result<Self, StartError> {
-        let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, store: &MetastoreMetrics| {
-            let parts = StoreParts {
-                kv: kv.clone(),
-                log: opened.log.clone(),
-                hooks: hooks(raft.clone()),
-                metrics: store.clone(),
-            };
-            async move {
-                let config = StoreConfig::new(identity.cluster, id, identity.node);
-                Store::open(&config, env, parts).await
-            }
-        };
-        let m = metrics;
-        let catalog = open(
-            GroupId::CATALOG,
-            &opened.catalog,
-            &m.catalog_group,
-            &m.catalog_store,
-        );
-        let objects = open(
-            GroupId::OBJECTS,
-            &opened.objects,
-            &m.objects_group,
-            &m.objects_store,
-        );
-        Ok(Self {
-            catalog: catalog.await?,
-            objects: objects.await?,
-        })
+impl GroupStores {
+    pub(crate) const fn each(&self) -> [(GroupId, &Store); 2] {
+        [
+            (GroupId::CATALOG, &self.catalog),
+            (GroupId::OBJECTS, &self.objects),
+        ]
     }
 }
 
-/// What the services share while they are wired.
-struct Wiring<'a> {
+/// What is open before the first group starts.
+struct Ground<'a> {
     config: &'a NodeConfig,
     env: &'a Env,
     identity: Identity,
     metrics: &'a NodeMetrics,
-    keys: &'a Arc<Keyring>,
-    groups: &'a Groups,
+    opened: &'a stores::Opened,
     volume: &'a Volume,
-    room: Room,
-    started: TimestampMs,
+}
+
+/// The replicated part of a node, under its use cases.
+struct Base {
+    network: Network,
+    raft: Arc<RaftService>,
+    proposals: Arc<ProposalService>,
+    stores: GroupStores,
+    groups: NodeGroups,
+    shards: Shards,
+}
+
+impl Ground<'_> {
+    /// Routes come before the transport, the transport before the groups, and the groups before what
+    /// works with their rows.
+    async fn build(
+        &self,
+        papers: Option<&Papers>,
+        map: watch::Receiver<Arc<PlacementMap>>,
+    ) -> Result<Base, StartError> {
+        let (raft, proposals) = (RaftService::new(), ProposalService::new());
+        let network = match (&self.config.cluster, papers) {
+            (ClusterPart::Member(member), Some(papers)) => {
+                let network = Network::open(member, self.identity, papers, self.env).await?;
+                membership::serve(&network, &raft, &proposals);
+                membership::serve_shards(&network, self.identity, self.volume, &map, self.env);
+                network
+            }
+            _ => Network::none(),
+        };
+        let stores = self.groups(&network).await?;
+        for (_, store) in stores.each() {
+            raft.add(store.group());
+            proposals.add(store);
+        }
+        let groups = stores.each().map(|(_, store)| store.group().clone());
+        let (peers, transport) = (network.peers.clone(), network.transport.clone());
+        let groups = NodeGroups::new(self.identity.node, groups, peers, transport.clone());
+        let shards = Shards::new(ShardsParts {
+            node: self.identity.node,
+            volume: self.volume.clone(),
+            placement: map,
+            transport,
+            env: self.env.clone(),
+            config: ShardsConfig::default(),
+        });
+        Ok(Base {
+            network,
+            raft,
+            proposals,
+            stores,
+            groups,
+            shards,
+        })
+    }
+
+    /// What only a member has: the members' use cases and their tasks.
+    fn join_in(
+        &self,
+        base: &Base,
+        papers: Option<Papers>,
+        placement: watch::Sender<Arc<PlacementMap>>,
+    ) -> (Option<Members>, Vec<JoinHandle<()>>) {
+        let (ClusterPart::Member(member), Some(papers)) = (&self.config.cluster, papers) else {
+            return (None, Vec::new());
+        };
+        let wiring = membership::Wiring {
+            member,
+            account: &self.config.account,
+            identity: self.identity,
+            env: self.env,
+            network: &base.network,
+            groups: &base.groups,
+            store: &base.stores.catalog,
+            shards: &base.shards,
+            placement,
+        };
+        let (members, tasks) = wiring.start(papers);
+        (Some(members), tasks)
+    }
+
+    async fn groups(&self, network: &Network) -> Result<GroupStores, StartError> {
+        let m = self.metrics;
+        let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, rows: &MetastoreMetrics| {
+            let parts = StoreParts {
+                kv: kv.clone(),
+                log: self.opened.log.clone(),
+                transport: network.transport.clone(),
+                snapshots: self.config.snapshots_dir(id),
+                hooks: hooks(raft.clone()),
+                metrics: rows.clone(),
+            };
+            let config = self.store_config(id);
+            async move { Store::open(&config, self.env, parts).await }
+        };
+        let (catalog, objects) = (&self.opened.catalog, &self.opened.objects);
+        let catalog = open(
+            GroupId::CATALOG,
+            catalog,
+            &m.catalog_group,
+            &m.catalog_store,
+        );
+        let catalog = catalog.await?;
+        let objects = open(
+            GroupId::OBJECTS,
+            objects,
+            &m.objects_group,
+            &m.objects_store,
+        );
+        let objects = objects.await?;
+        Ok(GroupStores { catalog, objects })
+    }
+
+    fn store_config(&self, id: GroupId) -> StoreConfig {
+        let mut config = StoreConfig::new(self.identity.cluster, id, self.identity.node);
+        if let ClusterPart::Member(member) = &self.config.cluster {
+            config.begin = begin(self.identity.node);
+            config.raft = GroupConfig {
+                address: member.address.clone(),
+                heartbeat: member.elections.heartbeat,
+                election_timeout_min: member.elections.min,
+                election_timeout_max: member.elections.max,
+                snapshot_bytes_per_second: Some(member.snapshot_bytes_per_second),
+                ..config.raft
+            };
+        }
+        config
+    }
+}
+
+/// Only the node that `cluster init` made begins the groups; every other is added to them. Ids are
+/// never given out again, so there is one such node in all time.
+fn begin(node: NodeId) -> Begin {
+    if node == NodeId(1) {
+        Begin::Alone
+    } else {
+        Begin::Join
+    }
 }
 
 impl Node {
-    /// Opens the data directory and starts every part of the node.
+    /// Opens the data directory and starts every part of the node. A member of a cluster may not be
+    /// able to work yet when this returns: see [`Node::ready`].
     ///
     /// # Errors
     /// See [`StartError`]: the directory is in use, damaged or not writable.
     pub async fn start(config: NodeConfig, env: Env, stores: Stores) -> Result<Self, StartError> {
         let metrics = NodeMetrics::new();
         let started = env.clock.now();
-        let opening = {
-            let (config, env, metrics) = (config.clone(), env.clone(), metrics.clone());
-            let tasks = env.tasks.clone();
-            tasks.spawn_blocking("open-stores", move || {
-                let opened = stores::open(&config, &stores, &env, &metrics)?;
-                let identity = identity::load_or_create(&config.data_dir, &env)?;
-                Ok::<_, StartError>((opened, identity))
-            })
-        };
-        let (opened, identity) = opening.await.map_err(|_| StartError::Stopping)??;
+        let (opened, identity, papers) = open(&config, &env, stores, &metrics).await?;
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
         let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
-        let groups = Groups::open(&opened, identity, &env, &metrics).await?;
+        let (placement, map) = watch::channel(Arc::new(first_map(&config, identity)));
+        let ground = Ground {
+            config: &config,
+            env: &env,
+            identity,
+            metrics: &metrics,
+            opened: &opened,
+            volume: &volume,
+        };
+        let base = ground.build(papers.as_ref(), map).await?;
+        let (members, mut background) = ground.join_in(&base, papers, placement);
         let keys = Arc::new(Keyring::new(
             config.root_key.clone(),
             config.account.clone(),
             identity.cluster,
         ));
-        let wiring = Wiring {
+        let room = room::of(vec![config.state_dir(), config.log_dir()], &env);
+        let services = Services {
             config: &config,
             env: &env,
-            identity,
             metrics: &metrics,
             keys: &keys,
-            groups: &groups,
-            volume: &volume,
-            room: room::of(config.data_dir.clone(), &env),
-            started,
+            stores: &base.stores,
+            shards: &base.shards,
+            members,
+            room: room.clone(),
+            probes: probes::new(Parts {
+                config: &config,
+                identity,
+                stores: &base.stores,
+                shards: &base.shards,
+                started,
+                room: &room,
+            }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
-        let (catalog, objects) = wiring.services(&files);
-        let lakehouse = wiring.lakehouse(&catalog);
-        let s3 = wiring.s3(&objects);
-        let background = vec![
-            env.tasks.spawn("reclaimer", objects.run_reclaimer()),
-            env.tasks.spawn("janitor", janitor(&catalog, &config).run()),
-        ];
-        let lock = opened.lock;
+        let (catalog, objects) = services.use_cases(&files);
+        let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
+        let janitor = janitor(&catalog, &config).run();
+        background.extend([
+            env.tasks
+                .spawn("reclaimer", objects.clone().run_reclaimer()),
+            env.tasks.spawn("repairs", objects.run_repairs()),
+            env.tasks.spawn("janitor", janitor),
+        ]);
         Ok(Self {
-            groups,
+            base,
             volume,
             catalog,
             keys,
@@ -160,7 +281,7 @@ impl Node {
             background,
             files,
             metrics,
-            _lock: lock,
+            _lock: opened.lock,
         })
     }
 
@@ -198,15 +319,25 @@ impl Node {
         &self.metrics
     }
 
-    /// Waits until both groups accept work.
+    /// Waits until both groups have a leader that answers a read of this node.
     pub async fn ready(&self) {
-        for store in [&self.groups.catalog, &self.groups.objects] {
-            let mut leadership = store.leadership();
-            // An error means the group has stopped; its hook has been told, and requests will be.
-            if leadership.wait_for(|l| l.ready).await.is_err() {
-                tracing::error!("a group stopped before it was ready");
+        for (group, store) in self.base.stores.each() {
+            let leader = store.group().leader_watch();
+            while store.read(|_| ()).await.is_err() {
+                if leader.has_changed().is_err() {
+                    // Its hook has been told, and requests will be.
+                    tracing::error!(%group, "a group stopped before it was ready");
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
             }
         }
+    }
+
+    /// Lets other members lead what this node leads, so that nobody waits for an election when it
+    /// stops. Requests may go on.
+    pub async fn hand_over(&self) {
+        self.base.groups.hand_over().await;
     }
 
     /// Stops background work and both groups, and makes applied rows durable, so that the next
@@ -215,12 +346,50 @@ impl Node {
         for task in &self.background {
             task.abort();
         }
-        for store in [&self.groups.objects, &self.groups.catalog] {
+        for (group, store) in self.base.stores.each().into_iter().rev() {
+            // Calls that come now are told that nobody serves them, instead of failing in the group.
+            self.base.proposals.remove(group);
+            self.base.raft.remove(group);
             if let Err(error) = store.shutdown().await {
                 tracing::warn!(%error, "rows were not flushed; the log will be replayed");
             }
         }
+        self.base.network.close().await;
         self.volume.close().await;
+    }
+}
+
+async fn open(
+    config: &NodeConfig,
+    env: &Env,
+    stores: Stores,
+    metrics: &NodeMetrics,
+) -> Result<(stores::Opened, Identity, Option<Papers>), StartError> {
+    let tasks = env.tasks.clone();
+    let (config, env, metrics) = (config.clone(), env.clone(), metrics.clone());
+    let opening = tasks.spawn_blocking("open-stores", move || {
+        let lock = stores::lock(config.data_dir(), &env)?;
+        // Whose directory it is comes first: nothing is written into one that is somebody else's.
+        let (identity, papers) = network::identify(&config.cluster, config.data_dir(), &env)?;
+        let opened = stores::open(&config, &stores, &env, &metrics, lock)?;
+        Ok::<_, StartError>((opened, identity, papers))
+    });
+    opening.await.map_err(|_| StartError::Stopping)?
+}
+
+/// A single node holds all data; a member learns from the rows who does.
+fn first_map(config: &NodeConfig, identity: Identity) -> PlacementMap {
+    match config.cluster {
+        ClusterPart::Single => {
+            let holder = Holder {
+                weight: 1,
+                domain: Domain::default(),
+                state: NodeState::Active,
+                max_chunk_bytes: None,
+            };
+            no_data().with(identity.node, holder)
+        }
+        ClusterPart::Member(_) => no_data(),
     }
 }
 
@@ -231,6 +400,8 @@ fn janitor(catalog: &Catalog, config: &NodeConfig) -> Janitor {
 impl Drop for Node {
     fn drop(&mut self) {
         self.files.disconnect();
+        // The handlers keep services that keep the transport that keeps the handlers.
+        self.base.network.routes.clear();
     }
 }
 
@@ -242,160 +413,5 @@ fn hooks(metrics: ConsensusMetrics) -> GroupHooks {
             std::process::abort();
         }),
         metrics,
-    }
-}
-
-impl Wiring<'_> {
-    fn services(&self, files: &Arc<ObjectsPort>) -> (Catalog, Arc<Objects>) {
-        let catalog = Catalog::new(
-            self.groups.catalog.clone(),
-            self.env.clone(),
-            &CatalogConfig::default(),
-            files.clone(),
-            self.metrics.catalog.clone(),
-        );
-        let port = Arc::new(CatalogPort(catalog.clone()));
-        let objects = Arc::new(Objects::new(ObjectsParts {
-            store: self.groups.objects.clone(),
-            volume: self.volume.clone(),
-            buckets: port.clone(),
-            tables: port,
-            env: self.env.clone(),
-            metrics: self.metrics.objects.clone(),
-            account: self.config.account.clone(),
-            config: ObjectsConfig {
-                chunk_max: self.volume.max_chunk_bytes(),
-                ..ObjectsConfig::default()
-            },
-        }));
-        files.connect(objects.clone(), catalog.clone());
-        (catalog, objects)
-    }
-
-    fn lakehouse(&self, catalog: &Catalog) -> axum::Router {
-        let shell = Shell {
-            env: self.env.clone(),
-            keys: self.keys.clone(),
-            rules: ScopeRules {
-                region: RegionRule::Exactly(self.config.region.clone()),
-                services: ScopeRules::CATALOG_SERVICES,
-            },
-            metrics: self.metrics.http.clone(),
-            limits: Limits {
-                body_stall: self.config.limits.body_stall,
-                ..Limits::default()
-            },
-            room: self.room.clone(),
-        };
-        let iceberg = IcebergState {
-            catalog: catalog.clone(),
-            keys: self.keys.clone(),
-            authorizer: Authorizer,
-            settings: Settings {
-                region: self.config.region.clone(),
-                account: self.config.account.clone(),
-                s3_endpoint: self.config.s3_endpoint.clone(),
-            },
-        };
-        let tables = S3TablesState {
-            catalog: catalog.clone(),
-            authorizer: Authorizer,
-            settings: S3TablesSettings {
-                region: self.config.region.clone(),
-                account: self.config.account.clone(),
-            },
-        };
-        let admin = AdminState {
-            metrics: self.metrics.clone(),
-            probes: self.probes(),
-            endpoints: self.endpoints(),
-            authorizer: Authorizer,
-        };
-        floeberg_api_iceberg::router(shell.clone(), iceberg)
-            .merge(floeberg_api_s3tables::router(shell.clone(), tables))
-            .merge(floeberg_api_admin::router(shell, admin))
-    }
-
-    fn s3(&self, objects: &Arc<Objects>) -> S3Api {
-        floeberg_api_s3::service(S3State {
-            objects: objects.clone(),
-            keyring: self.keys.clone(),
-            env: self.env.clone(),
-            metrics: self.metrics.http.clone(),
-            room: self.room.clone(),
-            settings: S3Settings {
-                region: self.config.region.clone(),
-                enforce_region: false,
-                domains: self.config.s3_domain.iter().cloned().collect(),
-                body_stall: self.config.limits.body_stall,
-            },
-        })
-    }
-
-    fn endpoints(&self) -> Endpoints {
-        Endpoints {
-            iceberg: format!("{}/iceberg", self.config.lakehouse_endpoint),
-            s3tables: self.config.lakehouse_endpoint.clone(),
-            s3: self.config.s3_endpoint.clone(),
-            region: self.config.region.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            docs: "docs/ of the source tree".to_owned(),
-        }
-    }
-
-    fn probes(&self) -> Probes {
-        let leaderships = [
-            (GroupId::CATALOG, self.groups.catalog.leadership()),
-            (GroupId::OBJECTS, self.groups.objects.leadership()),
-        ];
-        let groups = move || -> Vec<GroupStatus> {
-            let status = leaderships.iter().map(|(group, leadership)| {
-                let now = *leadership.borrow();
-                let role = if now.is_leader {
-                    GroupRole::Leader
-                } else {
-                    GroupRole::Follower
-                };
-                GroupStatus {
-                    group: group.0,
-                    role,
-                    term: now.term,
-                    ready: now.ready,
-                }
-            });
-            status.collect()
-        };
-        let groups = Arc::new(groups);
-        let readiness = groups.clone();
-        let volume = self.volume.clone();
-        let room = self.room.clone();
-        let base = NodeStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster: self.identity.cluster.to_string(),
-            node: self.identity.node.0,
-            region: self.config.region.to_string(),
-            account: self.config.account.to_string(),
-            started_at_ms: self.started.0,
-            groups: Vec::new(),
-        };
-        Probes {
-            readiness: Arc::new(move || {
-                if let Some(g) = readiness().iter().find(|g| !g.ready) {
-                    return Readiness::NotReady {
-                        waiting_for: format!("a ready leader of group {}", g.group),
-                    };
-                }
-                let full = volume.check_room().map_err(|full| full.to_string());
-                let full = full.and_then(|()| room.check().map_err(|full| full.to_string()));
-                match full {
-                    Ok(()) => Readiness::Ready,
-                    Err(why) => Readiness::ReadsOnly { why },
-                }
-            }),
-            status: Arc::new(move || NodeStatus {
-                groups: groups(),
-                ..base.clone()
-            }),
-        }
     }
 }

@@ -36,11 +36,14 @@ fn check(space: DiskSpace) -> Result<(), NoRoom> {
     })
 }
 
-/// The room of the file system that holds `dir`. One that cannot be asked is taken to have some: the
+/// The room of the file systems that hold `dirs`. One that cannot be asked is taken to have some: the
 /// write itself will tell.
-pub(crate) fn of(dir: PathBuf, env: &Env) -> Room {
+pub(crate) fn of(dirs: Vec<PathBuf>, env: &Env) -> Room {
     let disk = env.disk.clone();
-    Room::new(move || disk.space(&dir).map_or(Ok(()), check))
+    Room::new(move || {
+        let mut spaces = dirs.iter().map(|dir| disk.space(dir));
+        spaces.try_for_each(|space| space.map_or(Ok(()), check))
+    })
 }
 
 #[cfg(test)]

@@ -2,18 +2,23 @@
 
 use crate::files;
 use crate::listen::{self, BindError, Port};
-use crate::{ListenConfig, Node, NodeConfig, StartError, Stores};
+use crate::{ClusterPart, ListenConfig, Node, NodeConfig, PortCertificate, StartError, Stores};
 use floeberg_env::Env;
+use floeberg_pki::PortTls;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Both listening sockets, bound before anything else starts.
 pub struct Sockets {
     lakehouse: TcpListener,
     s3: TcpListener,
+    tls: Option<PortCertificate>,
 }
 
 impl ListenConfig {
@@ -29,11 +34,21 @@ impl ListenConfig {
         Ok(Sockets {
             lakehouse: listen::bind(self.lakehouse, lakehouse_flag).await?,
             s3: listen::bind(self.s3, s3_flag).await?,
+            tls: None,
         })
     }
 }
 
 impl Sockets {
+    /// Clients speak TLS on both ports.
+    #[must_use]
+    pub fn with_tls(self, certificate: PortCertificate) -> Self {
+        Self {
+            tls: Some(certificate),
+            ..self
+        }
+    }
+
     /// The address of the lakehouse port, with the port the system chose.
     ///
     /// # Errors
@@ -51,6 +66,34 @@ impl Sockets {
     }
 }
 
+/// How often the files of the ports' certificate are looked at.
+const RELOAD: Duration = Duration::from_secs(5);
+
+async fn port_tls(files: PortCertificate, env: &Env) -> Result<Arc<PortTls>, StartError> {
+    let (disk, clock) = (env.disk.clone(), env.clock.clone());
+    let load = move || PortTls::load(files.certificate, files.key, disk, clock);
+    let loaded = env.tasks.spawn_blocking("port-certificate", load).await;
+    let loaded = loaded.map_err(|_| StartError::Stopping)?;
+    Ok(Arc::new(loaded.map_err(StartError::PortCertificate)?))
+}
+
+/// Takes a new certificate over while the port serves. What the look found is in the log.
+async fn reload(tls: Arc<PortTls>, env: Env, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(RELOAD))
+        .await
+        .is_some()
+    {
+        let tls = tls.clone();
+        let look = env
+            .tasks
+            .spawn_blocking("port-certificate", move || tls.reload());
+        if look.await.is_err() {
+            return;
+        }
+    }
+}
+
 /// A serving node.
 pub struct Server {
     node: Node,
@@ -59,22 +102,36 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a node on disk, waits until it accepts work, and serves.
+    /// Starts a node on disk and serves. A single node accepts work when this returns; a member may
+    /// have to wait for the others, and answers 503 until then.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: NodeConfig, env: Env, sockets: Sockets) -> Result<Self, StartError> {
         let limits = files::affordable(config.limits);
+        let tls = match sockets.tls {
+            Some(files) => Some(port_tls(files, &env).await?),
+            None => None,
+        };
+        let alone = matches!(config.cluster, ClusterPart::Single);
         let node = Node::start(config, env, Stores::Disk).await?;
-        node.ready().await;
+        if alone {
+            node.ready().await;
+        }
         let stop = CancellationToken::new();
         let port = |name| Port {
             name,
             open: node.metrics().http.connections(name),
             limits,
+            tls: tls
+                .as_ref()
+                .map(|tls| TlsAcceptor::from(tls.server_config())),
         };
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
-        let tasks = &node.env().tasks;
+        let (env, tasks) = (node.env(), &node.env().tasks);
+        if let Some(tls) = tls.clone() {
+            tasks.spawn("port-certificate", reload(tls, env.clone(), stop.clone()));
+        }
         let listeners = vec![
             tasks.spawn(
                 "lakehouse",
@@ -103,8 +160,9 @@ impl Server {
         &self.node
     }
 
-    /// Takes no more connections, lets open requests finish, and stops the node.
+    /// Lets others lead, takes no more connections, lets open requests finish, and stops the node.
     pub async fn stop(self) {
+        self.node.hand_over().await;
         self.stop.cancel();
         for listener in self.listeners {
             if let Err(error) = listener.await {

@@ -1,6 +1,6 @@
 //! Opens what a node keeps its bytes in: the log, the rows of each group, the volume.
 
-use crate::{NodeConfig, StartError};
+use crate::{ClusterPart, NodeConfig, StartError};
 use floeberg_env::{DiskFile, Env, OpenMode};
 use floeberg_kv::{Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
@@ -47,8 +47,8 @@ pub(crate) fn open(
     stores: &Stores,
     env: &Env,
     metrics: &NodeMetrics,
+    lock: Arc<dyn DiskFile>,
 ) -> Result<Opened, StartError> {
-    let lock = lock(&config.data_dir, env)?;
     match stores {
         Stores::Disk => open_disk(config, env, metrics, lock),
         Stores::Memory(memory) => Ok(Opened {
@@ -72,7 +72,7 @@ fn open_disk(
         ..RocksKvConfig::default()
     };
     let open_rows = |group: &str| {
-        let dir = config.data_dir.join("state").join(group);
+        let dir = config.state_dir().join(group);
         env.disk
             .create_dir_all(&dir)
             .map_err(|source| StartError::DataDir {
@@ -84,7 +84,7 @@ fn open_disk(
     };
     Ok(Opened {
         log: Arc::new(RocksLog::open(
-            &config.data_dir.join("raft"),
+            &config.log_dir(),
             env,
             metrics.raft_log.clone(),
         )?),
@@ -106,7 +106,8 @@ fn sync_parents(data_dir: &Path, env: &Env) {
     }
 }
 
-fn lock(data_dir: &Path, env: &Env) -> Result<Arc<dyn DiskFile>, StartError> {
+/// Takes the data directory, which is made if it is missing, for this process alone.
+pub(crate) fn lock(data_dir: &Path, env: &Env) -> Result<Arc<dyn DiskFile>, StartError> {
     let failed = |source| StartError::DataDir {
         path: data_dir.to_owned(),
         source,
@@ -136,7 +137,10 @@ pub(crate) async fn open_volume(
     let mut volume = VolumeConfig::new(index);
     volume.segment_bytes = config.segment_bytes;
     volume.max_chunk_bytes = volume.max_chunk_bytes.min(config.segment_bytes / 4);
-    let dir = config.data_dir.join("volume");
+    if let ClusterPart::Member(member) = &config.cluster {
+        volume.capacity_bytes = member.volume_bytes;
+    }
+    let dir = config.volume_dir();
     let (volume, report) = Volume::open(&dir, volume, env.clone(), metrics.volume.clone()).await?;
     tracing::info!(?report, "volume open");
     Ok(volume)

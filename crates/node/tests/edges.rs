@@ -8,7 +8,8 @@ use axum::body::Body;
 use floeberg_env::Env;
 use floeberg_kv::MemKvStore;
 use floeberg_node::{
-    ClientLimits, ListenConfig, MemoryStores, Node, NodeConfig, RootKey, Server, Stores,
+    ClientLimits, ClusterPart, ListenConfig, MemoryStores, Node, NodeConfig, RootKey, Server,
+    Stores,
 };
 use floeberg_raftlog::MemLogStore;
 use http::{Request, StatusCode};
@@ -37,6 +38,7 @@ fn config(data_dir: &Path) -> NodeConfig {
             body_stall: Duration::from_millis(300),
             ..ClientLimits::default()
         },
+        cluster: ClusterPart::Single,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use anyhow::ensure;
 use floeberg_env::Env;
-use floeberg_node::{ClientLimits, ListenConfig, NodeConfig, RootKey, Server, StartError};
+use floeberg_node::{
+    ClientLimits, ClusterPart, ListenConfig, NodeConfig, RootKey, Server, StartError,
+};
 use floeberg_test_e2e::connect::{Clients, LAKE, create_buckets};
 use floeberg_test_e2e::process::Endpoints;
 use floeberg_test_e2e::table::Observed;
@@ -51,6 +53,7 @@ async fn prepare(
         s3_domain: None,
         segment_bytes: 64 << 20,
         limits: ClientLimits::default(),
+        cluster: ClusterPart::Single,
     };
     Ok((config, sockets, endpoints))
 }

@@ -4,7 +4,7 @@ use crate::clock::IncarnationClock;
 use floeberg_auth::RootKey;
 use floeberg_env::{Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
 use floeberg_kv::MemKvStore;
-use floeberg_node::{ClientLimits, MemoryStores, NodeConfig};
+use floeberg_node::{ClientLimits, ClusterPart, MemoryStores, NodeConfig};
 use floeberg_raftlog::MemLogStore;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +86,7 @@ impl World {
             s3_domain: None,
             segment_bytes: SEGMENT_BYTES,
             limits: ClientLimits::default(),
+            cluster: ClusterPart::Single,
         }
     }
 }

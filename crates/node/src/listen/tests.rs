@@ -29,6 +29,7 @@ async fn served(connections: usize, work: Duration) -> Served {
             connections,
             ..ClientLimits::default()
         },
+        tls: None,
     };
     let service = service_fn(move |_: http::Request<Incoming>| async move {
         tokio::time::sleep(work).await;

@@ -1,0 +1,225 @@
+//! The body of `GET /admin/v1/cluster`, and how it is shown to people.
+
+use crate::output::render_table;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClusterStatus {
+    cluster: String,
+    node: u64,
+    feature_level: u32,
+    members: Vec<Member>,
+    groups: Vec<Group>,
+    waiting: Vec<Waiting>,
+    #[serde(default)]
+    local: Vec<Local>,
+}
+
+/// What the node that answers has of a group itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Local {
+    group: u32,
+    role: String,
+    last_term: Option<u64>,
+    last_index: Option<u64>,
+    applied: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Member {
+    node: u64,
+    address: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    state: String,
+    replaced_by: Option<u64>,
+    version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Group {
+    group: u32,
+    /// Why nothing more is known.
+    error: Option<String>,
+    leader: Option<u64>,
+    term: Option<u64>,
+    #[serde(default)]
+    voters: Vec<u64>,
+    #[serde(default)]
+    learners: Vec<u64>,
+    #[serde(default)]
+    progress: Vec<Progress>,
+}
+
+#[derive(Deserialize)]
+struct Progress {
+    node: u64,
+    reachable: bool,
+    behind: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    group: u32,
+    text: String,
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn list(nodes: &[u64]) -> String {
+    let texts: Vec<_> = nodes.iter().map(u64::to_string).collect();
+    if texts.is_empty() {
+        "-".to_owned()
+    } else {
+        texts.join(" ")
+    }
+}
+
+impl ClusterStatus {
+    /// Members, groups, and what is waited for.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let head = format!(
+            "cluster {}, feature level {} (as node {} sees it)",
+            self.cluster, self.feature_level, self.node
+        );
+        let parts = [
+            head,
+            String::new(),
+            self.members(),
+            String::new(),
+            self.groups(),
+            String::new(),
+            self.own_log(),
+        ];
+        for part in parts {
+            writeln!(out, "{part}").expect("writing to a string never fails");
+        }
+        for waiting in &self.waiting {
+            writeln!(out, "\ngroup {} waits: {}", waiting.group, waiting.text)
+                .expect("writing to a string never fails");
+        }
+        out.trim_end().to_owned()
+    }
+
+    /// Whether a node answers, as far as any leader knows.
+    fn answers(&self, node: u64) -> &'static str {
+        let mut known = self
+            .groups
+            .iter()
+            .flat_map(|group| &group.progress)
+            .filter(|progress| progress.node == node)
+            .peekable();
+        match (known.peek().is_some(), known.any(|p| p.reachable)) {
+            (false, _) => "-",
+            (true, true) => "yes",
+            (true, false) => "no",
+        }
+    }
+
+    fn members(&self) -> String {
+        let columns = ["node", "address", "state", "answers", "labels", "version"];
+        let rows = self.members.iter().map(|member| {
+            let labels: Vec<_> = member
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            let state = match member.replaced_by {
+                Some(new) => format!("{}, replaced by {new}", member.state),
+                None => member.state.clone(),
+            };
+            vec![
+                member.node.to_string(),
+                member.address.clone(),
+                state,
+                self.answers(member.node).to_owned(),
+                labels.join(" "),
+                member.version.clone(),
+            ]
+        });
+        render_table(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn own_log(&self) -> String {
+        let columns = ["own log", "role", "last term", "last index", "applied"];
+        let rows = self.local.iter().map(|local| {
+            vec![
+                format!("group {}", local.group),
+                local.role.clone(),
+                number(local.last_term),
+                number(local.last_index),
+                number(local.applied),
+            ]
+        });
+        render_table(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn groups(&self) -> String {
+        let columns = ["group", "leader", "term", "voters", "learners", "behind"];
+        let rows = self.groups.iter().map(|group| {
+            let behind = group.progress.iter().filter_map(|progress| {
+                let behind = progress.behind.filter(|behind| *behind > 0)?;
+                Some(format!("{}:{behind}", progress.node))
+            });
+            let behind: Vec<_> = behind.collect();
+            vec![
+                group.group.to_string(),
+                group.error.clone().unwrap_or_else(|| number(group.leader)),
+                number(group.term),
+                list(&group.voters),
+                list(&group.learners),
+                if behind.is_empty() {
+                    "-".to_owned()
+                } else {
+                    behind.join(" ")
+                },
+            ]
+        });
+        render_table(&columns, &rows.collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example in the contract; whoever serves the route is tested against the same text.
+    fn documented() -> ClusterStatus {
+        let text = include_str!("../../../../docs/formats/admin-api.md");
+        let from = text
+            .find("```json status\n")
+            .expect("the example of a status");
+        let text = &text[from + "```json status\n".len()..];
+        let text = &text[..text.find("```").expect("its end")];
+        serde_json::from_str(text).expect("the documented status is what we read")
+    }
+
+    #[test]
+    fn the_documented_status_is_shown() {
+        let shown = documented().render();
+        let lines: Vec<_> = shown
+            .lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        for line in [
+            "NODE ADDRESS STATE ANSWERS LABELS VERSION",
+            "2 node2.example:7000 active yes zone=hall-1 0.1.0",
+            "3 node3.example:7000 dead, replaced by 4 no zone=hall-2 0.1.0",
+            "0 1 7 1 2 3 4 3:40000 4:12000",
+            "1 group 1 has no leader that can be reached; nothing was changed, try again - - - -",
+            "group 0 leader 7 81234 81234",
+            "group 0 waits: node 4 still lacks 12000 log entries",
+        ] {
+            assert!(lines.iter().any(|l| l == line), "{line}\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `floeberg config …`, and how every command reads a configuration file.
+
+use crate::output::print_done;
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand};
+use floeberg_settings::{Settings, example};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Print a configuration with every key, its meaning and its default
+    Example,
+}
+
+/// A configuration file and what goes before it.
+#[derive(Args, Clone)]
+pub struct ConfigArguments {
+    /// The configuration file; `floeberg config example` prints one
+    #[arg(long, value_name = "FILE", env = "FLOEBERG_CONFIG")]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+#[derive(Args, Clone)]
+pub struct Overrides {
+    /// Goes before the file, for example `--set peer.advertise=node1:7000`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    overrides: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "write KEY=VALUE, for example peer.advertise=node1:7000".to_owned())
+}
+
+impl ConfigArguments {
+    /// Reads the file.
+    pub fn load(&self) -> anyhow::Result<Settings> {
+        load(&self.config, &self.overrides)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.config
+    }
+}
+
+fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Settings> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the configuration {}", file.display()))?;
+    Settings::parse(&text, &overrides.overrides)
+        .map_err(|problems| anyhow!("{} is not usable\n{problems}", file.display()))
+}
+
+pub fn run(command: &ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check { file, overrides } => {
+            load(file, overrides)?;
+            print_done(false, &format!("{} is usable", file.display()))?;
+        }
+        ConfigCommand::Example => write!(std::io::stdout().lock(), "{}", example())?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_checked_with_its_overrides() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("floeberg.toml");
+        std::fs::write(&file, example()).unwrap();
+        let overrides = |texts: &[&str]| Overrides {
+            overrides: texts.iter().map(|t| pair(t).unwrap()).collect(),
+        };
+        let check = |texts: &[&str]| {
+            run(&ConfigCommand::Check {
+                file: file.clone(),
+                overrides: overrides(texts),
+            })
+        };
+        check(&[]).unwrap();
+        check(&["peer.advertise=n2:7000", "labels.zone = hall-2"]).unwrap();
+        let error = check(&["peer.advertise=n2"]).unwrap_err().to_string();
+        assert!(error.contains("--set: peer.advertise = n2: "), "{error}");
+        assert!(pair("peer.advertise").is_err());
+        let absent = dir.path().join("absent.toml");
+        let error = load(&absent, &overrides(&[])).unwrap_err().to_string();
+        assert!(error.contains("absent.toml"), "{error}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The way to the other members: certificates, the transport, the node-to-node port.
+
+use crate::listen;
+use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
+use floeberg_consensus::NoPeers;
+use floeberg_env::Env;
+use floeberg_members::{ClusterAuthority, FeatureLevels, Home, Identity, RecoveryOrder};
+use floeberg_pki::{Credentials, NodeTls};
+use floeberg_rpc::{
+    Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
+    Transport,
+};
+use floeberg_types::{ClusterId, NodeId};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a member looks whether its certificate has to be renewed.
+const RENEWAL: Duration = Duration::from_secs(3600);
+
+/// What a member keeps in its data directory to prove who it is.
+pub(crate) struct Papers {
+    pub(crate) home: Home,
+    pub(crate) authority: Arc<ClusterAuthority>,
+    credentials: Credentials,
+}
+
+/// Who the data directory belongs to, and the papers of a member. Blocks.
+pub(crate) fn identify(
+    cluster: &ClusterPart,
+    dir: &std::path::Path,
+    env: &Env,
+) -> Result<(Identity, Option<Papers>), StartError> {
+    let home = Home::new(dir, env.disk.clone());
+    let ClusterPart::Member(member) = cluster else {
+        if let Some(identity) = home.identity()? {
+            return Ok((identity, None));
+        }
+        let identity = Identity {
+            cluster: ClusterId::from_bytes(env.rng.id128()),
+            node: NodeId(1),
+        };
+        home.take(identity)?;
+        return Ok((identity, None));
+    };
+    let identity = home.occupant()?;
+    if RecoveryOrder::read(&home)?.is_some() {
+        return Err(StartError::RecoveryUnsupported);
+    }
+    let authority = Arc::new(ClusterAuthority::load(&home, env)?);
+    let credentials = authority.renewed(&home, &member.address)?;
+    let papers = Papers {
+        home,
+        authority,
+        credentials,
+    };
+    Ok((identity, Some(papers)))
+}
+
+/// A node's connections to the others.
+pub(crate) struct Network {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) routes: Routes,
+    pub(crate) transport: Arc<dyn Transport>,
+    /// Open sockets, if there are any.
+    sockets: Mutex<Option<SocketsInUse>>,
+    tls: Option<Arc<NodeTls>>,
+}
+
+struct SocketsInUse {
+    server: Server,
+    transport: Arc<NetTransport>,
+}
+
+impl Network {
+    /// A node without peers.
+    pub(crate) fn none() -> Self {
+        Self {
+            peers: Arc::new(Peers::new()),
+            routes: Routes::new(),
+            transport: Arc::new(NoPeers),
+            sockets: Mutex::new(None),
+            tls: None,
+        }
+    }
+
+    /// Reaches the other members and is reached by them; what they ask is refused as not served
+    /// until handlers are in the routes.
+    pub(crate) async fn open(
+        member: &MemberConfig,
+        identity: Identity,
+        papers: &Papers,
+        env: &Env,
+    ) -> Result<Self, StartError> {
+        let (peers, routes) = (Arc::new(Peers::new()), Routes::new());
+        let listen = match &member.network {
+            PeerNetwork::Memory(network) => {
+                let transport = network.member(identity.node, routes.clone(), peers.clone());
+                return Ok(Self {
+                    peers,
+                    routes,
+                    transport,
+                    sockets: Mutex::new(None),
+                    tls: None,
+                });
+            }
+            PeerNetwork::Tls { listen } => *listen,
+        };
+        let trust = papers.authority.trust();
+        let tls = NodeTls::new(&papers.credentials, trust, env.clock.clone())?;
+        let tls = Arc::new(tls);
+        let features = FeatureLevels::OF_THIS_BINARY;
+        let station = Station {
+            local: LocalNode {
+                cluster: identity.cluster,
+                node: identity.node,
+                features: Features {
+                    low: features.low,
+                    high: features.high,
+                },
+            },
+            security: Security::MutualTls(tls.clone()),
+            peers: peers.clone(),
+            settings: Settings::default(),
+            env: env.clone(),
+        };
+        let listener = listen::bind(listen, "peer.listen").await?;
+        let transport = Arc::new(NetTransport::new(station.clone()));
+        let server = Server::start(listener, station, routes.clone())?;
+        Ok(Self {
+            peers,
+            routes,
+            transport: transport.clone(),
+            sockets: Mutex::new(Some(SocketsInUse { server, transport })),
+            tls: Some(tls),
+        })
+    }
+
+    /// Closes every connection and lets the handlers go.
+    pub(crate) async fn close(&self) {
+        let sockets = self.sockets.lock().take();
+        if let Some(sockets) = sockets {
+            sockets.server.stop().await;
+            sockets.transport.stop().await;
+        }
+        self.routes.clear();
+    }
+
+    /// Renews this node's certificate in time, until it is dropped.
+    pub(crate) fn renewal(&self, papers: Papers, address: String, env: &Env) -> Option<Renewal> {
+        Some(Renewal {
+            tls: self.tls.clone()?,
+            papers,
+            address,
+            env: env.clone(),
+        })
+    }
+}
+
+/// Keeps the certificate of a running member fresh.
+pub(crate) struct Renewal {
+    tls: Arc<NodeTls>,
+    papers: Papers,
+    address: String,
+    env: Env,
+}
+
+impl Renewal {
+    pub(crate) async fn run(self) {
+        let mut shown = self.papers.credentials.expires();
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            let (authority, home) = (self.papers.authority.clone(), self.papers.home.clone());
+            let address = self.address.clone();
+            let renew = move || authority.renewed(&home, &address);
+            let renewed = self.env.tasks.spawn_blocking("renew-certificate", renew);
+            match renewed.await {
+                Ok(Ok(credentials)) if credentials.expires() != shown => {
+                    if let Err(error) = self.tls.replace_credentials(&credentials) {
+                        tracing::error!(%error, "the renewed certificate cannot be used");
+                        continue;
+                    }
+                    shown = credentials.expires();
+                    tracing::info!(expires_ms = shown.0, "the node's certificate was renewed");
+                }
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the certificate was not renewed"),
+            }
+        }
+    }
+}

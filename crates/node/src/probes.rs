@@ -1,0 +1,103 @@
+//! What the node says of itself to health checkers and administrators.
+
+use crate::NodeConfig;
+use crate::node::GroupStores;
+use floeberg_api_admin::{GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
+use floeberg_consensus::RaftGroup;
+use floeberg_http::Room;
+use floeberg_members::Identity;
+use floeberg_shards::Shards;
+use floeberg_types::{GroupId, TimestampMs};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A health checker waits about as long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the probes look at.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: &'a NodeConfig,
+    pub(crate) identity: Identity,
+    pub(crate) stores: &'a GroupStores,
+    pub(crate) shards: &'a Shards,
+    pub(crate) started: TimestampMs,
+    pub(crate) room: &'a Room,
+}
+
+pub(crate) fn new(parts: Parts<'_>) -> Probes {
+    let groups: Vec<_> = parts
+        .stores
+        .each()
+        .map(|(id, store)| (id, store.group().clone()))
+        .into();
+    let base = NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: parts.identity.cluster.to_string(),
+        node: parts.identity.node.0,
+        region: parts.config.region.to_string(),
+        account: parts.config.account.to_string(),
+        started_at_ms: parts.started.0,
+        groups: Vec::new(),
+    };
+    let (asked, shards, room) = (groups.clone(), parts.shards.clone(), parts.room.clone());
+    Probes {
+        readiness: Arc::new(move || {
+            let (groups, shards, room) = (asked.clone(), shards.clone(), room.clone());
+            Box::pin(async move { readiness(&groups, &shards, &room).await })
+        }),
+        status: Arc::new(move || NodeStatus {
+            groups: groups
+                .iter()
+                .map(|(id, group)| status(*id, group))
+                .collect(),
+            ..base.clone()
+        }),
+    }
+}
+
+/// Ready is who knows a leader, and can read what it has acknowledged.
+async fn readiness(groups: &[(GroupId, RaftGroup)], shards: &Shards, room: &Room) -> Readiness {
+    let not_ready = |waiting_for| Readiness::NotReady { waiting_for };
+    for (id, group) in groups {
+        if group.leader().is_none() {
+            return not_ready(format!("a leader of group {id}"));
+        }
+        let read = tokio::time::timeout(PATIENCE, group.read_barrier()).await;
+        if !matches!(read, Ok(Ok(_))) {
+            return not_ready(format!("a read of group {id} that its leader confirms"));
+        }
+    }
+    if shards.map().takers() == 0 {
+        return not_ready("a place for data: the placement map is empty".to_owned());
+    }
+    let full = shards.local().check_room().map_err(|full| full.to_string());
+    let full = full.and_then(|()| room.check().map_err(|full| full.to_string()));
+    match full {
+        Ok(()) => Readiness::Ready,
+        Err(why) => Readiness::ReadsOnly { why },
+    }
+}
+
+fn status(id: GroupId, group: &RaftGroup) -> GroupStatus {
+    let (leadership, now) = (*group.leadership().borrow(), group.status());
+    let applied = now
+        .applied
+        .filter(|applied| Some(applied.index) == now.last_index);
+    GroupStatus {
+        group: id.0,
+        role: if leadership.is_leader {
+            GroupRole::Leader
+        } else {
+            GroupRole::Follower
+        },
+        term: now.term,
+        ready: if leadership.is_leader {
+            leadership.ready
+        } else {
+            now.leader.is_some()
+        },
+        last_term: applied.map(|applied| applied.term),
+        last_index: now.last_index,
+        applied: now.applied.map(|applied| applied.index),
+    }
+}

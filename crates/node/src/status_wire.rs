@@ -1,0 +1,159 @@
+//! The messages of [`Method::Status`] (docs/formats/node-to-node.md).
+
+use bytes::Bytes;
+use floeberg_members::GroupView;
+use floeberg_proto::floeberg::rpc::v1 as pb;
+use floeberg_rpc::{Method, Request};
+use floeberg_types::{GroupId, NodeId};
+use prost::Message as _;
+
+/// Layout of the messages.
+const FORMAT: u32 = 1;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Alive,
+    View,
+    Transfer { to: NodeId },
+}
+
+impl Ask {
+    pub(crate) fn request(self, group: GroupId) -> Request {
+        let (ask, to) = match self {
+            Self::Alive => (pb::StatusAsk::Alive, 0),
+            Self::View => (pb::StatusAsk::View, 0),
+            Self::Transfer { to } => (pb::StatusAsk::Transfer, to.0),
+        };
+        let message = pb::StatusRequest {
+            format: FORMAT,
+            ask: ask.into(),
+            transfer_to: to,
+        };
+        Request {
+            method: Method::Status,
+            group,
+            body: message.encode_to_vec().into(),
+        }
+    }
+
+    pub(crate) fn decode(body: Bytes) -> Result<Self, String> {
+        let message = pb::StatusRequest::decode(body).map_err(|e| e.to_string())?;
+        if message.format != FORMAT {
+            return Err(format!("format {} is not known here", message.format));
+        }
+        match message.ask() {
+            pb::StatusAsk::Alive => Ok(Self::Alive),
+            pb::StatusAsk::View => Ok(Self::View),
+            pb::StatusAsk::Transfer if message.transfer_to != 0 => Ok(Self::Transfer {
+                to: NodeId(message.transfer_to),
+            }),
+            pb::StatusAsk::Transfer | pb::StatusAsk::Unspecified => {
+                Err(format!("question {} is not known here", message.ask))
+            }
+        }
+    }
+}
+
+pub(crate) fn encode_alive() -> Bytes {
+    let message = pb::StatusReply {
+        format: FORMAT,
+        view: None,
+    };
+    message.encode_to_vec().into()
+}
+
+pub(crate) fn encode_view(view: &GroupView) -> Bytes {
+    let ids = |nodes: &std::collections::BTreeSet<NodeId>| nodes.iter().map(|n| n.0).collect();
+    let view = pb::GroupView {
+        leader: view.leader.0,
+        term: view.term,
+        voters: ids(&view.voters),
+        learners: ids(&view.learners),
+        changing: view.changing,
+        reachable: ids(&view.reachable),
+        behind: view.behind.iter().map(|(n, lag)| (n.0, *lag)).collect(),
+    };
+    let message = pb::StatusReply {
+        format: FORMAT,
+        view: Some(view),
+    };
+    message.encode_to_vec().into()
+}
+
+pub(crate) fn decode_view(group: GroupId, body: Bytes) -> Result<GroupView, String> {
+    let message = pb::StatusReply::decode(body).map_err(|e| e.to_string())?;
+    if message.format != FORMAT {
+        return Err(format!("format {} is not known here", message.format));
+    }
+    let view = message.view.ok_or("the answer has no view of the group")?;
+    let nodes = |ids: Vec<u64>| ids.into_iter().map(NodeId).collect();
+    Ok(GroupView {
+        group,
+        leader: NodeId(view.leader),
+        term: view.term,
+        voters: nodes(view.voters),
+        learners: nodes(view.learners),
+        changing: view.changing,
+        reachable: nodes(view.reachable),
+        behind: view
+            .behind
+            .into_iter()
+            .map(|(n, lag)| (NodeId(n), lag))
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn view() -> GroupView {
+        GroupView {
+            group: GroupId::CATALOG,
+            leader: NodeId(2),
+            term: 7,
+            voters: [1, 2, 3].map(NodeId).into(),
+            learners: [NodeId(4)].into(),
+            changing: true,
+            reachable: [NodeId(2), NodeId(3)].into(),
+            behind: [(NodeId(3), 5)].into(),
+        }
+    }
+
+    /// A changed expectation here is a changed protocol.
+    #[test]
+    fn golden_messages() {
+        let asks = [Ask::Alive, Ask::View, Ask::Transfer { to: NodeId(3) }];
+        let mut text = String::new();
+        for ask in asks {
+            let body = ask.request(GroupId::CATALOG).body;
+            assert_eq!(Ask::decode(body.clone()), Ok(ask));
+            text += &format!("{}\n", hex::encode(body));
+        }
+        text += &format!(
+            "{}\n{}\n",
+            hex::encode(encode_alive()),
+            hex::encode(encode_view(&view()))
+        );
+        expect![[r#"
+            08011001
+            08011002
+            080110031803
+            0801
+            080112180802100718011802180320042801300230033a0408031005
+        "#]]
+        .assert_eq(&text);
+        assert_eq!(
+            decode_view(GroupId::CATALOG, encode_view(&view())),
+            Ok(view())
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_refused() {
+        assert!(Ask::decode(Bytes::new()).is_err());
+        assert!(decode_view(GroupId::CATALOG, encode_alive()).is_err());
+    }
+}
