@@ -144,11 +144,11 @@ impl RaftGroup {
         let network = wiring.network(config);
         let build = async {
             let raft = Raft::new(node.0, raft_config, network, log, machine).await?;
-            match begin {
-                Begin::Alone => begin_alone(&raft, node, &config.address).await?,
-                Begin::Join => {}
+            if raft.is_initialized().await? {
+                campaign_alone(&raft, node).await?;
+            } else if begin == Begin::Alone {
+                begin_alone(&raft, node, &config.address).await?;
             }
-            campaign_alone(&raft, node).await?;
             Ok(raft)
         };
         // Every task of the library inherits its randomness from this scope.
@@ -412,12 +412,10 @@ async fn open_staging(env: &Env, parts: &GroupParts) -> std::io::Result<Staging>
     opened.map_err(std::io::Error::other)?
 }
 
-/// Makes a pristine group one of this node alone.
+/// Makes a pristine group one of this node alone, which then campaigns by itself.
 async fn begin_alone(raft: &Raft, node: NodeId, address: &str) -> Result<(), BootError> {
-    if !raft.is_initialized().await? {
-        let alone = BTreeMap::from([(node.0, BasicNode::new(address))]);
-        raft.initialize(alone).await?;
-    }
+    let alone = BTreeMap::from([(node.0, BasicNode::new(address))]);
+    raft.initialize(alone).await?;
     Ok(())
 }
 
