@@ -16,7 +16,7 @@ use floeberg_types::{ClusterId, GroupId, NodeId, RequestId};
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -25,13 +25,13 @@ pub(crate) const GROUP: GroupId = GroupId(2);
 
 /// Where a group's bytes are; outlives the store on it.
 pub(crate) enum Medium {
-    Rocks(TempDir),
+    Rocks(TempDir, Mutex<(Weak<RocksKv>, Weak<RocksLog>)>),
     Mem(MemKvStore, MemLogStore),
 }
 
 impl Medium {
     pub(crate) fn rocks() -> Self {
-        Self::Rocks(tempfile::tempdir().unwrap())
+        Self::Rocks(tempfile::tempdir().unwrap(), Mutex::default())
     }
 
     pub(crate) fn mem() -> Self {
@@ -44,20 +44,35 @@ impl Medium {
         metrics: &RaftLogMetrics,
     ) -> (Arc<dyn Kv>, Arc<dyn LogStore>) {
         match self {
-            Self::Rocks(dir) => {
+            Self::Rocks(dir, opened) => {
                 let config = RocksKvConfig::default();
                 let kv = RocksKv::open(&dir.path().join("state"), &config).unwrap();
                 let log = RocksLog::open(&dir.path().join("log"), env, metrics.clone()).unwrap();
-                (Arc::new(kv), Arc::new(log))
+                let (kv, log) = (Arc::new(kv), Arc::new(log));
+                *opened.lock() = (Arc::downgrade(&kv), Arc::downgrade(&log));
+                (kv, log)
             }
             Self::Mem(kv, log) => (Arc::new(MemKv::open(kv)), Arc::new(MemLog::open(log, env))),
+        }
+    }
+
+    /// Waits until nobody has the rows open: a task of a dropped store may still be ending.
+    pub(crate) async fn closed(&self) {
+        if let Self::Rocks(_, opened) = self {
+            let held = || {
+                let (kv, log) = &*opened.lock();
+                kv.strong_count() + log.strong_count() > 0
+            };
+            while held() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
     /// Power loss; only media in memory can have one.
     pub(crate) fn crash(&self, rng: &dyn Rng, fate: UnsyncedData) {
         match self {
-            Self::Rocks(_) => {}
+            Self::Rocks(..) => {}
             Self::Mem(kv, log) => {
                 kv.crash();
                 log.crash(rng, fate);

@@ -108,8 +108,11 @@ impl Trio {
         self.net.down(NodeId(id));
     }
 
-    /// Back, and no longer under suspicion.
+    /// Back, and no longer under suspicion. What was on its way to it has been given up before.
     async fn up(&self, id: u64) {
+        while self.node.shards.late_copies() > 0 {
+            self.world.pass(100).await;
+        }
         self.peer(id).join(&self.net);
         self.world.pass(5_000).await;
     }

@@ -121,6 +121,13 @@ impl Shards {
         self.inner.map()
     }
 
+    /// Copies still under way after their writers were answered.
+    #[must_use]
+    pub fn late_copies(&self) -> usize {
+        let free = self.inner.late.available_permits();
+        self.inner.config.late_copies.saturating_sub(free)
+    }
+
     /// The longest chunk in bytes that every node takes.
     #[must_use]
     pub fn max_chunk_bytes(&self) -> u64 {

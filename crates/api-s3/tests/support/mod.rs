@@ -292,7 +292,9 @@ impl Port {
     }
 
     pub async fn with(seed: u64, change: impl FnOnce(&mut S3Settings)) -> Self {
-        let world = World::new(seed);
+        let mut world = World::new(seed);
+        // Longer than a body may stall, as with the defaults.
+        world.config.request_max_ms = 240_000;
         let node = world.start().await;
         let mut settings = S3Settings {
             region: "us-east-1".parse().unwrap(),

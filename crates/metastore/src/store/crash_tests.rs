@@ -310,6 +310,8 @@ async fn a_rocksdb_store_comes_back_with_everything_acknowledged() {
         digests.push(node.store.digest());
         node.store.shutdown().await.unwrap();
         assert!(node.is_healthy());
+        drop(node);
+        medium.closed().await;
     }
     assert_eq!(acknowledged.lock().len(), 180);
     digests.dedup();

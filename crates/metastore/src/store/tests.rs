@@ -54,7 +54,7 @@ async fn concurrent_increments_add_up_and_share_syncs() {
         assert_eq!(node.metrics.misses.get(), 0);
         assert_eq!(node.store.in_flight_rows(), 0);
         assert_eq!(node.store.outcomes_awaited(), 0);
-        if matches!(medium, Medium::Rocks(_)) {
+        if matches!(medium, Medium::Rocks(..)) {
             let syncs = node.log_metrics.fsyncs.get();
             assert!(syncs < 500, "{syncs} syncs for 1000 commits of 40 writers");
         }

@@ -331,6 +331,7 @@ pub struct Node {
     pub objects: Arc<Objects>,
     pub volume: Volume,
     pub store: Store,
+    pub shards: Shards,
 }
 
 impl World {
@@ -391,7 +392,7 @@ impl World {
         });
         let objects = Arc::new(Objects::new(ObjectsParts {
             store: store.clone(),
-            shards,
+            shards: shards.clone(),
             buckets: self.catalog.clone(),
             tables: self.catalog.clone(),
             env: self.env.clone(),
@@ -403,6 +404,7 @@ impl World {
             objects,
             volume,
             store,
+            shards,
         }
     }
 
@@ -543,8 +545,9 @@ impl Node {
             objects,
             volume,
             store,
+            shards,
         } = self;
-        drop(objects);
+        drop((objects, shards));
         volume.close().await;
         store.shutdown().await.ok();
     }
