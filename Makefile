@@ -10,14 +10,16 @@ FLOEBERG := $(CARGO_TARGET_DIR)/debug/floeberg
 SEEDS ?= 200
 CYCLES ?= 200
 
-.PHONY: help demo test sim chaos bench lint fmt system venv build clean
+.PHONY: help demo cluster test sim chaos bench bench-cluster lint fmt system venv build clean
 
 help:
 	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
+	@echo "make cluster  three nodes on this machine, until Ctrl-C"
 	@echo "make test   every test: unit, property, simulation, crash cycles, real clients"
 	@echo "make sim    simulate the node: SEEDS=200, or SEED=n for one"
 	@echo "make chaos  kill the node under load: CYCLES=200"
 	@echo "make bench  commits per second on this machine, as JSON"
+	@echo "make bench-cluster  the same for three nodes against one"
 
 system:
 	@tests/setup/install-system
@@ -31,6 +33,9 @@ build: system
 
 demo: build venv
 	$(FLOEBERG_PYTHON) tests/demo/demo.py --floeberg $(FLOEBERG) $(if $(KEEP),--keep)
+
+cluster: build
+	cluster/local/run --floeberg $(FLOEBERG)
 
 # The binary is built first: the tests that start it look for it beside themselves.
 test: build venv
@@ -46,6 +51,9 @@ chaos: build
 
 bench: build
 	tests/setup/bench $(FLOEBERG)
+
+bench-cluster: build
+	tests/setup/bench-cluster $(FLOEBERG)
 
 lint: system
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
