@@ -95,6 +95,9 @@ impl Plan {
 
 /// Plans retention over staged creates, events and the tables behind `cursor`.
 ///
+/// Rows may change while it reads them: nothing that is written after the head of a table was read
+/// is planned to go, and what goes because of that head is needed by no later one.
+///
 /// # Errors
 /// The rows could not be read.
 pub fn plan(
@@ -213,7 +216,9 @@ fn unnamed(
     // The row of a version goes before its fragments: without it, nobody asks for them.
     for (key, row) in rows.scan::<VersionRow>(&keys::versions(table.id), None, usize::MAX)? {
         let version = stored("version key", keys::version_number(&key))?;
-        if now.since_ms(TimestampMs(row.value.timestamp_ms)) < retention.versions_ms {
+        let is_young = now.since_ms(TimestampMs(row.value.timestamp_ms)) < retention.versions_ms;
+        // Commits go on meanwhile: what came after the head that was read is named by later ones.
+        if is_young || version > table.row.version {
             kept.insert(version);
         } else if !named.contains(&version) {
             plan.delete(key, row.commit_id);
@@ -221,7 +226,12 @@ fn unnamed(
     }
     let mut chain = Chain::new(&kept);
     versions::for_each_row::<Outage>(rows, &keys::fragments(table.id), |key, row| {
-        chain.push(key, row, &mut plan.deletions)
+        let at = stored("fragment key", keys::fragment_key(&key))?;
+        // A part of a version that came after the head that was read, and so none of those kept.
+        if at.from > table.row.version {
+            return Ok(());
+        }
+        chain.push(at, key, row, &mut plan.deletions)
     })?;
     chain.end(&mut plan.deletions);
     let is_complete = plan.deletions.len() - start <= retention.rows_per_sweep;
@@ -291,11 +301,11 @@ impl<'a> Chain<'a> {
 
     fn push(
         &mut self,
+        at: FragmentKey,
         key: Bytes,
         row: RawRow,
         deletions: &mut Vec<Deletion>,
     ) -> Result<(), DamagedRow> {
-        let at = stored("fragment key", keys::fragment_key(&key))?;
         let same = |open: &Open| (open.at.section, open.at.ordinal) == (at.section, at.ordinal);
         let continues = self.open.as_ref().is_some_and(same);
         self.close(continues.then_some(at.from), deletions);
@@ -352,17 +362,15 @@ mod tests {
             let rows: Vec<(u64, bool)> = rows.into_iter().collect();
             let kept: BTreeSet<u64> = kept.into_iter().chain([20]).collect();
             let table = TableId::from_bytes([1; 16]);
-            let key = |from| {
-                let part = FragmentKey { section: Section::Snapshots, ordinal: 3, from };
-                keys::fragment(table, part)
-            };
+            let part = |from| FragmentKey { section: Section::Snapshots, ordinal: 3, from };
+            let key = |from| keys::fragment(table, part(from));
             let mut chain = Chain::new(&kept);
             let mut deletions = Vec::new();
             for (from, removed) in &rows {
                 let row = FragmentRow { json: Bytes::new(), removed: *removed };
                 let commit_id = CommitId::from_bytes([0; 16]);
                 let raw = RawRow { commit_id, payload: row.encode_to_vec().into() };
-                chain.push(key(*from), raw, &mut deletions).unwrap();
+                chain.push(part(*from), key(*from), raw, &mut deletions).unwrap();
             }
             chain.end(&mut deletions);
             let mut left = rows.clone();

@@ -1,10 +1,14 @@
 //! Retention over a running catalog.
 
 use super::lab::*;
-use crate::janitor::{Janitor, JanitorConfig, Retention};
+use crate::janitor::{self, Deletion, Janitor, JanitorConfig, Retention};
+use crate::versions::{self, StoredPart};
 use crate::*;
-use floeberg_metastore::{Rows, keys::events};
-use floeberg_types::GroupId;
+use bytes::Bytes;
+use floeberg_metastore::{RawRow, Rows, StoreError, keys::events};
+use floeberg_types::{GroupId, TableId};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -173,4 +177,127 @@ async fn versions_that_nothing_names_are_collected() {
         .unwrap();
     assert_eq!(cold.metadata(), head.metadata());
     lab.commit(&append("t", head.metadata(), 99)).await.unwrap();
+}
+
+/// Rows that become others after some reads, as they do on a node that goes on applying.
+struct Moving<'a> {
+    before: &'a Frozen,
+    after: &'a Frozen,
+    reads_before: Cell<usize>,
+}
+
+/// The rows of one moment.
+#[derive(Clone)]
+struct Frozen(BTreeMap<Bytes, RawRow>);
+
+impl Frozen {
+    fn of(lab: &Lab) -> Self {
+        let rows = lab.store.local();
+        let rows = (0x10..=0x1a).flat_map(|tag| rows.scan_prefix(&[tag], None, usize::MAX));
+        Self(rows.flatten().collect())
+    }
+
+    /// The parts of versions of a table.
+    fn documents(&self, table: TableId, oldest: u64, newest: u64) -> Vec<Vec<StoredPart>> {
+        let parts = |version| versions::parts::<Outage>(self, table, version).unwrap();
+        (oldest..=newest).map(parts).collect()
+    }
+}
+
+impl Rows for Frozen {
+    fn get_raw(&self, key: &[u8]) -> Result<Option<RawRow>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        start_after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, RawRow)>, StoreError> {
+        let from = Bytes::copy_from_slice(start_after.unwrap_or(prefix));
+        let rows = self.0.range(from..);
+        let rows = rows.filter(|(key, _)| Some(&key[..]) != start_after);
+        let rows = rows.take_while(|(key, _)| key.starts_with(prefix));
+        let rows = rows.map(|(key, row)| (key.clone(), row.clone()));
+        Ok(rows.take(limit).collect())
+    }
+}
+
+impl Moving<'_> {
+    fn now(&self) -> &Frozen {
+        match self.reads_before.get() {
+            0 => self.after,
+            left => {
+                self.reads_before.set(left - 1);
+                self.before
+            }
+        }
+    }
+}
+
+impl Rows for Moving<'_> {
+    fn get_raw(&self, key: &[u8]) -> Result<Option<RawRow>, StoreError> {
+        self.now().get_raw(key)
+    }
+
+    fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        start_after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, RawRow)>, StoreError> {
+        self.now().scan_prefix(prefix, start_after, limit)
+    }
+}
+
+/// Plans while a commit is applied between any two of its reads: the new version loses nothing.
+#[tokio::test]
+async fn a_commit_that_lands_while_rows_are_looked_through_stays_whole() {
+    let lab = Lab::with_namespace().await;
+    let limit = set_property("t", "write.metadata.previous-versions-max", "3");
+    lab.create("t").await.unwrap();
+    let mut head = lab.commit(&limit).await.unwrap().head;
+    for id in 1..=8 {
+        let change = append("t", head.metadata(), id);
+        head = lab.commit(&change).await.unwrap().head;
+    }
+    // Without this even what the newest commits wrote would be kept for being young.
+    lab.control.jump_clock(HOUR_MS);
+    let before = Frozen::of(&lab);
+    let (table, seen) = (head.info().id, head.info().version);
+    for id in 9..=10 {
+        let change = append("t", head.metadata(), id);
+        head = lab.commit(&change).await.unwrap().head;
+    }
+    let after = Frozen::of(&lab);
+    let newest = head.info().version;
+    let retention = Retention {
+        collect_every: 1,
+        ..Retention::default()
+    };
+    let mut planned = Vec::new();
+    for reads in 0.. {
+        let rows = Moving {
+            before: &before,
+            after: &after,
+            reads_before: Cell::new(reads),
+        };
+        let now = lab.env.clock.now();
+        let plan = janitor::plan(&rows, now, &retention, None).unwrap();
+        let mut left = after.clone();
+        for Deletion { key, commit } in &plan.deletions {
+            if left.0.get(key).is_some_and(|row| row.commit_id == *commit) {
+                left.0.remove(key);
+            }
+        }
+        let kept = |rows: &Frozen| rows.documents(table, seen, newest);
+        assert_eq!(kept(&left), kept(&after), "moved after {reads} reads");
+        planned.push(plan.deletions.len());
+        if rows.reads_before.get() > 0 {
+            break;
+        }
+    }
+    assert!(planned.len() > 8, "{planned:?}");
+    assert!(planned.iter().all(|rows| *rows > 0), "{planned:?}");
 }
