@@ -23,8 +23,16 @@ pub mod tag {
     pub const CATALOG: RangeInclusive<u8> = 0x10..=0x3f;
     /// Rows of the object index, assigned by the object service.
     pub const OBJECTS: RangeInclusive<u8> = 0x40..=0x7f;
-    /// Rows about the members of the cluster, assigned by `members`.
+    /// Rows about the members of the cluster and the placement map, assigned by `members`.
     pub const MEMBERS: RangeInclusive<u8> = 0x80..=0x8f;
+
+    /// Every range, by the crate that assigns its tags.
+    pub const RANGES: [(&str, RangeInclusive<u8>); 4] = [
+        ("state", SYSTEM),
+        ("catalog", CATALOG),
+        ("objects", OBJECTS),
+        ("members", MEMBERS),
+    ];
 }
 
 const ESCAPE: u8 = 0x00;

@@ -94,3 +94,16 @@ fn system_keys_are_pinned() {
     assert!(event(GroupId(1), 258).starts_with(&events(GroupId(1))));
     assert_eq!(&successor(b"ab")[..], b"ab\0");
 }
+
+#[test]
+fn no_two_ranges_of_tags_overlap() {
+    for (at, (owner, range)) in tag::RANGES.iter().enumerate() {
+        assert!(!range.is_empty(), "{owner}");
+        for (other, next) in &tag::RANGES[at + 1..] {
+            assert!(range.end() < next.start(), "{owner} and {other}");
+        }
+    }
+    for own in [tag::APPLIED, tag::USAGE, tag::EVENT] {
+        assert!(tag::SYSTEM.contains(&own));
+    }
+}
