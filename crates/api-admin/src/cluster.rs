@@ -112,6 +112,7 @@ fn cx(call: &Call, principal: &Principal) -> Cx {
         account: principal.account.clone(),
         principal: principal.id.clone(),
         deadline: Some(call.deadline),
+        idempotency: None,
     }
 }
 

@@ -72,12 +72,14 @@ pub(crate) fn page(call: &Call) -> Result<PageRequest, Failure> {
 }
 
 impl IcebergState {
+    /// The context of a request that changes nothing.
     pub(crate) fn cx(&self, call: &Call, principal: &Principal) -> Cx {
         Cx {
             request_id: call.request_id,
             account: principal.account.clone(),
             principal: principal.id.clone(),
             deadline: Some(call.deadline),
+            idempotency: None,
         }
     }
 
@@ -87,6 +89,13 @@ impl IcebergState {
     }
 
     async fn handle(&self, asked: &Asked, call: &Call, who: &Principal) -> Handled {
+        match self.run(asked, call, who).await {
+            Err(failure) if failure.is_decided() => self.refuse(asked, call, who, failure).await,
+            handled => handled,
+        }
+    }
+
+    pub(crate) async fn run(&self, asked: &Asked, call: &Call, who: &Principal) -> Handled {
         let names = &asked.names;
         match asked.operation {
             Operation::GetConfig => config::get(self, call, who).await,

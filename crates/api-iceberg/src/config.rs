@@ -5,9 +5,15 @@ use crate::failure::Failure;
 use crate::wire::ConfigResponse;
 use crate::{access, route, target};
 use floeberg_auth::{Principal, Resource, action};
+use floeberg_catalog::IDEMPOTENCY_LIFETIME_MS;
 use floeberg_http::{Call, json};
 use http::StatusCode;
 use std::collections::BTreeMap;
+
+/// For how long keys may be used again, as ISO 8601 writes it.
+fn lifetime() -> String {
+    format!("PT{}M", IDEMPOTENCY_LIFETIME_MS / 60_000)
+}
 
 pub(crate) async fn get(state: &IcebergState, call: &Call, principal: &Principal) -> Handled {
     let settings = &state.settings;
@@ -29,6 +35,7 @@ pub(crate) async fn get(state: &IcebergState, call: &Call, principal: &Principal
         defaults: access::storage_config(settings),
         overrides: BTreeMap::from([("prefix", prefix)]),
         endpoints: route::endpoints(),
+        idempotency_key_lifetime: lifetime(),
     };
     Ok(json(StatusCode::OK, &body))
 }

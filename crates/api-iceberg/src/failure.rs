@@ -3,15 +3,16 @@
 use floeberg_auth::Denied;
 use floeberg_catalog::{
     CommitError, CreateNamespaceError, CreateTableError, DropNamespaceError, DropTableError,
-    GetTableBucketError, GetTableError, InvalidPageToken, ListNamespacesError, ListTablesError,
-    LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace, NoSuchTable, Outage,
-    RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
+    GetTableBucketError, GetTableError, InvalidPageToken, KeyUsed, ListNamespacesError,
+    ListTablesError, LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace,
+    NoSuchTable, Outage, RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
 };
 use floeberg_http::{Answer, Refusal, RefusalNames, json, with_code, with_retry_after};
 use floeberg_iceberg::UpdateError;
 use floeberg_types::{NameError, RequestId};
 use http::StatusCode;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Display;
 
 const REFUSALS: RefusalNames = RefusalNames {
@@ -27,8 +28,9 @@ const REFUSALS: RefusalNames = RefusalNames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     status: StatusCode,
-    kind: &'static str,
+    kind: Cow<'static, str>,
     message: String,
+    is_decided: bool,
 }
 
 #[derive(Serialize)]
@@ -40,7 +42,7 @@ struct Body<'a> {
 #[serde(rename_all = "kebab-case")]
 struct Model<'a> {
     message: &'a str,
-    r#type: &'static str,
+    r#type: &'a str,
     code: u16,
     request_id: String,
 }
@@ -49,13 +51,27 @@ impl Failure {
     fn new(status: StatusCode, kind: &'static str, message: impl Display) -> Self {
         Self {
             status,
-            kind,
+            kind: Cow::Borrowed(kind),
             message: message.to_string(),
+            is_decided: false,
         }
     }
 
+    /// What the catalog found when it looked at its rows.
+    fn decided(status: StatusCode, kind: &'static str, message: impl Display) -> Self {
+        Self {
+            is_decided: true,
+            ..Self::new(status, kind, message)
+        }
+    }
+
+    /// The request itself cannot be understood.
     pub(crate) fn bad_request(message: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
+    }
+
+    fn invalid(message: impl Display) -> Self {
+        Self::decided(StatusCode::BAD_REQUEST, "BadRequestException", message)
     }
 
     pub(crate) fn no_such_warehouse(name: &str) -> Self {
@@ -64,14 +80,45 @@ impl Failure {
     }
 
     fn not_found(kind: &'static str, message: impl Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, kind, message)
+        Self::decided(StatusCode::NOT_FOUND, kind, message)
     }
 
     fn conflict(kind: &'static str, message: impl Display) -> Self {
-        Self::new(StatusCode::CONFLICT, kind, message)
+        Self::decided(StatusCode::CONFLICT, kind, message)
     }
 
-    #[cfg(test)]
+    fn unprocessable(message: impl Display) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::decided(status, "UnprocessableEntityException", message)
+    }
+
+    /// The answer to a request that was refused before.
+    fn again(refusal: floeberg_catalog::Refusal) -> Self {
+        match StatusCode::from_u16(refusal.code) {
+            Ok(status) => Self {
+                status,
+                kind: Cow::Owned(refusal.kind),
+                message: refusal.message,
+                is_decided: false,
+            },
+            Err(_) => Outage::storage(format!("a refusal with code {}", refusal.code)).into(),
+        }
+    }
+
+    /// Whether the catalog decided so, which makes it the answer of the request's idempotency key:
+    /// not for malformed requests, missing rights, outages and what a key was answered before.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.is_decided
+    }
+
+    pub(crate) fn code(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -79,11 +126,15 @@ impl Failure {
     pub(crate) fn answer(&self, request_id: RequestId) -> Answer {
         let error = Model {
             message: &self.message,
-            r#type: self.kind,
+            r#type: &self.kind,
             code: self.status.as_u16(),
             request_id: request_id.to_uuid_string(),
         };
-        let answer = with_code(json(self.status, &Body { error }), self.kind);
+        let kind = match self.kind {
+            Cow::Borrowed(kind) => kind,
+            Cow::Owned(_) => "RefusedBefore",
+        };
+        let answer = with_code(json(self.status, &Body { error }), kind);
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
             _ => answer,
@@ -129,13 +180,23 @@ impl From<Outage> for Failure {
                                details under this request id";
                 Self::new(status, "InternalServerError", message)
             }
+            Outage::KeyUsed(used) => match &**used {
+                KeyUsed::Refused(refusal) => Self::again(refusal.clone()),
+                KeyUsed::OtherRequest => Self {
+                    is_decided: false,
+                    ..Self::unprocessable(used)
+                },
+            },
         }
     }
 }
 
 impl From<NoSuchBucket> for Failure {
     fn from(error: NoSuchBucket) -> Self {
-        Self::no_such_warehouse(error.bucket.as_str())
+        Self {
+            is_decided: true,
+            ..Self::no_such_warehouse(error.bucket.as_str())
+        }
     }
 }
 
@@ -159,7 +220,7 @@ impl From<TableExists> for Failure {
 
 impl From<InvalidPageToken> for Failure {
     fn from(error: InvalidPageToken) -> Self {
-        Self::bad_request(error)
+        Self::invalid(error)
     }
 }
 
@@ -167,7 +228,7 @@ impl From<UpdateError> for Failure {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Stale(stale) => Self::conflict("CommitFailedException", stale),
-            UpdateError::Invalid(invalid) => Self::bad_request(invalid),
+            UpdateError::Invalid(invalid) => Self::invalid(invalid),
         }
     }
 }
@@ -229,11 +290,7 @@ impl From<UpdateNamespaceError> for Failure {
         match error {
             UpdateNamespaceError::NoSuchBucket(e) => e.into(),
             UpdateNamespaceError::NoSuchNamespace(e) => e.into(),
-            UpdateNamespaceError::Conflict(e) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "UnprocessableEntityException",
-                e,
-            ),
+            UpdateNamespaceError::Conflict(e) => Self::unprocessable(e),
             UpdateNamespaceError::Outage(e) => e.into(),
         }
     }
@@ -245,8 +302,8 @@ impl From<CreateTableError> for Failure {
             CreateTableError::NoSuchBucket(e) => e.into(),
             CreateTableError::NoSuchNamespace(e) => e.into(),
             CreateTableError::Exists(e) => e.into(),
-            CreateTableError::InvalidLocation(e) => Self::bad_request(e),
-            CreateTableError::InvalidProperty(e) => Self::bad_request(e),
+            CreateTableError::InvalidLocation(e) => Self::invalid(e),
+            CreateTableError::InvalidProperty(e) => Self::invalid(e),
             CreateTableError::Invalid(e) => e.into(),
             CreateTableError::Outage(e) => e.into(),
         }
@@ -258,7 +315,7 @@ impl From<LoadTableError> for Failure {
         match error {
             LoadTableError::NoSuchBucket(e) => e.into(),
             LoadTableError::NoSuchTable(e) => e.into(),
-            LoadTableError::NoMetadata(e) => Self::bad_request(e),
+            LoadTableError::NoMetadata(e) => Self::invalid(e),
             LoadTableError::Outage(e) => e.into(),
         }
     }
@@ -292,13 +349,13 @@ impl From<CommitError> for Failure {
             CommitError::NoSuchNamespace(e) => e.into(),
             CommitError::NoSuchTable(e) => e.into(),
             CommitError::Exists(e) => e.into(),
-            CommitError::NoMetadata(e) => Self::bad_request(e),
+            CommitError::NoMetadata(e) => Self::invalid(e),
             CommitError::RequirementFailed(e) => Self::conflict("CommitFailedException", e),
             CommitError::Update(e) => e.into(),
-            CommitError::InvalidLocation(e) => Self::bad_request(e),
-            CommitError::InvalidProperty(e) => Self::bad_request(e),
-            CommitError::DuplicateTable(e) => Self::bad_request(e),
-            CommitError::InvalidCreate(e) => Self::bad_request(e),
+            CommitError::InvalidLocation(e) => Self::invalid(e),
+            CommitError::InvalidProperty(e) => Self::invalid(e),
+            CommitError::DuplicateTable(e) => Self::invalid(e),
+            CommitError::InvalidCreate(e) => Self::invalid(e),
             CommitError::Outage(e) => e.into(),
         }
     }
@@ -334,11 +391,11 @@ impl From<RegisterTableError> for Failure {
             RegisterTableError::NoSuchBucket(e) => e.into(),
             RegisterTableError::NoSuchNamespace(e) => e.into(),
             RegisterTableError::Exists(e) => e.into(),
-            RegisterTableError::InvalidLocation(e) => Self::bad_request(e),
-            RegisterTableError::InvalidProperty(e) => Self::bad_request(e),
+            RegisterTableError::InvalidLocation(e) => Self::invalid(e),
+            RegisterTableError::InvalidProperty(e) => Self::invalid(e),
             // Not a 404: clients would take it for a missing namespace.
-            RegisterTableError::NoSuchMetadataFile(e) => Self::bad_request(e),
-            RegisterTableError::InvalidMetadata(e) => Self::bad_request(e),
+            RegisterTableError::NoSuchMetadataFile(e) => Self::invalid(e),
+            RegisterTableError::InvalidMetadata(e) => Self::invalid(e),
             RegisterTableError::Outage(e) => e.into(),
         }
     }
@@ -348,10 +405,11 @@ impl From<RegisterTableError> for Failure {
 mod tests {
     use super::*;
     use floeberg_iceberg::RequirementFailed;
+    use floeberg_types::BucketName;
 
-    fn outcome(failure: impl Into<Failure>) -> (u16, &'static str) {
+    fn outcome(failure: impl Into<Failure>) -> (u16, Cow<'static, str>) {
         let failure = failure.into();
-        (failure.status.as_u16(), failure.kind)
+        (failure.code(), failure.kind)
     }
 
     #[test]
@@ -359,14 +417,41 @@ mod tests {
         let unavailable = || Outage::Unavailable;
         let indefinite = || Outage::Indefinite;
         let commit = |outage| outcome(CommitError::Outage(outage));
-        assert_eq!(commit(unavailable()), (503, "ServiceUnavailableException"));
-        assert_eq!(commit(indefinite()), (504, "CommitStateUnknownException"));
+        let named = |code: u16, kind: &'static str| (code, Cow::Borrowed(kind));
+        assert_eq!(
+            commit(unavailable()),
+            named(503, "ServiceUnavailableException")
+        );
+        assert_eq!(
+            commit(indefinite()),
+            named(504, "CommitStateUnknownException")
+        );
         assert_eq!(
             commit(Outage::storage("disk")),
-            (500, "InternalServerError")
+            named(500, "InternalServerError")
         );
         let lost = CommitError::RequirementFailed(RequirementFailed::TableMissing);
-        assert_eq!(outcome(lost), (409, "CommitFailedException"));
+        assert_eq!(outcome(lost), named(409, "CommitFailedException"));
+    }
+
+    #[test]
+    fn only_what_the_catalog_found_is_the_answer_of_a_key() {
+        let is_decided = |failure: Failure| failure.is_decided();
+        let lost = CommitError::RequirementFailed(RequirementFailed::TableMissing);
+        assert!(is_decided(lost.into()));
+        let bucket = BucketName::for_tables("lake").unwrap();
+        assert!(is_decided(NoSuchBucket { bucket }.into()));
+        assert!(!is_decided(Failure::no_such_warehouse("lake")));
+        assert!(!is_decided(Failure::bad_request("malformed")));
+        let outages = [
+            Outage::Unavailable,
+            Outage::Indefinite,
+            Outage::storage("disk"),
+            Outage::KeyUsed(Box::new(KeyUsed::OtherRequest)),
+        ];
+        for outage in outages {
+            assert!(!is_decided(outage.into()));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod access;
 mod api;
 mod config;
 mod failure;
+mod idempotency;
 mod namespaces;
 mod oauth;
 mod route;

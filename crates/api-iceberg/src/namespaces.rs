@@ -2,7 +2,7 @@
 
 use crate::api::{Handled, IcebergState};
 use crate::failure::Failure;
-use crate::route::PathNames;
+use crate::route::{Operation, PathNames};
 use crate::wire::{
     CreateNamespaceRequest, ListNamespacesResponse, NamespaceResponse, UpdatePropertiesRequest,
     UpdatePropertiesResponse, read,
@@ -88,7 +88,7 @@ pub(crate) async fn create(
         namespace,
         properties,
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::CreateNamespace, names, call, principal)?;
     let info = state
         .catalog
         .create_namespace(&allowed, &cx, &request)
@@ -132,7 +132,7 @@ pub(crate) async fn drop(
     let bucket = state.bucket(names)?;
     let namespace = target::namespace(&names.namespace)?;
     let allowed = allow::<action::DeleteNamespace>(state, principal, &bucket, &namespace)?;
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::DropNamespace, names, call, principal)?;
     state
         .catalog
         .drop_namespace(&allowed, &cx, &bucket, &namespace)
@@ -157,7 +157,7 @@ pub(crate) async fn update(
         removals: body.removals.unwrap_or_default().into_iter().collect(),
         updates: body.updates.into_map(),
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::UpdateProperties, names, call, principal)?;
     let done = state
         .catalog
         .update_namespace(&allowed, &cx, &request)

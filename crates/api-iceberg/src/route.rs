@@ -151,6 +151,38 @@ const TABLE: &[(Operation, &str, &str, &str)] = &[
     ),
 ];
 
+impl Operation {
+    /// Its `operationId`.
+    pub(crate) fn name(self) -> &'static str {
+        let entry = TABLE.iter().find(|entry| entry.0 == self);
+        entry.map_or("getConfig", |entry| entry.1)
+    }
+
+    /// Whether it is done once for each idempotency key.
+    pub(crate) fn is_once(self) -> bool {
+        match self {
+            Self::CreateNamespace
+            | Self::DropNamespace
+            | Self::UpdateProperties
+            | Self::CreateTable
+            | Self::RegisterTable
+            | Self::UpdateTable
+            | Self::DropTable
+            | Self::RenameTable
+            | Self::CommitTransaction => true,
+            Self::GetConfig
+            | Self::ListNamespaces
+            | Self::LoadNamespaceMetadata
+            | Self::NamespaceExists
+            | Self::ListTables
+            | Self::LoadTable
+            | Self::TableExists
+            | Self::LoadCredentials
+            | Self::ReportMetrics => false,
+        }
+    }
+}
+
 /// What `getConfig` announces: exactly the operations that are routed.
 pub(crate) fn endpoints() -> Vec<String> {
     TABLE

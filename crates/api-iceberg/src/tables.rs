@@ -3,7 +3,7 @@
 use crate::access::{Access, TableSite, delegation_asked};
 use crate::api::{self, Handled, IcebergState};
 use crate::failure::Failure;
-use crate::route::PathNames;
+use crate::route::{Operation, PathNames};
 use crate::target;
 use crate::wire::{
     CommitTableRequest, CommitTransactionRequest, CreateTableRequest, ListTablesResponse,
@@ -150,7 +150,7 @@ pub(crate) async fn create(
         sort_order: body.write_order,
         properties: body.properties.0,
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::CreateTable, names, call, principal)?;
     if body.stage_create == Some(true) {
         let staged = state.catalog.stage_table(&allowed, &cx, &request).await?;
         let location = staged.metadata.location();
@@ -186,7 +186,7 @@ pub(crate) async fn register(
             Some(false) | None => Overwrite::Refuse,
         },
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::RegisterTable, names, call, principal)?;
     let head = state
         .catalog
         .register_table(&allowed, &cx, &request)
@@ -315,7 +315,7 @@ pub(crate) async fn commit(
         }
     }
     let change = change(ident, &body)?;
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::UpdateTable, names, call, principal)?;
     let committed = state
         .catalog
         .commit_table(&allowed, &cx, &bucket, &change)
@@ -345,7 +345,7 @@ pub(crate) async fn transaction(
         })?;
         changes.push(change(identifier.parse()?, &one)?);
     }
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::CommitTransaction, names, call, principal)?;
     state
         .catalog
         .commit_transaction(&allowed, &cx, &bucket, &changes)
@@ -380,7 +380,7 @@ pub(crate) async fn drop(
         purge: purge(call)?,
         version_token: None,
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::DropTable, names, call, principal)?;
     state.catalog.drop_table(&allowed, &cx, &request).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -401,7 +401,7 @@ pub(crate) async fn rename(
         to,
         version_token: None,
     };
-    let cx = state.cx(call, principal);
+    let cx = state.cx_once(Operation::RenameTable, names, call, principal)?;
     state.catalog.rename_table(&allowed, &cx, &request).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -176,6 +176,8 @@ pub(crate) struct ConfigResponse {
     pub defaults: BTreeMap<&'static str, String>,
     pub overrides: BTreeMap<&'static str, String>,
     pub endpoints: Vec<String>,
+    #[serde(rename = "idempotency-key-lifetime")]
+    pub idempotency_key_lifetime: String,
 }
 
 #[cfg(test)]

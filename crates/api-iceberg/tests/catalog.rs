@@ -32,6 +32,7 @@ async fn catalog() -> Catalog {
         account: parts.account.clone(),
         principal: root.id.clone(),
         deadline: None,
+        idempotency: None,
     };
     let bucket = CreateTableBucket {
         name: "lake".to_owned(),

@@ -106,6 +106,7 @@ impl Api {
             account: principal.account.clone(),
             principal: principal.id.clone(),
             deadline: None,
+            idempotency: None,
         })
     }
 }

@@ -116,8 +116,9 @@ impl From<Outage> for Failure {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 Self::new(status, "InternalServerErrorException", outage)
             }
-            Outage::Storage(source) => {
-                tracing::error!(error = %source, "a request failed on stored rows");
+            // No operation of this protocol carries an idempotency key.
+            Outage::KeyUsed(_) | Outage::Storage(_) => {
+                tracing::error!(error = %outage, "a request failed on stored rows");
                 let message = "stored data could not be read or written; the server's log has \
                                details under this request id";
                 let status = StatusCode::INTERNAL_SERVER_ERROR;

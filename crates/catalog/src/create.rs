@@ -196,7 +196,7 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<Arc<TableHead>, CreateTableError> {
         let heads = &self.inner.heads;
-        self.transact(cx, |txn| {
+        self.transact_once(cx, |txn| {
             let site = site(
                 txn,
                 &request.bucket,
@@ -229,7 +229,7 @@ impl Catalog {
         cx: &Cx,
         request: &CreateTable,
     ) -> Result<StagedTable, CreateTableError> {
-        self.transact(cx, |txn| {
+        self.transact_once(cx, |txn| {
             let site = site(
                 txn,
                 &request.bucket,
@@ -274,7 +274,7 @@ impl Catalog {
         bucket: &BucketName,
         ident: &TableIdent,
     ) -> Result<TableInfo, CreateTableError> {
-        self.transact(cx, |txn| {
+        self.transact_once(cx, |txn| {
             let site = site(txn, bucket, ident, None)?;
             txn.event(publish::event("table.create", bucket, site.id, ident));
             let info: Result<TableInfo, DamagedRow> =

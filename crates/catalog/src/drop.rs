@@ -105,7 +105,7 @@ impl Catalog {
         cx: &Cx,
         request: &DropTable,
     ) -> Result<(), DropTableError> {
-        self.transact(cx, |txn| {
+        self.transact_once(cx, |txn| {
             let ident = &request.ident;
             let (bucket, namespace, table) =
                 load::existing::<DropTableError>(txn, &request.bucket, ident)?;

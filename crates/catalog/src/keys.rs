@@ -23,6 +23,8 @@ mod tag {
     pub const SEEN: u8 = 0x18;
     pub const SEEN_ORDER: u8 = 0x19;
     pub const COLLECTED: u8 = 0x1a;
+    pub const ANSWER: u8 = 0x1b;
+    pub const ANSWER_EXPIRY: u8 = 0x1c;
 }
 
 pub(crate) fn bucket(name: &BucketName) -> Bytes {
@@ -231,6 +233,29 @@ pub(crate) fn collected(table: TableId) -> Bytes {
     KeyWriter::new(tag::COLLECTED).id(table.as_bytes()).finish()
 }
 
+pub(crate) fn answer(id: &[u8; 32]) -> Bytes {
+    KeyWriter::new(tag::ANSWER).tail(id).finish()
+}
+
+pub(crate) fn answer_expiry(expires: TimestampMs, id: &[u8; 32]) -> Bytes {
+    KeyWriter::new(tag::ANSWER_EXPIRY)
+        .i64(expires.0)
+        .tail(id)
+        .finish()
+}
+
+/// The prefix of the expiry rows of all answers, in the order they expire.
+pub(crate) fn answer_expiries() -> Bytes {
+    KeyWriter::new(tag::ANSWER_EXPIRY).finish()
+}
+
+pub(crate) fn answer_expiry_key(key: &[u8]) -> Result<(TimestampMs, [u8; 32]), MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::ANSWER_EXPIRY)?;
+    let expires = TimestampMs(reader.i64()?);
+    let id = reader.tail().try_into();
+    Ok((expires, id.map_err(|_| MalformedKey { offset: 9 })?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +289,10 @@ mod tests {
         assert_eq!(seen_order_sequence(&seen_order(table, 5)), Ok(5));
         let at = TimestampMs(1_700_000_000_000);
         assert_eq!(staged_key(&staged(at, table)), Ok((at, table)));
+        assert_eq!(
+            answer_expiry_key(&answer_expiry(at, &[3; 32])),
+            Ok((at, [3; 32]))
+        );
         let id = BucketId::from_bytes([1; 16]);
         assert_eq!(location_path(&location(id, "a/b")).as_deref(), Ok("a/b"));
         let lake = BucketName::for_tables("lake").unwrap();

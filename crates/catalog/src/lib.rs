@@ -12,6 +12,7 @@ mod drop;
 mod errors;
 mod files;
 mod heads;
+mod idempotency;
 pub mod janitor;
 mod keys;
 mod load;
@@ -36,6 +37,7 @@ pub use drop::{DropTable, Purge};
 pub use errors::*;
 pub use files::{FileLocation, MetadataEntry, MetadataFile};
 pub use heads::{SnapshotsMode, TableHead, TableInfo, TableState, VersionToken};
+pub use idempotency::{IDEMPOTENCY_LIFETIME_MS, KeyUsed, Refusal};
 pub use load::{ListTables, MetadataLocation, TableSelector};
 pub use namespaces::{
     CreateNamespace, ListNamespaces, NamespaceInfo, PropertiesUpdated, UpdateProperties,
@@ -49,6 +51,7 @@ pub use rename::RenameTable;
 use floeberg_env::Env;
 use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};
 use floeberg_telemetry::CatalogMetrics;
+use floeberg_types::TimestampMs;
 use heads::{HeadCache, Heads};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,7 +133,7 @@ impl Catalog {
         }
     }
 
-    /// Runs a decision over table metadata. Cold tables are read outside of the evaluation, which
+    /// Runs a decision over table metadata, once for each idempotency key. Cold tables are read outside of the evaluation, which
     /// would otherwise wait for one table's fragments with every other commit behind it.
     async fn transact_heads<T, E>(
         &self,
@@ -138,7 +141,7 @@ impl Catalog {
         mut decide: impl FnMut(&mut Txn<'_>, &Heads<'_>) -> Result<Step<T>, E> + Send,
     ) -> Result<T, E>
     where
-        T: Send,
+        T: idempotency::Remembered + Send,
         E: From<Outage> + Send,
     {
         let mut pinned = HashMap::new();
@@ -147,7 +150,7 @@ impl Catalog {
                 cache: &self.inner.heads,
                 pinned: &pinned,
             };
-            match self.transact(cx, |txn| decide(txn, &heads)).await? {
+            match self.transact_once(cx, |txn| decide(txn, &heads)).await? {
                 Step::Done(value) => return Ok(value),
                 Step::Cold(cold) => {
                     if let Some((table, commit, head)) = self.warm(&cold)? {
@@ -156,6 +159,12 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    /// Log time, as far as this node knows.
+    fn now(&self) -> TimestampMs {
+        let applied = self.inner.store.applied().log_time;
+        self.inner.env.clock.now().max(applied)
     }
 
     /// A linearizable read.

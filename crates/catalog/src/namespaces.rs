@@ -138,7 +138,7 @@ impl Catalog {
         cx: &Cx,
         request: &CreateNamespace,
     ) -> Result<NamespaceInfo, CreateNamespaceError> {
-        self.transact(cx, |txn| create(txn, cx, request)).await
+        self.transact_once(cx, |txn| create(txn, cx, request)).await
     }
 
     /// Describes a namespace.
@@ -198,7 +198,7 @@ impl Catalog {
         bucket: &BucketName,
         namespace: &Namespace,
     ) -> Result<(), DropNamespaceError> {
-        self.transact(cx, |txn| {
+        self.transact_once(cx, |txn| {
             let in_bucket = table_bucket::<DropNamespaceError>(txn, bucket)?;
             let found = existing::<DropNamespaceError>(txn, in_bucket.id, namespace)?;
             for (prefix, contents) in [
@@ -240,7 +240,7 @@ impl Catalog {
         {
             return Err(PropertyConflict { key: key.clone() }.into());
         }
-        self.transact(cx, |txn| update(txn, request)).await
+        self.transact_once(cx, |txn| update(txn, request)).await
     }
 }
 

@@ -196,17 +196,19 @@ impl Catalog {
         cx: &Cx,
         request: &RegisterTable,
     ) -> Result<Arc<TableHead>, RegisterTableError> {
-        let RegisterTable { bucket, ident, .. } = request;
+        if let Some(before) = self.recall::<_, RegisterTableError>(cx).await? {
+            return Ok(before);
+        }
+        let (bucket, namespace) = (&request.bucket, &request.ident.namespace);
         let in_bucket: BucketInfo = self
             .read(|rows| {
                 let found = table_bucket::<RegisterTableError>(rows, bucket)?;
-                namespaces::existing::<RegisterTableError>(rows, found.id, &ident.namespace)?;
+                namespaces::existing::<RegisterTableError>(rows, found.id, namespace)?;
                 Ok::<_, RegisterTableError>(found)
             })
             .await?;
-        let file = self
-            .read_file(&in_bucket, &request.metadata_location)
-            .await?;
+        let uri = &request.metadata_location;
+        let file = self.read_file(&in_bucket, uri).await?;
         self.transact_heads(cx, |txn, heads| register(txn, cx, heads, request, &file))
             .await
     }
@@ -221,13 +223,10 @@ impl Catalog {
         cx: &Cx,
         request: &UpdateMetadataLocation,
     ) -> Result<TableInfo, UpdateMetadataLocationError> {
+        let (bucket, ident) = (&request.bucket, &request.ident);
         let bucket: BucketInfo = self
             .read(|rows| {
-                let found = load::existing::<UpdateMetadataLocationError>(
-                    rows,
-                    &request.bucket,
-                    &request.ident,
-                )?;
+                let found = load::existing::<UpdateMetadataLocationError>(rows, bucket, ident)?;
                 check_pointer(request, &found.2)?;
                 Ok::<_, UpdateMetadataLocationError>(found.0)
             })

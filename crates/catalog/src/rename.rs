@@ -38,7 +38,7 @@ impl Catalog {
         cx: &Cx,
         request: &RenameTable,
     ) -> Result<TableInfo, RenameTableError> {
-        self.transact(cx, |txn| rename(txn, cx, &self.inner.heads, request))
+        self.transact_once(cx, |txn| rename(txn, cx, &self.inner.heads, request))
             .await
     }
 }

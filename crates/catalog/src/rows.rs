@@ -5,9 +5,10 @@ use bytes::Bytes;
 use floeberg_types::{BucketId, NamespaceId, TableId};
 
 pub(crate) use floeberg_proto::floeberg::catalog::v1::{
-    BucketKind, BucketRow, BucketState, CollectedRow, FragmentRow, LocationRow, LocationState,
-    NameKind, NameRow, NamespaceRow, SeenOrderRow, SeenRow, StagedRow, TableHeadRow, TableState,
-    VersionRow,
+    AnswerExpiryRow, AnswerRow, BucketKind, BucketRow, BucketState, CollectedRow, DoneNothing,
+    DoneProperties, DoneStaged, DoneTables, FragmentRow, LocationRow, LocationState, NameKind,
+    NameRow, NamespaceRow, Refusal as RefusalRow, SeenOrderRow, SeenRow, StagedRow, TableHeadRow,
+    TableState, VersionRow, answer_row,
 };
 
 /// An id as a row field.

@@ -90,6 +90,7 @@ impl Members {
             account: self.parts.account.clone(),
             principal: "floeberg".into(),
             deadline: None,
+            idempotency: None,
         }
     }
 

@@ -117,6 +117,7 @@ impl Placing {
             account: self.account.clone(),
             principal: "floeberg".into(),
             deadline: None,
+            idempotency: None,
         };
         let done = self.store.transact(&cx, |txn| {
             if let Some(map) = next(&read(txn)?) {

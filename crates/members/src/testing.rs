@@ -393,6 +393,7 @@ impl Lab {
             account: "000000000000".parse().unwrap(),
             principal: "root".into(),
             deadline: None,
+            idempotency: None,
         }
     }
 

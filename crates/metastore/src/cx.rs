@@ -15,4 +15,16 @@ pub struct Cx {
     pub principal: Arc<str>,
     /// When the caller stops waiting; a generous default applies without one.
     pub deadline: Option<Instant>,
+    /// By what the request is known when it comes again. Use cases that change the state do so once
+    /// for each; without one, a request that comes again is another request.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A request's idempotency key, made comparable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key within its scope: equal for requests that carry one key and may share an answer.
+    pub id: [u8; 32],
+    /// Everything else that makes two requests the same one.
+    pub fingerprint: [u8; 32],
 }

@@ -271,6 +271,7 @@ pub(crate) fn cx() -> Cx {
         account: "000000000000".parse().unwrap(),
         principal: "root".into(),
         deadline: None,
+        idempotency: None,
     }
 }
 

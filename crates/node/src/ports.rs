@@ -23,6 +23,8 @@ fn outage(outage: catalog::Outage) -> objects::errors::Outage {
         catalog::Outage::Unavailable => objects::errors::Outage::Unavailable,
         catalog::Outage::Indefinite => objects::errors::Outage::Indefinite,
         catalog::Outage::Storage(source) => objects::errors::Outage::Storage(source),
+        // Nothing of S3 carries an idempotency key.
+        catalog::Outage::KeyUsed(used) => objects::errors::Outage::storage(used),
     }
 }
 

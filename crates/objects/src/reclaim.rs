@@ -122,6 +122,7 @@ impl Objects {
             account: self.account.clone(),
             principal: principal.into(),
             deadline: None,
+            idempotency: None,
         }
     }
 

@@ -4,7 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, RootKey};
-use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, ReadMetadataError};
+use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, Outage, ReadMetadataError};
 use floeberg_consensus::{GroupHooks, NoPeers};
 use floeberg_env::Env;
 use floeberg_http::{Limits, Room, Shell};
@@ -20,19 +20,30 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
+#[allow(dead_code)]
 pub const ID: &str = "AKIAEXAMPLE";
+#[allow(dead_code)]
 pub const SECRET: &str = "secretkey/example";
+#[allow(dead_code)]
 pub const ARN: &str = "arn:aws:s3tables:us-east-1:000000000000:bucket/lake";
+#[allow(dead_code)]
 pub const ARN_SEGMENT: &str = "arn%3Aaws%3As3tables%3Aus-east-1%3A000000000000%3Abucket%2Flake";
 
 /// Metadata files that clients wrote, by key.
 #[derive(Clone, Default)]
-pub struct Files(Arc<Mutex<HashMap<String, Bytes>>>);
+pub struct Files(Arc<Mutex<HashMap<String, Option<Bytes>>>>);
 
 impl Files {
     #[allow(dead_code)]
     pub fn put(&self, key: &str, body: impl Into<Bytes>) {
-        self.0.lock().unwrap().insert(key.to_owned(), body.into());
+        let body = Some(body.into());
+        self.0.lock().unwrap().insert(key.to_owned(), body);
+    }
+
+    /// The file cannot be reached until it is put again.
+    #[allow(dead_code)]
+    pub fn fail(&self, key: &str) {
+        self.0.lock().unwrap().insert(key.to_owned(), None);
     }
 }
 
@@ -40,7 +51,8 @@ impl Files {
 impl MetadataReader for Files {
     async fn read(&self, _: BucketId, key: &str, _: u64) -> Result<Bytes, ReadMetadataError> {
         let files = self.0.lock().unwrap();
-        files.get(key).cloned().ok_or(ReadMetadataError::NotFound)
+        let found = files.get(key).ok_or(ReadMetadataError::NotFound)?;
+        found.clone().ok_or(Outage::Unavailable.into())
     }
 }
 
@@ -56,8 +68,12 @@ pub struct Parts {
     pub _copies: tempfile::TempDir,
 }
 
+#[allow(dead_code)]
 pub async fn parts() -> Parts {
-    let env = Env::real();
+    parts_on(Env::real()).await
+}
+
+pub async fn parts_on(env: Env) -> Parts {
     let cluster = ClusterId::from_bytes([1; 16]);
     let account: AccountId = "000000000000".parse().unwrap();
     let region: Region = "us-east-1".parse().unwrap();
@@ -153,6 +169,7 @@ impl Client {
         }
     }
 
+    #[allow(dead_code)]
     pub async fn with(
         &self,
         method: Method,
@@ -168,6 +185,7 @@ impl Client {
         self.raw(request.body(body.into()).unwrap()).await
     }
 
+    #[allow(dead_code)]
     pub async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
         let body = if body.is_null() {
             String::new()

@@ -7,10 +7,11 @@ mod operations;
 
 pub use operations::*;
 
+use crate::idempotency::KeyUsed;
 use floeberg_metastore::StoreError;
 use floeberg_types::{BucketName, Namespace, TableIdent};
 
-/// The replicated state could not serve a request.
+/// The replicated state did not decide a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Outage {
     /// Nothing was proposed; the client may simply try again.
@@ -22,6 +23,9 @@ pub enum Outage {
     /// Stored rows could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The request's idempotency key has an answer already, and it is not a success.
+    #[error(transparent)]
+    KeyUsed(Box<KeyUsed>),
 }
 
 impl Outage {

@@ -61,16 +61,24 @@ impl Janitor {
         }
     }
 
-    /// Sweeps for ever, while this node leads. Failures are left for the next sweep.
+    /// Sweeps for ever, while this node leads. Failures are left for the next sweep. A sweep that
+    /// had its hands full is followed by the next one at once: answers come as fast as commits do.
     pub async fn run(mut self) {
+        let mut is_behind = false;
         loop {
-            tokio::time::sleep(self.config.interval).await;
+            if !is_behind {
+                tokio::time::sleep(self.config.interval).await;
+            }
+            is_behind = false;
             if !self.catalog.inner.store.leadership().borrow().is_leader {
                 continue;
             }
             match self.sweep().await {
                 Ok(0) => {}
-                Ok(removed) => tracing::debug!(removed, "rows past their retention removed"),
+                Ok(removed) => {
+                    is_behind = removed >= self.config.retention.answers_per_sweep;
+                    tracing::debug!(removed, "rows past their retention removed");
+                }
                 Err(error) => tracing::warn!(%error, "retention sweep failed"),
             }
         }
@@ -83,7 +91,7 @@ impl Janitor {
     /// Only outages; what is not removed will be planned again.
     pub async fn sweep(&mut self) -> Result<usize, Outage> {
         let inner = &self.catalog.inner;
-        let now = inner.env.clock.now().max(inner.store.applied().log_time);
+        let now = self.catalog.now();
         let plan = plan(
             &inner.store.local(),
             now,
@@ -142,6 +150,7 @@ impl Janitor {
             account: self.config.account.clone(),
             principal: Arc::from("janitor"),
             deadline: None,
+            idempotency: None,
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::files::own_version;
 use crate::keys::{self, FragmentKey};
 use crate::load::StoredTable;
 use crate::rows::{
-    CollectedRow, FragmentRow, LocationRow, LocationState, SeenOrderRow, SeenRow, StagedRow,
-    TableHeadRow, VersionRow, bucket_id, stored,
+    AnswerExpiryRow, AnswerRow, CollectedRow, FragmentRow, LocationRow, LocationState,
+    SeenOrderRow, SeenRow, StagedRow, TableHeadRow, VersionRow, bucket_id, stored,
 };
 use crate::versions;
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub struct Retention {
     pub tables_per_sweep: usize,
     /// Rows of one kind and table removed in one sweep.
     pub rows_per_sweep: usize,
+    /// Answers under idempotency keys removed in one sweep: every commit may leave one.
+    pub answers_per_sweep: usize,
 }
 
 impl Default for Retention {
@@ -52,6 +54,7 @@ impl Default for Retention {
             collect_every: 64,
             tables_per_sweep: 256,
             rows_per_sweep: 8192,
+            answers_per_sweep: 4096,
         }
     }
 }
@@ -93,7 +96,7 @@ impl Plan {
     }
 }
 
-/// Plans retention over staged creates, events and the tables behind `cursor`.
+/// Plans retention over staged creates, answers, events and the tables behind `cursor`.
 ///
 /// Rows may change while it reads them: nothing that is written after the head of a table was read
 /// is planned to go, and what goes because of that head is needed by no later one.
@@ -108,6 +111,7 @@ pub fn plan(
 ) -> Result<Plan, Outage> {
     let mut plan = Plan::default();
     staged(rows, now, retention, &mut plan)?;
+    answers(rows, now, retention, &mut plan)?;
     old_events(rows, now, retention, &mut plan)?;
     let after = cursor.map(keys::head);
     let limit = retention.tables_per_sweep;
@@ -145,6 +149,31 @@ fn staged(
             let own = kept.value.table_id[..] == table.as_bytes()[..];
             if own && kept.value.state() == LocationState::Staged {
                 plan.delete(location, kept.commit_id);
+            }
+        }
+        plan.delete(key, row.commit_id);
+    }
+    Ok(())
+}
+
+/// Answers under idempotency keys that clients may no longer use.
+fn answers(
+    rows: &impl Rows,
+    now: TimestampMs,
+    retention: &Retention,
+    plan: &mut Plan,
+) -> Result<(), Outage> {
+    let limit = retention.answers_per_sweep;
+    for (key, row) in rows.scan::<AnswerExpiryRow>(&keys::answer_expiries(), None, limit)? {
+        let (expires, id) = stored("answer expiry key", keys::answer_expiry_key(&key))?;
+        if expires > now {
+            break;
+        }
+        let answer = keys::answer(&id);
+        if let Some(kept) = rows.get::<AnswerRow>(&answer)? {
+            // The key may have been used anew in the meantime.
+            if kept.value.expires_at_ms == expires.0 {
+                plan.delete(answer, kept.commit_id);
             }
         }
         plan.delete(key, row.commit_id);

@@ -211,3 +211,86 @@ fn location_and_seen_rows() {
         08031009"#]],
     );
 }
+
+#[test]
+fn answer_rows() {
+    let id = [0x1d; 32];
+    let row = |answer| AnswerRow {
+        fingerprint: Bytes::from(vec![0xf9; 32]),
+        expires_at_ms: 9,
+        answer: Some(answer),
+    };
+    let nothing = row(answer_row::Answer::Nothing(DoneNothing {}));
+    check(
+        &keys::answer(&id),
+        &nothing,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f910091a00"#]],
+    );
+    let namespace = row(answer_row::Answer::Namespace(NamespaceRow {
+        levels: vec!["ns".to_owned()],
+        ..NamespaceRow::default()
+    }));
+    check(
+        &keys::answer(&id),
+        &namespace,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f91009220412026e73"#]],
+    );
+    let properties = row(answer_row::Answer::Properties(DoneProperties {
+        updated: vec!["a".to_owned()],
+        removed: vec!["b".to_owned()],
+        missing: vec!["c".to_owned()],
+    }));
+    check(
+        &keys::answer(&id),
+        &properties,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f910092a090a01611201621a0163"#]],
+    );
+    let tables = row(answer_row::Answer::Tables(DoneTables {
+        ids: vec![id_bytes(&TABLE)],
+    }));
+    check(
+        &keys::answer(&id),
+        &tables,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9100932120a107a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a"#]],
+    );
+    let staged = row(answer_row::Answer::Staged(DoneStaged {
+        table_id: id_bytes(&TABLE),
+        metadata: Bytes::from_static(b"{}"),
+        expires_at_ms: 7,
+    }));
+    check(
+        &keys::answer(&id),
+        &staged,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f910093a180a107a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a12027b7d1807"#]],
+    );
+    let refusal = row(answer_row::Answer::Refusal(RefusalRow {
+        code: 409,
+        kind: "k".to_owned(),
+        message: "m".to_owned(),
+    }));
+    check(
+        &keys::answer(&id),
+        &refusal,
+        &expect![[r#"
+        1b1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+        0a20f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f91009420908990312016b1a016d"#]],
+    );
+    let expiry = keys::answer_expiry(TimestampMs(9), &id);
+    check(
+        &expiry,
+        &AnswerExpiryRow {},
+        &expect![[r#"
+        1c80000000000000091d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+    "#]],
+    );
+}

@@ -9,7 +9,7 @@ use floeberg_consensus::{GroupHooks, NoPeers};
 use floeberg_env::{SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
-use floeberg_metastore::{Cx, Rows, StoreConfig, StoreParts};
+use floeberg_metastore::{Cx, Idempotency, Rows, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_telemetry::{CatalogMetrics, ConsensusMetrics, MetastoreMetrics};
 use floeberg_types::{
@@ -206,7 +206,7 @@ impl Lab {
     /// Every row of the catalog: key and writer.
     pub(crate) fn rows(&self) -> BTreeSet<(Bytes, floeberg_types::CommitId)> {
         let mut out = BTreeSet::new();
-        for tag in 0x10..=0x1a {
+        for tag in 0x10..=0x1c {
             let rows = self
                 .store
                 .local()
@@ -218,7 +218,7 @@ impl Lab {
     }
 }
 
-fn catalog_over(
+pub(crate) fn catalog_over(
     store: &Store,
     env: &Env,
     objects: &Arc<Objects>,
@@ -244,6 +244,18 @@ pub(crate) fn cx() -> Cx {
         account: "000000000000".parse().unwrap(),
         principal: "root".into(),
         deadline: None,
+        idempotency: None,
+    }
+}
+
+/// The context of a request that comes under a key.
+pub(crate) fn once(id: u8, fingerprint: u8) -> Cx {
+    Cx {
+        idempotency: Some(Idempotency {
+            id: [id; 32],
+            fingerprint: [fingerprint; 32],
+        }),
+        ..cx()
     }
 }
 

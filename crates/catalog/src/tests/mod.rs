@@ -5,8 +5,10 @@
 )]
 
 mod buckets;
+mod cluster;
 mod commits;
 mod golden;
+mod idempotency;
 mod janitor;
 mod lab;
 mod locations;

@@ -441,6 +441,7 @@ pub fn cx() -> Cx {
         account: account(),
         principal: "tester".into(),
         deadline: None,
+        idempotency: None,
     }
 }
 
