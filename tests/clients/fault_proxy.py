@@ -1,4 +1,4 @@
-"""A proxy that lets a commit through and then loses its reply, once."""
+"""A proxy that lets a request through and then loses its reply, once."""
 
 import http.client
 import re
@@ -6,22 +6,27 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-COMMIT = re.compile(r"/transactions/commit$|/namespaces/[^/]+/tables/[^/]+$")
+# Requests by method and path.
+COMMIT = re.compile(r"POST .*(/transactions/commit|/namespaces/[^/]+/tables/[^/]+)$")
+CREATE = re.compile(r"POST .*/namespaces/[^/]+/tables$")
+CHANGE = re.compile(r"(POST|DELETE) .*/v1/[^/]+/(namespaces|tables|transactions)\b(?!.*/metrics$)")
 CUT = "cut"
 FAULTS = [CUT, 500, 502, 503, 504, 429, 409]
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 class FaultProxy:
-    """Forwards to `upstream` (host:port). After `lose_next(fault)`, the reply to the next commit is
-    replaced: the connection is cut, or a status is answered that the server never said."""
+    """Forwards to `upstream` (host:port). After `lose_next(fault)`, the reply to the next commit, or
+    to the next request of the kind `what`, is replaced: the connection is cut, or a status is
+    answered that the server never said."""
 
     def __init__(self, upstream):
         self.upstream = upstream
         self.lock = threading.Lock()
         self.armed = None
+        self.what = COMMIT
         self.lost = []  # what the server had answered where the reply was lost
-        self.commits = []  # what the client was answered to each commit: a status or CUT
+        self.commits = []  # what the client was answered to each of them: a status or CUT
 
     def __enter__(self):
         proxy = self
@@ -44,13 +49,15 @@ class FaultProxy:
     def address(self):
         return f"127.0.0.1:{self.server.server_port}"
 
-    def lose_next(self, fault):
+    def lose_next(self, fault, what=COMMIT):
         with self.lock:
-            self.armed, self.lost, self.commits = fault, [], []
+            self.armed, self.what, self.lost, self.commits = fault, what, [], []
 
-    def take(self, status):
-        """The fault for a commit that the server answered with `status`, if one is armed."""
+    def take(self, command, path, status):
+        """The fault for a request that the server answered with `status`, if one is armed."""
         with self.lock:
+            if not self.what.match(f"{command} {path.split('?')[0]}"):
+                return None
             fault, self.armed = self.armed, None
             if fault is not None:
                 self.lost.append(status)
@@ -83,9 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
-        fault = None
-        if self.command == "POST" and COMMIT.search(self.path.split("?")[0]):
-            fault = self.owner.take(answer.status)
+        fault = self.owner.take(self.command, self.path, answer.status)
         if fault == CUT:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
