@@ -23,7 +23,7 @@ pub use mem_disk::{MemDisk, UnsyncedData};
 pub use real_disk::RealDisk;
 pub use rng::{OsRng, Rng, SeededRng};
 pub use sim::SimControl;
-pub use tasks::Tasks;
+pub use tasks::{TaskEnd, Tasks};
 
 /// Everything a component may ask of the machine it runs on.
 #[derive(Clone)]

@@ -1,8 +1,11 @@
 //! Background work: async tasks, blocking work and threads.
 
+use parking_lot::Mutex;
+use std::fmt;
 use std::future::Future;
 use std::io;
-use tokio::task::JoinHandle;
+use std::sync::Arc;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::Instrument;
 
 /// How blocking work runs.
@@ -18,12 +21,63 @@ enum Blocking {
 #[derive(Clone, Debug)]
 pub struct Tasks {
     blocking: Blocking,
+    end: Option<TaskEnd>,
+}
+
+/// Ends all tasks of a simulated process, as its death would.
+#[derive(Clone, Default)]
+pub struct TaskEnd {
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    ended: bool,
+    tasks: Vec<AbortHandle>,
+    /// Finished tasks are forgotten when there are this many.
+    sweep_at: usize,
+}
+
+impl TaskEnd {
+    /// No task goes on, and none that is started later begins.
+    pub fn end(&self) {
+        let tasks = {
+            let mut running = self.running.lock();
+            running.ended = true;
+            std::mem::take(&mut running.tasks)
+        };
+        for task in tasks {
+            task.abort();
+        }
+    }
+
+    fn track(&self, task: AbortHandle) {
+        let mut running = self.running.lock();
+        if running.ended {
+            drop(running);
+            task.abort();
+            return;
+        }
+        running.tasks.push(task);
+        if running.tasks.len() > running.sweep_at {
+            running.tasks.retain(|task| !task.is_finished());
+            running.sweep_at = running.tasks.len() * 2 + 64;
+        }
+    }
+}
+
+impl fmt::Debug for TaskEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = self.running.lock().ended;
+        f.debug_struct("TaskEnd").field("ended", &ended).finish()
+    }
 }
 
 impl Tasks {
     pub(crate) fn real() -> Self {
         Self {
             blocking: Blocking::Pool,
+            end: None,
         }
     }
 
@@ -32,6 +86,16 @@ impl Tasks {
     pub fn simulated() -> Self {
         Self {
             blocking: Blocking::Inline,
+            end: None,
+        }
+    }
+
+    /// The same, and `end` ends them all.
+    #[must_use]
+    pub fn simulated_until(end: &TaskEnd) -> Self {
+        Self {
+            blocking: Blocking::Inline,
+            end: Some(end.clone()),
         }
     }
 
@@ -41,7 +105,11 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(future.instrument(tracing::debug_span!("task", name)))
+        let task = tokio::spawn(future.instrument(tracing::debug_span!("task", name)));
+        if let Some(end) = &self.end {
+            end.track(task.abort_handle());
+        }
+        task
     }
 
     /// Runs `work`, which may block, without holding up other tasks.
@@ -93,6 +161,21 @@ mod tests {
                 4
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_ends_every_task_and_lets_none_begin() {
+        let end = TaskEnd::default();
+        let tasks = Tasks::simulated_until(&end);
+        let before = tasks.spawn("waits", std::future::pending::<()>());
+        for _ in 0..1000 {
+            tasks.spawn("ends", async {}).await.expect("joined");
+        }
+        assert!(end.running.lock().tasks.len() < 200, "ended ones are kept");
+        end.end();
+        let after = tasks.spawn_blocking("late", || ());
+        assert!(before.await.expect_err("ended").is_cancelled());
+        assert!(after.await.expect_err("ended").is_cancelled());
     }
 
     #[test]

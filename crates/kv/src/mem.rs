@@ -21,6 +21,8 @@ struct Inner {
     crashes: u64,
     failing_flush: bool,
     failed: bool,
+    /// Rows whose keys begin so are not kept.
+    losing: Option<Bytes>,
 }
 
 /// The medium below [`MemKv`]: survives a crash of the node that has it open.
@@ -72,6 +74,12 @@ impl MemKvStore {
     /// Lets the next flush fail; the store is stopped until the next crash.
     pub fn fail_next_flush(&self) {
         self.inner.lock().failing_flush = true;
+    }
+
+    /// From now on rows whose keys begin with `prefix` are written and not there afterwards. Tests
+    /// show with it that the loss is found.
+    pub fn lose_rows(&self, prefix: &[u8]) {
+        self.inner.lock().losing = Some(Bytes::copy_from_slice(prefix));
     }
 
     /// The store that a checkpoint in `dir` made.
@@ -162,6 +170,8 @@ impl Kv for MemKv {
         self.with(|inner| {
             for op in batch.ops {
                 match op {
+                    Op::Put { key, .. }
+                        if inner.losing.as_ref().is_some_and(|p| key.starts_with(p)) => {}
                     Op::Put { key, value } => {
                         inner.current.insert(key, value);
                     }

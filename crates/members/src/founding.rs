@@ -94,7 +94,24 @@ impl Applicant<'_> {
     pub async fn join(&self, env: &Env) -> Result<Identity, FoundingError> {
         self.home.vacant()?;
         let token: JoinToken = self.token.parse()?;
-        let tls = join_config(&token, env.clock.clone())?;
+        let doorway = Doorway::Pinned(join_config(&token, env.clock.clone())?);
+        self.join_by(env, async |address: &str, body| {
+            knock(address, doorway.clone(), body, PATIENCE).await
+        })
+        .await
+    }
+
+    /// The same over another way to the members: `knock` takes an address and the body of
+    /// [`Method::Join`](floeberg_rpc::Method::Join).
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub async fn join_by(
+        &self,
+        env: &Env,
+        knock: impl AsyncFn(&str, Bytes) -> Result<Bytes, CallError>,
+    ) -> Result<Identity, FoundingError> {
+        self.home.vacant()?;
         let key = NodeKey::generate()?;
         let request = JoinRequest {
             token: self.token.to_owned(),
@@ -105,7 +122,7 @@ impl Applicant<'_> {
             features: self.features,
             version: self.version.to_owned(),
         };
-        let reply = self.ask(&request, &Doorway::Pinned(tls)).await?;
+        let reply = self.ask(&request, knock).await?;
         let identity = Identity {
             cluster: reply.cluster,
             node: reply.node,
@@ -119,11 +136,11 @@ impl Applicant<'_> {
     async fn ask(
         &self,
         request: &JoinRequest,
-        doorway: &Doorway,
+        knock: impl AsyncFn(&str, Bytes) -> Result<Bytes, CallError>,
     ) -> Result<JoinReply, FoundingError> {
         let mut reasons = Vec::new();
         for address in self.members {
-            let asked = knock(address, doorway.clone(), request.encode(), PATIENCE).await;
+            let asked = knock(address, request.encode()).await;
             match asked {
                 Ok(body) => return Ok(JoinReply::decode(body)?),
                 Err(CallError::Refused(refusal)) => {

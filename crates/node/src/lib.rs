@@ -27,4 +27,4 @@ pub use floeberg_auth::{RootKey, RootKeyError};
 pub use listen::BindError;
 pub use node::Node;
 pub use server::{Server, Sockets};
-pub use stores::{MemoryStores, Stores};
+pub use stores::{FatalHook, MemoryStores, Stores};

@@ -161,7 +161,10 @@ impl Ground<'_> {
                 log: self.opened.log.clone(),
                 transport: network.transport.clone(),
                 snapshots: self.config.snapshots_dir(id),
-                hooks: hooks(raft.clone()),
+                hooks: GroupHooks {
+                    on_fatal: self.opened.on_fatal.clone(),
+                    metrics: raft.clone(),
+                },
                 metrics: rows.clone(),
             };
             let config = self.store_config(id);
@@ -308,6 +311,15 @@ impl Node {
         &self.keys
     }
 
+    /// The rows of each group, for callers in the same process.
+    #[must_use]
+    pub fn groups(&self) -> [(GroupId, Store); 2] {
+        self.base
+            .stores
+            .each()
+            .map(|(id, store)| (id, store.clone()))
+    }
+
     /// The environment the node runs in.
     #[must_use]
     pub const fn env(&self) -> &Env {
@@ -402,16 +414,5 @@ impl Drop for Node {
         self.files.disconnect();
         // The handlers keep services that keep the transport that keeps the handlers.
         self.base.network.routes.clear();
-    }
-}
-
-/// A group that fails stops the process: only recovery from what is durable is safe.
-fn hooks(metrics: ConsensusMetrics) -> GroupHooks {
-    GroupHooks {
-        on_fatal: Arc::new(|group, cause| {
-            tracing::error!(%group, cause, "a group failed; aborting so that recovery can decide");
-            std::process::abort();
-        }),
-        metrics,
     }
 }

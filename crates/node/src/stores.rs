@@ -1,11 +1,13 @@
 //! Opens what a node keeps its bytes in: the log, the rows of each group, the volume.
 
 use crate::{ClusterPart, NodeConfig, StartError};
+use floeberg_consensus::OnFatal;
 use floeberg_env::{DiskFile, Env, OpenMode};
 use floeberg_kv::{Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_volume::{IndexStore, Volume, VolumeConfig};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +31,29 @@ pub struct MemoryStores {
     pub objects: MemKvStore,
     /// Index of the volume.
     pub volume_index: MemKvStore,
+    /// What the death of the process is to the simulator.
+    pub on_fatal: FatalHook,
+}
+
+/// Called when a group fails: the process would abort now.
+#[derive(Clone)]
+pub struct FatalHook(pub OnFatal);
+
+impl fmt::Debug for FatalHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FatalHook(..)")
+    }
+}
+
+/// A group that fails stops the process: only recovery from what is durable is safe.
+pub(crate) fn on_fatal(stores: &Stores) -> OnFatal {
+    match stores {
+        Stores::Disk => Arc::new(|group, cause| {
+            tracing::error!(%group, cause, "a group failed; aborting so that recovery can decide");
+            std::process::abort();
+        }),
+        Stores::Memory(memory) => memory.on_fatal.0.clone(),
+    }
 }
 
 /// The log and the rows of both groups, opened.
@@ -37,6 +62,7 @@ pub(crate) struct Opened {
     pub(crate) catalog: Arc<dyn Kv>,
     pub(crate) objects: Arc<dyn Kv>,
     pub(crate) volume_index: IndexStore,
+    pub(crate) on_fatal: OnFatal,
     /// Held while the node lives, so that no second process uses the directory.
     pub(crate) lock: Arc<dyn DiskFile>,
 }
@@ -56,6 +82,7 @@ pub(crate) fn open(
             catalog: Arc::new(MemKv::open(&memory.catalog)),
             objects: Arc::new(MemKv::open(&memory.objects)),
             volume_index: IndexStore::Memory(memory.volume_index.clone()),
+            on_fatal: on_fatal(stores),
             lock,
         }),
     }
@@ -91,6 +118,7 @@ fn open_disk(
         catalog: open_rows("0")?,
         objects: open_rows("1")?,
         volume_index: IndexStore::Rocks(rows.clone()),
+        on_fatal: on_fatal(&Stores::Disk),
         lock,
     })
 }

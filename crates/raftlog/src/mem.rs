@@ -92,6 +92,7 @@ struct Inner {
     /// Crashes so far; handles opened before one are stopped.
     crashes: u64,
     failing_sync: bool,
+    lying: bool,
     stopped: Option<Arc<str>>,
 }
 
@@ -166,6 +167,7 @@ impl MemLogStore {
             current: inner.durable.clone(),
             durable: std::mem::take(&mut inner.durable),
             crashes: inner.crashes + 1,
+            lying: inner.lying,
             ..Inner::default()
         };
         drop(inner);
@@ -176,6 +178,12 @@ impl MemLogStore {
     /// Lets the next sync fail; the store is stopped until the next crash.
     pub fn fail_next_sync(&self) {
         self.inner.lock().failing_sync = true;
+    }
+
+    /// From now on syncs are reported as done and make nothing durable: what is written reaches
+    /// the medium when the disk likes, which is never. Tests show with it that the loss is found.
+    pub fn lie_about_syncs(&self) {
+        self.inner.lock().lying = true;
     }
 
     fn sync_time(&self, rng: &dyn Rng) -> Duration {
@@ -315,7 +323,9 @@ fn finish(inner: &mut Inner, target: u64) -> Vec<Done> {
     if inner.stopped.is_some() {
         return inner.waiting.drain(..).map(|(_, done)| done).collect();
     }
-    inner.make_durable(target);
+    if !inner.lying {
+        inner.make_durable(target);
+    }
     let answered = inner.waiting.partition_point(|(at, _)| *at <= target);
     inner
         .waiting

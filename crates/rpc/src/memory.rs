@@ -7,11 +7,12 @@
 mod net;
 mod wires;
 
-use crate::{CallError, Peers, Request, Routes, Transport};
+use crate::callee::Started;
+use crate::{CallError, Method, Peers, Request, Routes, STRANGER, Transport};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_env::Env;
-use floeberg_types::NodeId;
+use floeberg_types::{GroupId, NodeId};
 use net::{Net, Sending};
 use parking_lot::Mutex;
 use std::fmt;
@@ -31,6 +32,44 @@ pub struct MemNetwork {
 pub(crate) struct Shared {
     env: Env,
     net: Mutex<Net>,
+    meddler: Mutex<Option<Arc<dyn Meddler>>>,
+}
+
+/// Stands between the nodes and the network, so that tests can plant what a faulty node would send
+/// or believe.
+#[async_trait]
+pub trait Meddler: Send + Sync + 'static {
+    /// Answers a call of `from`, by `way` or otherwise.
+    ///
+    /// # Errors
+    /// As [`Transport::call`].
+    async fn call(
+        &self,
+        from: NodeId,
+        way: Arc<dyn Transport>,
+        to: NodeId,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Bytes, CallError>;
+}
+
+/// A transport whose calls go through the meddler.
+struct Meddled {
+    way: Arc<MemTransport>,
+    meddler: Arc<dyn Meddler>,
+}
+
+#[async_trait]
+impl Transport for Meddled {
+    async fn call(
+        &self,
+        to: NodeId,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        let (from, way) = (self.way.node, self.way.clone());
+        self.meddler.call(from, way, to, request, patience).await
+    }
 }
 
 /// One node's way into the network, for as long as it does not go down.
@@ -50,6 +89,7 @@ impl MemNetwork {
             shared: Arc::new(Shared {
                 env: env.clone(),
                 net: Mutex::new(Net::new(seed)),
+                meddler: Mutex::new(None),
             }),
         }
     }
@@ -67,12 +107,41 @@ impl MemNetwork {
 
     fn start(&self, node: NodeId, routes: Routes, peers: Option<Arc<Peers>>) -> Arc<dyn Transport> {
         let life = self.shared.net.lock().start(node, routes, peers.clone());
-        Arc::new(MemTransport {
+        let way = Arc::new(MemTransport {
             shared: self.shared.clone(),
             node,
             life,
             peers,
-        })
+        });
+        match self.shared.meddler.lock().clone() {
+            Some(meddler) => Arc::new(Meddled { way, meddler }),
+            None => way,
+        }
+    }
+
+    /// Lets the calls of every node that starts from now on go through `meddler`.
+    pub fn meddle(&self, meddler: Arc<dyn Meddler>) {
+        *self.shared.meddler.lock() = Some(meddler);
+    }
+
+    /// The call of a node that is not a member yet, as [`knock`](crate::knock) makes it: it reaches
+    /// [`Method::Join`] of `node` without delays, cuts and losses.
+    ///
+    /// # Errors
+    /// As [`Transport::call`].
+    pub async fn knock(&self, node: NodeId, body: Bytes) -> Result<Bytes, CallError> {
+        let running = self.shared.net.lock().running(node).cloned();
+        let running = running.ok_or_else(|| CallError::not_sent(format!("node {node} is down")))?;
+        let request = Request {
+            method: Method::Join,
+            group: GroupId::CATALOG,
+            body,
+        };
+        let outcome = match running.callee.start(STRANGER, request).await {
+            Started::Done(outcome) => outcome,
+            Started::Running(outcome) => outcome.await,
+        };
+        wires::result(outcome)
     }
 
     /// `node` is gone at once: its handlers are dropped, calls to it are lost, and its transport

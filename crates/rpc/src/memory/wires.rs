@@ -143,17 +143,21 @@ async fn deliver(shared: &Weak<Shared>, from: NodeId, to: NodeId, parcel: Parcel
     }
 }
 
+pub(crate) fn result(outcome: Outcome) -> Result<Bytes, CallError> {
+    match outcome {
+        Outcome::Answer(body) => Ok(body),
+        Outcome::Refused(refusal) => Err(CallError::Refused(refusal)),
+        Outcome::Unknown(reason) => Err(CallError::Lost { reason }),
+    }
+}
+
 impl Reply {
     /// Sends the outcome back, unless the network loses it.
     fn give(self, shared: &Weak<Shared>, outcome: Outcome) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let result = match outcome {
-            Outcome::Answer(body) => Ok(body),
-            Outcome::Refused(refusal) => Err(CallError::Refused(refusal)),
-            Outcome::Unknown(reason) => Err(CallError::Lost { reason }),
-        };
+        let result = result(outcome);
         let net = shared.net.lock();
         if net.is_cut(self.to, self.from) || self.fate == Fate::AnswerLost {
             return;

@@ -15,7 +15,8 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// The bytes of a marker.
-pub(super) fn bytes(marker: u64) -> Bytes {
+#[must_use]
+pub fn bytes(marker: u64) -> Bytes {
     let mut state = marker;
     let kind = usize::try_from(next(&mut state) % 8).unwrap_or(0);
     let size = SIZES[kind];
@@ -29,7 +30,10 @@ pub(super) fn bytes(marker: u64) -> Bytes {
 }
 
 /// The marker of bytes.
-pub(super) fn marker(read: &[u8]) -> Result<u64, String> {
+///
+/// # Errors
+/// What is wrong with them, if no marker has these bytes.
+pub fn marker(read: &[u8]) -> Result<u64, String> {
     let (head, _) = read
         .split_first_chunk()
         .ok_or_else(|| format!("only {} bytes", read.len()))?;

@@ -2,7 +2,7 @@
 //! asked and what they were answered.
 
 mod commits;
-mod content;
+pub mod content;
 mod names;
 mod objects;
 
