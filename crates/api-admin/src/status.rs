@@ -49,6 +49,8 @@ pub struct GroupStatus {
     pub last_index: Option<u64>,
     /// The last entry applied here.
     pub applied: Option<u64>,
+    /// Nodes whose rows are known to differ from those here; must be empty.
+    pub diverged: Vec<u64>,
 }
 
 /// The body of `GET /admin/v1/status`.

@@ -67,6 +67,7 @@ fn fixture() -> Fixture {
                 last_term: Some(2),
                 last_index: Some(9),
                 applied: Some(9),
+                diverged: Vec::new(),
             }],
         }),
     };

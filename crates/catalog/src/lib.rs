@@ -24,6 +24,7 @@ mod register;
 mod rename;
 mod rows;
 mod seen;
+mod survey;
 mod versions;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use register::{
     MetadataReader, Overwrite, ReadMetadataError, RegisterTable, UpdateMetadataLocation,
 };
 pub use rename::RenameTable;
+pub use survey::bucket_names;
 
 use floeberg_env::Env;
 use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};

@@ -5,6 +5,7 @@ mod elections;
 mod membership;
 mod reads;
 mod snapshots;
+mod survivor;
 
 use crate::GroupConfig;
 

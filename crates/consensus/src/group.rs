@@ -18,7 +18,7 @@ use crate::submit::{self, Pending, Permit, SubmitQueue};
 use crate::transfer::incoming::Incoming;
 use crate::transfer::outgoing::Outgoing;
 use crate::transfer::staging::Staging;
-use crate::{NoLeader, Term, recovery, retention};
+use crate::{NoLeader, Term, recovery, retention, survivor};
 use bytes::Bytes;
 use floeberg_env::Env;
 use floeberg_rpc::{Handler, Transport};
@@ -117,6 +117,9 @@ impl RaftGroup {
             .map_err(|e| failed(e.into()))?;
         let installed = staging.installed().map_err(|e| failed(e.into()))?;
         recovery::reconcile(&*parts.log, group, parts.machine.applied().last, installed)?;
+        if begin == Begin::Survivor {
+            survivor::force(&*parts.log, group, node, &config.address).await?;
+        }
 
         let GroupParts {
             log,

@@ -36,6 +36,7 @@ mod skew;
 mod snapshot;
 mod start;
 mod submit;
+mod survivor;
 mod synced;
 #[cfg(test)]
 mod testing;

@@ -23,13 +23,16 @@ pub struct GroupHooks {
     pub metrics: ConsensusMetrics,
 }
 
-/// How a group begins that has nothing stored; one that has recovers instead.
+/// How a group begins that has nothing stored. One that has recovers, and only a survivor changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// With this node as its only voter.
     Alone,
     /// Empty: the node waits until the leader of the group adds it.
     Join,
+    /// With this node as its only voter, whoever votes by what is stored: the majority is lost for
+    /// good and a person has said so. The one case that changes a group which has something stored.
+    Survivor,
 }
 
 /// What a group is built on.
@@ -61,6 +64,15 @@ pub enum GroupStartError {
         /// Why.
         #[source]
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// A survivor that has never received anything of the group.
+    #[error(
+        "nothing of group {group} is stored here, so this node cannot go on alone with it: choose \
+         another survivor"
+    )]
+    NothingToGoOnFrom {
+        /// The group.
+        group: GroupId,
     },
     /// Entries are applied that the log does not have: it lost acknowledged entries, or state and
     /// log do not belong together.

@@ -8,7 +8,9 @@
 //! [`Home`] is the other half: what a node keeps in its data directory about its membership, and
 //! [`RecoveryOrder`], by which a person gives up a lost majority.
 
+mod abandon;
 mod desk;
+mod diverged;
 mod error;
 mod founding;
 mod home;
@@ -25,7 +27,9 @@ mod secrets;
 #[cfg(test)]
 mod testing;
 
+pub use abandon::{abandon_others, gone_members};
 pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
+pub use diverged::Diverged;
 pub use error::{ChangeError, DamagedMember};
 pub use founding::{Applicant, FoundingError, found};
 pub use home::{Home, HomeError, Identity};

@@ -5,7 +5,7 @@ use crate::keys;
 use crate::model::Member;
 use crate::ports::GroupsError;
 use floeberg_env::Env;
-use floeberg_metastore::{Cx, Rows, Store};
+use floeberg_metastore::{Cx, Rows, Store, Txn};
 use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
 use floeberg_proto::floeberg::placement::v1 as pb;
 use floeberg_types::{AccountId, GroupId, NodeId, RequestId};
@@ -45,7 +45,7 @@ fn holder(member: &Member) -> Holder {
     }
 }
 
-fn read(rows: &impl Rows) -> Result<PlacementMap, ChangeError> {
+pub(crate) fn read(rows: &impl Rows) -> Result<PlacementMap, ChangeError> {
     let Some(row) = rows.get::<pb::PlacementMap>(&keys::placement())? else {
         return Ok(no_data());
     };
@@ -55,6 +55,14 @@ fn read(rows: &impl Rows) -> Result<PlacementMap, ChangeError> {
             reason: format!("the placement map cannot be read: {error}"),
         })
         .map_err(ChangeError::from)
+}
+
+pub(crate) fn write(txn: &mut Txn<'_>, map: &PlacementMap) {
+    let row = pb::PlacementMap::decode(&map.encode()[..]);
+    txn.put(
+        keys::placement(),
+        &row.expect("a map encodes as its message"),
+    );
 }
 
 impl Placing {
@@ -121,11 +129,7 @@ impl Placing {
         };
         let done = self.store.transact(&cx, |txn| {
             if let Some(map) = next(&read(txn)?) {
-                let row = pb::PlacementMap::decode(&map.encode()[..]);
-                txn.put(
-                    keys::placement(),
-                    &row.expect("a map encodes as its message"),
-                );
+                write(txn, &map);
             }
             Ok::<_, ChangeError>(())
         });

@@ -2,11 +2,12 @@
 
 use crate::BindError;
 use floeberg_kv::KvError;
-use floeberg_members::{HomeError, RecoveryError};
+use floeberg_members::{ChangeError, Diverged, HomeError, RecoveryError};
 use floeberg_metastore::OpenError;
 use floeberg_pki::PkiError;
 use floeberg_raftlog::LogError;
 use floeberg_rpc::ServeError;
+use floeberg_types::NodeId;
 use floeberg_volume::VolumeError;
 use std::io;
 use std::path::PathBuf;
@@ -38,12 +39,27 @@ pub enum StartError {
     /// An order to go on alone cannot be followed.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// The order is there, and consensus has no way yet to drop the other voters.
+    /// Its rows were found to be wrong.
     #[error(
-        "`recover.json` in the data directory orders this node to go on alone, which this version \
-         cannot carry out; remove the file, and bring a majority of the members back instead"
+        "this node has diverged: at entry {} of group {} its rows differed from those that a \
+         majority agrees on, so it does not start on them again. Keep the data directory for \
+         analysis, then wipe it and rejoin: `floeberg cluster join` in an empty directory, and \
+         `floeberg cluster replace {node} --with` the new node. `diverged.json` has the digests; who \
+         knows better removes that file",
+        found.index, found.group
     )]
-    RecoveryUnsupported,
+    Diverged {
+        /// What was found.
+        found: Diverged,
+        /// This node.
+        node: NodeId,
+    },
+    /// The members' rows.
+    #[error("the members of the cluster cannot be read or changed")]
+    Members(#[from] ChangeError),
+    /// The data directory, while what was lost with other nodes is looked for.
+    #[error("the objects that were lost cannot be listed")]
+    Survey(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Certificates between nodes.
     #[error("the certificates of the node-to-node port cannot be used")]
     Certificates(#[from] PkiError),

@@ -1,6 +1,7 @@
 //! The Raft groups of the cluster as `members` needs them: what is led here is done here, for the
 //! rest the leader is asked.
 
+use crate::node::GroupStores;
 use crate::status_wire::{self, Ask};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -224,9 +225,12 @@ impl Groups for NodeGroups {
     }
 }
 
-/// Answers [`Method::Status`]: that this node is there, how a group is that it leads, and the wish
-/// that it hands one over.
-pub(crate) struct StatusDesk(pub(crate) NodeGroups);
+/// Answers [`Method::Status`]: that this node is there, how a group is that it leads, the wish that
+/// it hands one over, and the digests of what it has applied.
+pub(crate) struct StatusDesk {
+    pub(crate) groups: NodeGroups,
+    pub(crate) stores: GroupStores,
+}
 
 fn refusal(error: &GroupsError) -> Refusal {
     let code = match error {
@@ -251,20 +255,25 @@ impl Handler for StatusDesk {
         let ask = Ask::decode(request.body).map_err(malformed)?;
         let group = request.group;
         // Only the leader answers these two: asking on would go round in circles.
-        if ask != Ask::Alive {
-            let here = self.0.group(group).map_err(|e| refusal(&e))?;
+        if matches!(ask, Ask::View | Ask::Transfer { .. }) {
+            let here = self.groups.group(group).map_err(|e| refusal(&e))?;
             if !NodeGroups::leads(here) {
                 return Err(refusal(&GroupsError::NoLeader { group }));
             }
         }
         match ask {
             Ask::Alive => Ok(status_wire::encode_alive()),
+            Ask::Marks => {
+                let here = self.stores.each().into_iter().find(|(id, _)| *id == group);
+                let (_, store) = here.ok_or_else(|| refusal(&GroupsError::NoLeader { group }))?;
+                Ok(status_wire::encode_marks(&store.digest_marks()))
+            }
             Ask::View => {
-                let view = self.0.view(group).await.map_err(|e| refusal(&e))?;
+                let view = self.groups.view(group).await.map_err(|e| refusal(&e))?;
                 Ok(status_wire::encode_view(&view))
             }
             Ask::Transfer { to } => {
-                let handed = self.0.transfer_leader(group, to).await;
+                let handed = self.groups.transfer_leader(group, to).await;
                 handed.map_err(|e| refusal(&e))?;
                 Ok(status_wire::encode_alive())
             }

@@ -3,6 +3,7 @@
 
 mod config;
 mod data;
+mod divergence;
 mod error;
 mod files;
 mod groups;
@@ -12,6 +13,7 @@ mod network;
 mod node;
 mod ports;
 mod probes;
+mod recover;
 mod room;
 mod server;
 mod services;

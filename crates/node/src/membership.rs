@@ -3,8 +3,10 @@
 
 use crate::MemberConfig;
 use crate::data::{self, Mover};
+use crate::divergence::{Alarms, Watch};
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
+use crate::node::GroupStores;
 use floeberg_consensus::RaftService;
 use floeberg_env::Env;
 use floeberg_members::plan::Rules;
@@ -16,6 +18,7 @@ use floeberg_metastore::{ProposalService, Store};
 use floeberg_placement::PlacementMap;
 use floeberg_rpc::{Method, Peers};
 use floeberg_shards::{ServerParts, ShardServer, Shards, ShardsConfig};
+use floeberg_telemetry::NodeMetrics;
 use floeberg_types::AccountId;
 use floeberg_volume::Volume;
 use std::sync::Arc;
@@ -66,7 +69,9 @@ pub(crate) struct Wiring<'a> {
     pub(crate) env: &'a Env,
     pub(crate) network: &'a Network,
     pub(crate) groups: &'a NodeGroups,
-    pub(crate) store: &'a Store,
+    pub(crate) stores: &'a GroupStores,
+    pub(crate) alarms: &'a Alarms,
+    pub(crate) metrics: &'a NodeMetrics,
     pub(crate) shards: &'a Shards,
     pub(crate) placement: watch::Sender<Arc<PlacementMap>>,
 }
@@ -75,7 +80,7 @@ impl Wiring<'_> {
     /// Wires the membership and starts its tasks.
     pub(crate) fn start(self, papers: Papers) -> (Members, Vec<JoinHandle<()>>) {
         let (env, tasks) = (self.env, &self.env.tasks);
-        let (store, account) = (self.store.clone(), self.account.clone());
+        let (store, account) = (self.stores.catalog.clone(), self.account.clone());
         let placing = Placing::new(store.clone(), account.clone(), env.clone());
         let (data, mover) = data::new(placing.clone(), store.clone(), self.shards.clone());
         let members = Members::new(MembersParts {
@@ -93,12 +98,14 @@ impl Wiring<'_> {
         let peers = self.network.peers.clone();
         let config = KeeperConfig::default();
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
+        let watch = self.watch(&papers);
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
             tasks.spawn("announce", announce(members.clone(), me)),
             tasks.spawn("keeper", keeper.run()),
             tasks.spawn("mover", Mover::run(mover)),
+            tasks.spawn("digests", watch.run()),
         ];
         let address = self.member.address.clone();
         if let Some(renewal) = self.network.renewal(papers, address, env) {
@@ -107,11 +114,28 @@ impl Wiring<'_> {
         (members, running)
     }
 
+    fn watch(&self, papers: &Papers) -> Watch {
+        Watch {
+            me: self.identity.node,
+            stores: self.stores.clone(),
+            peers: self.network.peers.clone(),
+            transport: self.network.transport.clone(),
+            alarms: self.alarms.clone(),
+            metrics: self.metrics.clone(),
+            home: papers.home.clone(),
+            env: self.env.clone(),
+        }
+    }
+
     fn open_desks(&self, members: &Members) {
         let routes = &self.network.routes;
         routes.add(Method::Join, Arc::new(JoinDesk(members.clone())));
         routes.add(Method::Members, Arc::new(AddressDesk(members.clone())));
-        routes.add(Method::Status, Arc::new(StatusDesk(self.groups.clone())));
+        let status = StatusDesk {
+            groups: self.groups.clone(),
+            stores: self.stores.clone(),
+        };
+        routes.add(Method::Status, Arc::new(status));
     }
 
     fn announcement(&self) -> Announcement {

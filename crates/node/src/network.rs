@@ -4,7 +4,7 @@ use crate::listen;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::NoPeers;
 use floeberg_env::Env;
-use floeberg_members::{ClusterAuthority, FeatureLevels, Home, Identity, RecoveryOrder};
+use floeberg_members::{ClusterAuthority, Diverged, FeatureLevels, Home, Identity, RecoveryOrder};
 use floeberg_pki::{Credentials, NodeTls};
 use floeberg_rpc::{
     Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
@@ -23,6 +23,8 @@ pub(crate) struct Papers {
     pub(crate) home: Home,
     pub(crate) authority: Arc<ClusterAuthority>,
     credentials: Credentials,
+    /// The order to go on alone, if one waits to be carried out.
+    pub(crate) recovery: Option<RecoveryOrder>,
 }
 
 /// Who the data directory belongs to, and the papers of a member. Blocks.
@@ -44,15 +46,20 @@ pub(crate) fn identify(
         return Ok((identity, None));
     };
     let identity = home.occupant()?;
-    if RecoveryOrder::read(&home)?.is_some() {
-        return Err(StartError::RecoveryUnsupported);
+    if let Some(found) = Diverged::read(&home)? {
+        return Err(StartError::Diverged {
+            found,
+            node: identity.node,
+        });
     }
+    let recovery = RecoveryOrder::read(&home)?;
     let authority = Arc::new(ClusterAuthority::load(&home, env)?);
     let credentials = authority.renewed(&home, &member.address)?;
     let papers = Papers {
         home,
         authority,
         credentials,
+        recovery,
     };
     Ok((identity, Some(papers)))
 }

@@ -1,10 +1,12 @@
 //! One node: what it is made of, in which order that starts, and in which it stops.
 
+use crate::divergence::Alarms;
 use crate::groups::NodeGroups;
 use crate::membership;
 use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
 use crate::probes::{self, Parts};
+use crate::recover;
 use crate::room;
 use crate::services::Services;
 use crate::stores::{self, Stores};
@@ -16,7 +18,7 @@ use floeberg_catalog::janitor::{Janitor, JanitorConfig};
 use floeberg_consensus::{Begin, GroupConfig, GroupHooks, RaftService};
 use floeberg_env::{DiskFile, Env};
 use floeberg_kv::Kv;
-use floeberg_members::{Identity, Members, no_data};
+use floeberg_members::{Identity, Members, gone_members, no_data};
 use floeberg_metastore::{ProposalService, Store, StoreConfig, StoreParts};
 use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
 use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
@@ -62,16 +64,31 @@ impl GroupStores {
             (GroupId::OBJECTS, &self.objects),
         ]
     }
+
+    /// Waits until both groups have a leader that answers a read of this node.
+    pub(crate) async fn ready(&self) {
+        for (group, store) in self.each() {
+            let leader = store.group().leader_watch();
+            while store.read(|_| ()).await.is_err() {
+                if leader.has_changed().is_err() {
+                    // Its hook has been told, and requests will be.
+                    tracing::error!(%group, "a group stopped before it was ready");
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
 }
 
 /// What is open before the first group starts.
-struct Ground<'a> {
-    config: &'a NodeConfig,
-    env: &'a Env,
-    identity: Identity,
+pub(crate) struct Ground<'a> {
+    pub(crate) config: &'a NodeConfig,
+    pub(crate) env: &'a Env,
+    pub(crate) identity: Identity,
     metrics: &'a NodeMetrics,
     opened: &'a stores::Opened,
-    volume: &'a Volume,
+    pub(crate) volume: &'a Volume,
 }
 
 /// The replicated part of a node, under its use cases.
@@ -102,7 +119,10 @@ impl Ground<'_> {
             }
             _ => Network::none(),
         };
-        let stores = self.groups(&network).await?;
+        let stores = self.groups(&network, begin(self.identity.node)).await?;
+        for gone in gone_members(&stores.catalog)? {
+            network.peers.remove(gone);
+        }
         for (_, store) in stores.each() {
             raft.add(store.group());
             proposals.add(store);
@@ -134,6 +154,7 @@ impl Ground<'_> {
         base: &Base,
         papers: Option<Papers>,
         placement: watch::Sender<Arc<PlacementMap>>,
+        alarms: &Alarms,
     ) -> (Option<Members>, Vec<JoinHandle<()>>) {
         let (ClusterPart::Member(member), Some(papers)) = (&self.config.cluster, papers) else {
             return (None, Vec::new());
@@ -145,7 +166,9 @@ impl Ground<'_> {
             env: self.env,
             network: &base.network,
             groups: &base.groups,
-            store: &base.stores.catalog,
+            stores: &base.stores,
+            alarms,
+            metrics: self.metrics,
             shards: &base.shards,
             placement,
         };
@@ -153,7 +176,11 @@ impl Ground<'_> {
         (Some(members), tasks)
     }
 
-    async fn groups(&self, network: &Network) -> Result<GroupStores, StartError> {
+    pub(crate) async fn groups(
+        &self,
+        network: &Network,
+        begin: Begin,
+    ) -> Result<GroupStores, StartError> {
         let m = self.metrics;
         let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, rows: &MetastoreMetrics| {
             let parts = StoreParts {
@@ -167,7 +194,7 @@ impl Ground<'_> {
                 },
                 metrics: rows.clone(),
             };
-            let config = self.store_config(id);
+            let config = self.store_config(id, begin);
             async move { Store::open(&config, self.env, parts).await }
         };
         let (catalog, objects) = (&self.opened.catalog, &self.opened.objects);
@@ -188,10 +215,10 @@ impl Ground<'_> {
         Ok(GroupStores { catalog, objects })
     }
 
-    fn store_config(&self, id: GroupId) -> StoreConfig {
+    fn store_config(&self, id: GroupId, begin: Begin) -> StoreConfig {
         let mut config = StoreConfig::new(self.identity.cluster, id, self.identity.node);
         if let ClusterPart::Member(member) = &self.config.cluster {
-            config.begin = begin(self.identity.node);
+            config.begin = begin;
             config.raft = GroupConfig {
                 address: member.address.clone(),
                 heartbeat: member.elections.heartbeat,
@@ -237,8 +264,12 @@ impl Node {
             opened: &opened,
             volume: &volume,
         };
+        if let Some(papers) = &papers {
+            recover::if_ordered(&ground, papers).await?;
+        }
         let base = ground.build(papers.as_ref(), map).await?;
-        let (members, mut background) = ground.join_in(&base, papers, placement);
+        let alarms = Alarms::default();
+        let (members, mut background) = ground.join_in(&base, papers, placement, &alarms);
         let keys = Arc::new(Keyring::new(
             config.root_key.clone(),
             config.account.clone(),
@@ -261,6 +292,7 @@ impl Node {
                 shards: &base.shards,
                 started,
                 room: &room,
+                alarms: &alarms,
             }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
@@ -333,17 +365,7 @@ impl Node {
 
     /// Waits until both groups have a leader that answers a read of this node.
     pub async fn ready(&self) {
-        for (group, store) in self.base.stores.each() {
-            let leader = store.group().leader_watch();
-            while store.read(|_| ()).await.is_err() {
-                if leader.has_changed().is_err() {
-                    // Its hook has been told, and requests will be.
-                    tracing::error!(%group, "a group stopped before it was ready");
-                    break;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        }
+        self.base.stores.ready().await;
     }
 
     /// Lets other members lead what this node leads, so that nobody waits for an election when it

@@ -1,6 +1,7 @@
 //! What the node says of itself to health checkers and administrators.
 
 use crate::NodeConfig;
+use crate::divergence::Alarms;
 use crate::node::GroupStores;
 use floeberg_api_admin::{GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 use floeberg_consensus::RaftGroup;
@@ -22,6 +23,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) shards: &'a Shards,
     pub(crate) started: TimestampMs,
     pub(crate) room: &'a Room,
+    pub(crate) alarms: &'a Alarms,
 }
 
 pub(crate) fn new(parts: Parts<'_>) -> Probes {
@@ -40,6 +42,7 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
         groups: Vec::new(),
     };
     let (asked, shards, room) = (groups.clone(), parts.shards.clone(), parts.room.clone());
+    let alarms = parts.alarms.clone();
     Probes {
         readiness: Arc::new(move || {
             let (groups, shards, room) = (asked.clone(), shards.clone(), room.clone());
@@ -48,7 +51,7 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
         status: Arc::new(move || NodeStatus {
             groups: groups
                 .iter()
-                .map(|(id, group)| status(*id, group))
+                .map(|(id, group)| status(*id, group, &alarms))
                 .collect(),
             ..base.clone()
         }),
@@ -78,7 +81,7 @@ async fn readiness(groups: &[(GroupId, RaftGroup)], shards: &Shards, room: &Room
     }
 }
 
-fn status(id: GroupId, group: &RaftGroup) -> GroupStatus {
+fn status(id: GroupId, group: &RaftGroup, alarms: &Alarms) -> GroupStatus {
     let (leadership, now) = (*group.leadership().borrow(), group.status());
     let applied = now
         .applied
@@ -99,5 +102,6 @@ fn status(id: GroupId, group: &RaftGroup) -> GroupStatus {
         last_term: applied.map(|applied| applied.term),
         last_index: now.last_index,
         applied: now.applied.map(|applied| applied.index),
+        diverged: alarms.of(id).into_iter().map(|node| node.0).collect(),
     }
 }

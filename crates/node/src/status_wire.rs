@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use floeberg_members::GroupView;
+use floeberg_metastore::{Digest, Mark};
 use floeberg_proto::floeberg::rpc::v1 as pb;
 use floeberg_rpc::{Method, Request};
 use floeberg_types::{GroupId, NodeId};
@@ -16,6 +17,7 @@ pub(crate) enum Ask {
     Alive,
     View,
     Transfer { to: NodeId },
+    Marks,
 }
 
 impl Ask {
@@ -24,6 +26,7 @@ impl Ask {
             Self::Alive => (pb::StatusAsk::Alive, 0),
             Self::View => (pb::StatusAsk::View, 0),
             Self::Transfer { to } => (pb::StatusAsk::Transfer, to.0),
+            Self::Marks => (pb::StatusAsk::Marks, 0),
         };
         let message = pb::StatusRequest {
             format: FORMAT,
@@ -45,6 +48,7 @@ impl Ask {
         match message.ask() {
             pb::StatusAsk::Alive => Ok(Self::Alive),
             pb::StatusAsk::View => Ok(Self::View),
+            pb::StatusAsk::Marks => Ok(Self::Marks),
             pb::StatusAsk::Transfer if message.transfer_to != 0 => Ok(Self::Transfer {
                 to: NodeId(message.transfer_to),
             }),
@@ -58,7 +62,7 @@ impl Ask {
 pub(crate) fn encode_alive() -> Bytes {
     let message = pb::StatusReply {
         format: FORMAT,
-        view: None,
+        ..pb::StatusReply::default()
     };
     message.encode_to_vec().into()
 }
@@ -77,6 +81,7 @@ pub(crate) fn encode_view(view: &GroupView) -> Bytes {
     let message = pb::StatusReply {
         format: FORMAT,
         view: Some(view),
+        ..pb::StatusReply::default()
     };
     message.encode_to_vec().into()
 }
@@ -104,10 +109,47 @@ pub(crate) fn decode_view(group: GroupId, body: Bytes) -> Result<GroupView, Stri
     })
 }
 
+pub(crate) fn encode_marks(marks: &[Mark]) -> Bytes {
+    let mark = |mark: &Mark| pb::DigestMark {
+        index: mark.index,
+        digest: Bytes::copy_from_slice(&mark.digest.0),
+    };
+    let message = pb::StatusReply {
+        format: FORMAT,
+        marks: marks.iter().map(mark).collect(),
+        ..pb::StatusReply::default()
+    };
+    message.encode_to_vec().into()
+}
+
+pub(crate) fn decode_marks(body: Bytes) -> Result<Vec<Mark>, String> {
+    let message = pb::StatusReply::decode(body).map_err(|e| e.to_string())?;
+    if message.format != FORMAT {
+        return Err(format!("format {} is not known here", message.format));
+    }
+    let mark = |mark: pb::DigestMark| {
+        let digest = mark.digest[..].try_into().map(Digest);
+        digest.map(|digest| Mark {
+            index: mark.index,
+            digest,
+        })
+    };
+    let marks: Result<_, _> = message.marks.into_iter().map(mark).collect();
+    marks.map_err(|_: std::array::TryFromSliceError| "a digest has not 32 bytes".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use expect_test::expect;
+
+    fn marks() -> Vec<Mark> {
+        let digest = Digest([0xd1; 32]);
+        vec![Mark {
+            index: 1024,
+            digest,
+        }]
+    }
 
     fn view() -> GroupView {
         GroupView {
@@ -125,7 +167,12 @@ mod tests {
     /// A changed expectation here is a changed protocol.
     #[test]
     fn golden_messages() {
-        let asks = [Ask::Alive, Ask::View, Ask::Transfer { to: NodeId(3) }];
+        let asks = [
+            Ask::Alive,
+            Ask::View,
+            Ask::Transfer { to: NodeId(3) },
+            Ask::Marks,
+        ];
         let mut text = String::new();
         for ask in asks {
             let body = ask.request(GroupId::CATALOG).body;
@@ -133,14 +180,16 @@ mod tests {
             text += &format!("{}\n", hex::encode(body));
         }
         text += &format!(
-            "{}\n{}\n",
+            "{}\n{}\n{}\n",
             hex::encode(encode_alive()),
-            hex::encode(encode_view(&view()))
+            hex::encode(encode_view(&view())),
+            hex::encode(encode_marks(&marks()))
         );
         expect![[r#"
             08011001
             08011002
             080110031803
+            08011004
             0801
             08011218080210071a030102032201042801320202033a0408031005
         "#]]
@@ -149,6 +198,8 @@ mod tests {
             decode_view(GroupId::CATALOG, encode_view(&view())),
             Ok(view())
         );
+        assert_eq!(decode_marks(encode_marks(&marks())), Ok(marks()));
+        assert_eq!(decode_marks(encode_alive()), Ok(Vec::new()));
     }
 
     #[test]

@@ -128,6 +128,16 @@ pub(crate) fn repair(chunk: ChunkId) -> Bytes {
     KeyWriter::new(tag::REPAIR).id(chunk.as_bytes()).finish()
 }
 
+/// The bucket and key in the row key of a current object.
+pub(crate) fn parse_current(row: &[u8]) -> Result<(BucketId, String), MalformedKey> {
+    let mut fields = KeyReader::new(row, tag::CURRENT)?;
+    fields.u16()?;
+    let bucket = BucketId::from_bytes(fields.id()?);
+    let offset = row.len();
+    let key = String::from_utf8(fields.tail().to_vec());
+    Ok((bucket, key.map_err(|_| MalformedKey { offset })?))
+}
+
 /// The chunk in a repair row's key.
 pub(crate) fn parse_repair(row: &[u8]) -> Result<ChunkId, MalformedKey> {
     KeyReader::new(row, tag::REPAIR)?

@@ -34,6 +34,7 @@ mod repair;
 mod rows;
 mod service;
 mod store;
+mod survey;
 mod tags;
 
 pub use body::{Body, BodyError, BodyStream, SentChecksum, TrailerReader};
@@ -56,4 +57,5 @@ pub use read::{Found, Opened, ReadRequest, ReadStream};
 pub use reclaim::{OrphanSweep, Reclaimed};
 pub use repair::{Repaired, Repairs};
 pub use service::{Objects, ObjectsConfig, ObjectsParts};
+pub use survey::{StoredObject, stored_objects};
 pub use tags::{ChangesTags, TagTarget};

@@ -51,6 +51,8 @@ pub struct MetastoreMetrics {
     pub misses: Counter,
     /// Transactions whose outcome stayed unknown.
     pub indefinite: Counter,
+    /// Nodes whose rows differ from this node's.
+    pub diverged: Gauge,
 }
 
 /// Table commits as clients see them.
@@ -266,6 +268,11 @@ fn register_group(
         "store_indefinite",
         "Transactions of unknown outcome",
         store.indefinite.clone(),
+    );
+    labelled.register(
+        "store_diverged_nodes",
+        "Nodes whose rows differ from this node's: must be 0",
+        store.diverged.clone(),
     );
 }
 

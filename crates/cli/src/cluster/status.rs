@@ -27,6 +27,8 @@ struct Local {
     last_term: Option<u64>,
     last_index: Option<u64>,
     applied: Option<u64>,
+    #[serde(default)]
+    diverged: Vec<u64>,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +108,16 @@ impl ClusterStatus {
         for waiting in &self.waiting {
             writeln!(out, "\ngroup {} waits: {}", waiting.group, waiting.text)
                 .expect("writing to a string never fails");
+        }
+        for local in self.local.iter().filter(|local| !local.diverged.is_empty()) {
+            let (group, nodes) = (local.group, list(&local.diverged));
+            writeln!(
+                out,
+                "\nDIVERGED in group {group}: the rows of node {} differ from those of node {nodes}; \
+                 see the runbook about a diverged digest",
+                self.node
+            )
+            .expect("writing to a string never fails");
         }
         out.trim_end().to_owned()
     }
@@ -221,5 +233,12 @@ mod tests {
         ] {
             assert!(lines.iter().any(|l| l == line), "{line}\n{shown}");
         }
+        assert!(!shown.contains("DIVERGED"));
+        let mut status = documented();
+        status.local[1].diverged = vec![3];
+        let shown = status.render();
+        assert!(
+            shown.contains("DIVERGED in group 1: the rows of node 1 differ from those of node 3")
+        );
     }
 }
