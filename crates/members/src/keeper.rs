@@ -128,9 +128,28 @@ impl Keeper {
             }
             Next::Done => return Ok(Turn::Quiet),
         };
+        if let Step::RemoveLearner { node } = step
+            && group == GroupId::CATALOG
+            && self.is_elsewhere(node).await?
+        {
+            tracing::debug!(%node, "it leaves this group last");
+            return Ok(Turn::Quiet);
+        }
         tracing::info!(%group, ?step, "the membership changes");
         self.perform(group, &view, step).await?;
         Ok(Turn::Changed)
+    }
+
+    /// Whether `node` is part of another group. It may lead that one, back from the dead, and has to
+    /// read the rows of group 0 to learn that it must hand it over.
+    async fn is_elsewhere(&self, node: NodeId) -> Result<bool, GroupsError> {
+        let groups = &self.members.parts.groups;
+        for other in groups.all() {
+            if other != GroupId::CATALOG && groups.view(other).await?.includes(node) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn perform(

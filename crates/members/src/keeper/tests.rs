@@ -91,6 +91,30 @@ async fn a_leader_of_one_group_only_works_on_that_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_that_still_leads_another_group_leaves_group_0_last() {
+    let lab = Lab::of(4).await;
+    lab.groups.transfer(GroupId::OBJECTS, NodeId(4));
+    lab.groups.down(NodeId(4));
+    let (cx, dead) = (lab.cx(), Departure::Dead);
+    lab.members.remove(&cx, NodeId(4), dead).await.unwrap();
+    lab.groups.up(NodeId(4));
+    lab.settle().await;
+    assert_eq!(lab.groups.voters(GroupId::CATALOG), ids(&[1, 2, 3]));
+    assert_eq!(
+        lab.groups.learners(GroupId::CATALOG),
+        ids(&[4]),
+        "it must learn that it leaves"
+    );
+    lab.groups.transfer(GroupId::OBJECTS, NodeId(1));
+    lab.settle().await;
+    for group in [GroupId::CATALOG, GroupId::OBJECTS] {
+        assert_eq!(lab.groups.voters(group), ids(&[1, 2, 3]));
+        assert_eq!(lab.groups.learners(group), ids(&[]));
+    }
+    assert_eq!(state(&lab, 4), MemberState::Gone);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusing_group_is_asked_again() {
     let lab = Lab::of(2).await;
     lab.join("n3").await;
