@@ -7,7 +7,7 @@ export FLOEBERG_PYTHON := $(VENV)/bin/python
 # s3s declares a newer compiler than it needs (docs/decisions/0003-s3s.md).
 CARGO_FLAGS := --locked --ignore-rust-version
 FLOEBERG := $(CARGO_TARGET_DIR)/debug/floeberg
-SEEDS ?= 200
+SEEDS ?= 300
 CYCLES ?= 200
 
 .PHONY: help demo cluster test sim chaos bench bench-cluster lint fmt system venv build clean
@@ -16,7 +16,7 @@ help:
 	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
 	@echo "make cluster  three nodes on this machine, until Ctrl-C"
 	@echo "make test   every test: unit, property, simulation, crash cycles, real clients"
-	@echo "make sim    simulate the node: SEEDS=200, or SEED=n for one"
+	@echo "make sim    simulate nodes: SEEDS=300, or SEED=n for one; NODES=3 instead of 1, 3 and 5"
 	@echo "make chaos  kill the node under load: CYCLES=200"
 	@echo "make bench  commits per second on this machine, as JSON"
 	@echo "make bench-cluster  the same for three nodes against one"
@@ -44,7 +44,7 @@ test: build venv
 	FLOEBERG_BIN=$(FLOEBERG) $(FLOEBERG_PYTHON) -m pytest -q -p no:cacheprovider tests/clients
 
 sim: system
-	cargo run $(CARGO_FLAGS) -p floeberg-test-sim --bin simulate -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	cargo run $(CARGO_FLAGS) -p floeberg-test-sim --bin simulate -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(NODES),--nodes $(NODES))
 
 chaos: build
 	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin kill-cycles -- --floeberg $(FLOEBERG) --cycles $(CYCLES)

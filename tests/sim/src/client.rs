@@ -1,10 +1,12 @@
-//! Simulated clients: random operations through the node's real HTTP services.
+//! Simulated clients: random operations through the nodes' real HTTP services.
 
+use crate::cluster::Cluster;
 use crate::door::Door;
-use crate::oracle::{Fate, Oracle, SnapshotId};
-use crate::trace::Trace;
+use crate::tables::{FILES, PREFIX, TABLES, View};
 use bytes::Bytes;
-use floeberg_env::{Clock, Rng, SeededRng};
+use floeberg_env::{Clock as _, Rng, SeededRng};
+use floeberg_test_chaos::history::{Answer, Call, Change};
+use floeberg_test_chaos::workload::content;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -12,316 +14,337 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) const BUCKET: &str = "lake";
-pub(crate) const FILES: &str = "files";
-const PREFIX: &str = "/iceberg/v1/lake";
+/// Objects that all clients write and read.
+pub(crate) const OBJECTS: u64 = 6;
+
+/// Bytes of metadata files, which never change.
+pub(crate) type Rendered = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
 /// One client with its own random stream.
 pub(crate) struct Client {
     pub(crate) name: String,
-    pub(crate) door: Arc<Door>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) rng: SeededRng,
-    pub(crate) oracle: Arc<Mutex<Oracle>>,
-    pub(crate) trace: Trace,
+    pub(crate) rendered: Rendered,
+    /// How long it waits for an answer.
+    pub(crate) patience: Duration,
+    /// The node it asks, if that is up.
+    pub(crate) home: u64,
 }
 
-/// An answer, or none because the node failed inside.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Bytes,
+/// How a request ended for a client.
+pub(crate) enum Asked {
+    Done(Bytes),
+    Refused(u16),
+    Unknown,
 }
 
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-
-    /// What the status code promises (Iceberg REST: 409 and other 4xx are definite).
-    fn fate(&self) -> Fate {
-        if self.status.is_success() {
-            Fate::Acknowledged
-        } else if self.status.is_client_error() || self.status == StatusCode::SERVICE_UNAVAILABLE {
-            Fate::Refused
-        } else {
-            Fate::Unknown
-        }
-    }
+/// A request on its way.
+struct Sending {
+    op: u64,
+    node: u64,
+    door: Arc<Door>,
 }
 
 impl Client {
-    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let body = Bytes::from(body.map(|b| b.to_string()).unwrap_or_default());
-        let (status, body) = self.door.lakehouse(method, path, body).await;
-        Answer { status, body }
+    pub(crate) fn draw(&self, below: u64) -> u64 {
+        let rng: &dyn Rng = &self.rng;
+        rng.below(below)
     }
 
-    fn note(&self, what: &str) {
-        self.trace
-            .line(self.clock.monotonic(), &format!("{} {what}", self.name));
+    fn draw_id(&self) -> i64 {
+        let rng: &dyn Rng = &self.rng;
+        i64::try_from(rng.next_u64() >> 2).expect("62 bits")
     }
 
-    /// Creates what every run needs; repeated after a crash until it is there.
-    pub(crate) async fn prepare(&self) {
-        let body = json!({"name": BUCKET});
-        let made = self.call("PUT", "/buckets", Some(body)).await;
-        let (files, _) = self.door.s3("PUT", FILES, Bytes::new()).await;
-        self.note(&format!(
-            "buckets {} {}",
-            made.status.as_u16(),
-            files.as_u16()
-        ));
-        let body = json!({"namespace": ["ns"]});
-        let answer = self
-            .call("POST", &format!("{PREFIX}/namespaces"), Some(body))
-            .await;
-        self.note(&format!("namespace {}", answer.status.as_u16()));
-        for n in 0..4 {
-            self.create_table(&format!("t{n}")).await;
+    /// The home node, or another if that is down; waits for one.
+    async fn open(&self, call: Call) -> Sending {
+        loop {
+            let doors = self.cluster.doors();
+            let home = doors.iter().find(|(node, _)| *node == self.home);
+            let any = usize::try_from(self.home).unwrap_or(0) % doors.len().max(1);
+            if let Some((node, door)) = home.or(doors.get(any)) {
+                let op = self.cluster.record.invoke(&self.name, *node, call);
+                let (node, door) = (*node, door.clone());
+                return Sending { op, node, door };
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    async fn create_table(&self, name: &str) {
-        self.oracle.lock().table(name, Fate::Unknown);
-        let body = json!({"name": name, "schema": {"type": "struct", "fields": [
-            {"id": 1, "name": "id", "type": "long", "required": true}]}});
-        let answer = self
-            .call(
-                "POST",
-                &format!("{PREFIX}/namespaces/ns/tables"),
-                Some(body),
-            )
-            .await;
-        self.note(&format!("create {name} {}", answer.status.as_u16()));
-        // 409: an earlier request whose answer was lost had made it.
-        if answer.status.is_success() || answer.status == StatusCode::CONFLICT {
-            self.oracle.lock().table(name, Fate::Acknowledged);
+    /// Goes to a random node.
+    fn wander(&mut self) {
+        let doors = self.cluster.doors();
+        let count = u64::try_from(doors.len()).unwrap_or(0);
+        let at = usize::try_from(self.draw(count)).unwrap_or(0);
+        if let Some((node, _)) = doors.get(at) {
+            self.home = *node;
         }
     }
 
-    pub(crate) async fn load(&self, table: &str) -> Option<Value> {
-        let answer = self
-            .call(
-                "GET",
-                &format!("{PREFIX}/namespaces/ns/tables/{table}"),
-                None,
-            )
-            .await;
-        answer.status.is_success().then(|| answer.json())
+    /// One request to the lakehouse port. `503` is a refusal there: it says that nothing was done.
+    async fn ask(
+        &mut self,
+        call: Call,
+        request: (&str, &str, Option<&Value>),
+        read: impl FnOnce(&Bytes) -> Option<Answer>,
+    ) -> Asked {
+        let (method, path, body) = request;
+        let sending = self.open(call).await;
+        let body = Bytes::from(body.map(Value::to_string).unwrap_or_default());
+        let answered = sending.door.lakehouse(self.patience, method, path, body);
+        let answered = answered.await;
+        self.end(&sending, answered, StatusCode::SERVICE_UNAVAILABLE, read)
+    }
+
+    /// One request to the S3 port, where only 4xx says that nothing was done.
+    async fn ask_s3(
+        &mut self,
+        call: Call,
+        request: (&str, &str, Bytes),
+        read: impl FnOnce(&Bytes) -> Option<Answer>,
+    ) -> Asked {
+        let (method, path, body) = request;
+        let sending = self.open(call).await;
+        let answered = sending.door.s3(self.patience, method, path, body).await;
+        self.end(&sending, answered, StatusCode::TOO_MANY_REQUESTS, read)
+    }
+
+    fn end(
+        &mut self,
+        sending: &Sending,
+        answered: Result<(StatusCode, Bytes), &'static str>,
+        refusal: StatusCode,
+        read: impl FnOnce(&Bytes) -> Option<Answer>,
+    ) -> Asked {
+        let (op, record) = (sending.op, self.cluster.record.clone());
+        let (status, body) = match answered {
+            Ok(answer) => answer,
+            Err(cause) => {
+                record.unknown(op, cause);
+                self.wander();
+                return Asked::Unknown;
+            }
+        };
+        if status.is_success() {
+            match read(&body) {
+                Some(answer) => record.ok(op, answer),
+                None => record.broken(format!("operation {op}: the answer is not readable")),
+            }
+            return Asked::Done(body);
+        }
+        if status.is_client_error() || status == refusal {
+            record.refused(op, status.as_u16());
+            if status.is_server_error() {
+                self.wander();
+            }
+            return Asked::Refused(status.as_u16());
+        }
+        record.unknown(op, status.as_str());
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            let (node, text) = (sending.node, String::from_utf8_lossy(&body).into_owned());
+            record.broken(format!("operation {op} to node {node}: 500 {text}"));
+        }
+        self.wander();
+        Asked::Unknown
     }
 
     /// One random operation, then a random pause.
     pub(crate) async fn step(&mut self) {
-        match self.rng.below_of(10) {
-            0..=4 => self.commit_one().await,
-            5..=6 => self.commit_two().await,
-            7..=8 => self.put_object().await,
-            _ => self.read().await,
+        if self.draw(8) == 0 {
+            self.wander();
         }
-        let pause = Duration::from_micros(self.rng.below_of(3_000));
+        match self.draw(12) {
+            0..=3 => self.commit(1).await,
+            4..=5 => self.commit(2).await,
+            6..=7 => self.put().await,
+            8 => {
+                let key = self.key();
+                self.get(&key).await;
+            }
+            _ => {
+                let table = self.pick();
+                self.load(table).await;
+            }
+        }
+        let pause = Duration::from_millis(5 + self.draw(120));
         tokio::time::sleep(pause).await;
     }
 
-    fn pick(&mut self) -> Option<String> {
-        let tables = self.oracle.lock().tables();
-        let count = u64::try_from(tables.len()).ok().filter(|n| *n > 0)?;
-        let at = usize::try_from(self.rng.below_of(count)).ok()?;
-        tables.into_iter().nth(at)
+    fn pick(&self) -> &'static str {
+        TABLES[usize::try_from(self.draw(4)).expect("below four")]
     }
 
-    /// Loads a table and builds an append on what was seen.
-    async fn append(&mut self, table: &str) -> Option<(SnapshotId, Value)> {
-        let loaded = self.load(table).await?;
-        let metadata = &loaded["metadata"];
-        let id = i64::try_from(self.rng.next() >> 2).ok()?;
-        let parent = metadata["current-snapshot-id"]
-            .as_i64()
-            .filter(|id| *id >= 0);
-        let sequence = metadata["last-sequence-number"].as_i64().unwrap_or(0) + 1;
-        let location = metadata["location"].as_str()?;
-        let mut snapshot = json!({
-            "snapshot-id": id, "sequence-number": sequence,
-            "timestamp-ms": self.clock.now().0,
-            "manifest-list": format!("{location}/metadata/snap-{id}.avro"),
-            "summary": {"operation": "append"}, "schema-id": 0});
-        if let Some(parent) = parent {
-            snapshot["parent-snapshot-id"] = json!(parent);
-        }
-        let change = json!({
-            "identifier": {"namespace": ["ns"], "name": table},
-            "requirements": [
-                {"type": "assert-table-uuid", "uuid": metadata["table-uuid"]},
-                {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent}],
-            "updates": [
-                {"action": "add-snapshot", "snapshot": snapshot},
-                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch",
-                 "snapshot-id": id}]});
-        Some((id, change))
+    fn key(&self) -> String {
+        format!("o{}", self.draw(OBJECTS))
     }
 
-    async fn commit_one(&mut self) {
-        let Some(table) = self.pick() else { return };
-        let Some((id, change)) = self.append(&table).await else {
-            return;
-        };
-        let at = self.oracle.lock().commit(vec![(table.clone(), id)]);
+    pub(crate) async fn load(&mut self, table: &str) -> Option<View> {
         let path = format!("{PREFIX}/namespaces/ns/tables/{table}");
-        let answer = self.call("POST", &path, Some(change.clone())).await;
-        self.settle(at, &answer, &format!("commit {table} {id}"));
-        // A client that lost the answer sends the same request again: it must never fail now.
-        if answer.status.is_success() && self.rng.below_of(4) == 0 {
-            let again = self.call("POST", &path, Some(change)).await;
-            assert!(
-                again.status.is_success(),
-                "a replay of {id} was answered {}",
-                again.status
-            );
-            self.note(&format!("replay {table} {id} {}", again.status.as_u16()));
-        }
-        if let Some(location) = answer.json()["metadata-location"].as_str() {
-            self.look_at_metadata(location).await;
+        let call = Call::Load {
+            table: table.to_owned(),
+        };
+        let view = |body: &Bytes| View::of(&serde_json::from_slice(body).ok()?);
+        let read = |body: &Bytes| view(body).map(|view| view.answer());
+        match self.ask(call, ("GET", &path, None), read).await {
+            Asked::Done(body) => view(&body),
+            Asked::Refused(_) | Asked::Unknown => None,
         }
     }
 
-    async fn commit_two(&mut self) {
-        let (Some(first), Some(second)) = (self.pick(), self.pick()) else {
-            return;
-        };
-        if first == second {
-            return;
+    /// Appends to some tables at once, built on what a node shows of them.
+    async fn commit(&mut self, count: usize) {
+        let mut tables = TABLES.to_vec();
+        while tables.len() > count {
+            let at = usize::try_from(self.draw(tables.len() as u64)).expect("below four");
+            tables.remove(at);
         }
-        let Some((id1, change1)) = self.append(&first).await else {
-            return;
-        };
-        let Some((id2, change2)) = self.append(&second).await else {
-            return;
-        };
-        let at = self
-            .oracle
-            .lock()
-            .commit(vec![(first.clone(), id1), (second.clone(), id2)]);
-        let body = json!({"table-changes": [change1, change2]});
-        let answer = self
-            .call("POST", &format!("{PREFIX}/transactions/commit"), Some(body))
-            .await;
-        self.settle(
-            at,
-            &answer,
-            &format!("transaction {first} {id1} {second} {id2}"),
-        );
+        let (mut changes, mut bodies) = (Vec::new(), Vec::new());
+        for table in tables {
+            let Some(view) = self.load(table).await else {
+                return;
+            };
+            let now = self.cluster.wall_clock().now().0;
+            let Some((change, body)) = view.append(table, self.draw_id(), now) else {
+                return;
+            };
+            changes.push(change);
+            bodies.push(body);
+        }
+        // Decided here on what was seen there.
+        if self.draw(3) == 0 {
+            self.wander();
+        }
+        self.send(&changes, bodies).await;
     }
 
-    fn settle(&self, at: usize, answer: &Answer, what: &str) {
-        assert_ne!(
-            answer.status,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "{what}: {}",
-            String::from_utf8_lossy(&answer.body)
-        );
-        self.oracle.lock().settle_commit(at, answer.fate());
-        self.note(&format!("{what} {}", answer.status.as_u16()));
-    }
-
-    async fn look_at_metadata(&self, location: &str) {
-        if let Some(bytes) = self.get(location.trim_start_matches("s3://")).await {
-            let checked = self.oracle.lock().rendered(location, &bytes);
-            if let Err(violation) = checked {
-                panic!("{violation}");
+    async fn send(&mut self, changes: &[Change], mut bodies: Vec<Value>) {
+        let (path, body) = match changes {
+            [one] => {
+                let path = format!("{PREFIX}/namespaces/ns/tables/{}", one.table);
+                (path, bodies.remove(0))
             }
+            _ => {
+                let path = format!("{PREFIX}/transactions/commit");
+                (path, json!({"table-changes": bodies}))
+            }
+        };
+        for _ in 0..4 {
+            let call = Call::Commit {
+                changes: changes.to_vec(),
+            };
+            let request = ("POST", path.as_str(), Some(&body));
+            match self.ask(call, request, |_| Some(Answer::Done)).await {
+                Asked::Done(answer) => {
+                    self.look_at_metadata(&answer).await;
+                    if self.draw(4) == 0 {
+                        self.replay(changes, request).await;
+                    }
+                    return;
+                }
+                Asked::Refused(503) => {}
+                Asked::Refused(_) => return,
+                Asked::Unknown if self.draw(4) == 0 => return,
+                Asked::Unknown => {}
+            }
+            tokio::time::sleep(Duration::from_millis(50 + self.draw(200))).await;
         }
     }
 
-    /// GET of `bucket/key` on the S3 port.
-    pub(crate) async fn get(&self, path: &str) -> Option<Bytes> {
-        let (status, body) = self.door.s3("GET", path, Bytes::new()).await;
-        assert!(!status.is_server_error(), "GET {path}: {status}");
-        status.is_success().then_some(body)
+    /// A client that lost the answer sends the same request again: it must never fail now.
+    async fn replay(&mut self, changes: &[Change], request: (&str, &str, Option<&Value>)) {
+        if self.draw(2) == 0 {
+            tokio::time::sleep(Duration::from_millis(self.draw(2_000))).await;
+            self.wander();
+        }
+        let call = Call::Commit {
+            changes: changes.to_vec(),
+        };
+        let again = self.ask(call, request, |_| Some(Answer::Done)).await;
+        if let Asked::Refused(status) = again
+            && status != 503
+        {
+            let what = format!("{changes:?}, acknowledged before, was answered {status} again");
+            self.cluster.record.broken(what);
+        }
     }
 
-    async fn put_object(&mut self) {
-        let key = format!("{}-{}", self.name, self.rng.below_of(5));
-        let sizes = [0, 10, 16_384, 16_385, 70_000, 300_000];
-        let size = sizes[usize::try_from(self.rng.below_of(6)).expect("below six")];
-        let mut body = vec![0; size];
-        self.rng.fill(&mut body);
-        let at = self.oracle.lock().object(&key, body.clone());
+    async fn look_at_metadata(&mut self, answer: &Bytes) {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+        if let Some(location) = answer["metadata-location"].as_str() {
+            self.compare_metadata(location).await;
+        }
+    }
+
+    /// Reads a metadata file and compares it with what it was before; whether it was served.
+    pub(crate) async fn compare_metadata(&mut self, location: &str) -> bool {
+        let path = location.trim_start_matches("s3://");
+        let call = Call::Get {
+            key: location.to_owned(),
+        };
+        let sending = self.open(call).await;
+        let answered = sending.door.s3(self.patience, "GET", path, Bytes::new());
+        let answered = answered.await;
+        let record = self.cluster.record.clone();
+        // Which bytes they are is compared here, so the history need not know.
+        record.unknown(sending.op, "a metadata file");
+        match answered {
+            Ok((status, body)) if status.is_success() => {
+                let before = self
+                    .rendered
+                    .lock()
+                    .entry(location.to_owned())
+                    .or_insert_with(|| body.clone())
+                    .clone();
+                if before != body {
+                    record.broken(format!("metadata file {location} changed its bytes"));
+                }
+                true
+            }
+            Ok((status, _)) if status.is_client_error() => {
+                record.broken(format!("metadata file {location} was answered {status}"));
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    async fn put(&mut self) {
+        let key = self.key();
+        let rng: &dyn Rng = &self.rng;
+        let marker = rng.next_u64();
+        let call = Call::Put {
+            key: key.clone(),
+            marker,
+        };
         let path = format!("{FILES}/{key}");
-        let (status, _) = self.door.s3("PUT", &path, Bytes::from(body)).await;
-        let fate = Answer {
-            status,
-            body: Bytes::new(),
-        }
-        .fate();
-        self.oracle.lock().settle_object(&key, at, fate);
-        self.note(&format!("put {key} {size} {}", status.as_u16()));
+        let request = ("PUT", path.as_str(), content::bytes(marker));
+        self.ask_s3(call, request, |_| Some(Answer::Done)).await;
     }
 
-    async fn read(&mut self) {
-        let Some(table) = self.pick() else { return };
-        let found = self.load(&table).await;
-        let count = found.map_or(0, |t| {
-            t["metadata"]["snapshots"].as_array().map_or(0, Vec::len)
-        });
-        self.note(&format!("read {table} {count}"));
-    }
-
-    /// Reads everything back and compares it with what was promised.
-    pub(crate) async fn verify(&self) -> Result<(), String> {
-        let mut found = BTreeMap::new();
-        let names = self.oracle.lock().tables();
-        for name in names {
-            let table = self
-                .load(&name)
-                .await
-                .ok_or(format!("table {name} cannot be loaded"))?;
-            found.insert(name, lineage(&table["metadata"]));
+    /// Whether there was an answer.
+    pub(crate) async fn get(&mut self, key: &str) -> bool {
+        let call = Call::Get {
+            key: key.to_owned(),
+        };
+        let sending = self.open(call).await;
+        let path = format!("{FILES}/{key}");
+        let answered = sending.door.s3(self.patience, "GET", &path, Bytes::new());
+        let answered = answered.await;
+        if let Ok((StatusCode::NOT_FOUND, _)) = answered {
+            let nothing = Answer::Object { marker: None };
+            self.cluster.record.ok(sending.op, nothing);
+            return true;
         }
-        self.oracle.lock().check_tables(&found)?;
-        let keys = self.oracle.lock().object_keys();
-        for key in keys {
-            let got = self.get(&format!("{FILES}/{key}")).await;
-            self.oracle.lock().check_object(&key, got.as_deref())?;
-        }
-        let locations = self.oracle.lock().rendered_locations();
-        for location in locations {
-            let path = location.trim_start_matches("s3://");
-            let got = self
-                .get(path)
-                .await
-                .ok_or(format!("{location} is not served any more"))?;
-            self.oracle.lock().rendered(&location, &got)?;
-        }
-        self.note("verified");
-        Ok(())
-    }
-}
-
-/// Snapshot ids with their parents, in the order of the metadata.
-fn lineage(metadata: &Value) -> Vec<(SnapshotId, Option<SnapshotId>)> {
-    metadata["snapshots"]
-        .as_array()
-        .map_or_else(Vec::new, |snapshots| {
-            snapshots
-                .iter()
-                .filter_map(|s| {
-                    Some((s["snapshot-id"].as_i64()?, s["parent-snapshot-id"].as_i64()))
-                })
-                .collect()
-        })
-}
-
-/// Draws that need no trait object.
-pub(crate) trait Draws {
-    fn next(&self) -> u64;
-    fn below_of(&self, bound: u64) -> u64;
-}
-
-impl Draws for SeededRng {
-    fn next(&self) -> u64 {
-        (self as &dyn Rng).next_u64()
-    }
-
-    fn below_of(&self, bound: u64) -> u64 {
-        (self as &dyn Rng).below(bound)
+        let read = |body: &Bytes| {
+            Some(match content::marker(body) {
+                Ok(marker) => Answer::Object {
+                    marker: Some(marker),
+                },
+                Err(what) => Answer::Garbled { what },
+            })
+        };
+        let ended = self.end(&sending, answered, StatusCode::SERVICE_UNAVAILABLE, read);
+        matches!(ended, Asked::Done(_))
     }
 }

@@ -1,35 +1,46 @@
-//! Simulated wall time that goes on across crashes: a base plus the current runtime's paused time.
+//! A machine's wall clock: the simulation's time, and whatever a jump has added to it.
 
 use floeberg_env::Clock;
 use floeberg_types::TimestampMs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Where simulated time starts: 2026-01-01T00:00:00Z.
 const EPOCH_MS: i64 = 1_767_225_600_000;
 
-/// The clock of one incarnation of the node. Make it inside that incarnation's runtime.
-pub(crate) struct IncarnationClock {
-    before: Duration,
-    started: tokio::time::Instant,
+/// The clock of one machine, across all lives of its node.
+#[derive(Clone)]
+pub(crate) struct MachineClock {
+    started: Instant,
+    skew_ms: Arc<AtomicI64>,
 }
 
-impl IncarnationClock {
-    /// Goes on from `before`, the simulated time that earlier incarnations have used up.
-    pub(crate) fn starting_at(before: Duration) -> Self {
+impl MachineClock {
+    /// Reads the epoch at `started`.
+    pub(crate) fn new(started: Instant) -> Self {
         Self {
-            before,
-            started: tokio::time::Instant::now(),
+            started,
+            skew_ms: Arc::default(),
         }
+    }
+
+    /// Steps wall time; monotonic time is unaffected.
+    pub(crate) fn jump(&self, delta_ms: i64) {
+        self.skew_ms.fetch_add(delta_ms, Ordering::Relaxed);
     }
 }
 
-impl Clock for IncarnationClock {
+impl Clock for MachineClock {
     fn now(&self) -> TimestampMs {
         let ms = i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX);
-        TimestampMs(EPOCH_MS).plus_ms(ms)
+        TimestampMs(EPOCH_MS)
+            .plus_ms(ms)
+            .plus_ms(self.skew_ms.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {
-        self.before + self.started.elapsed()
+        self.started.elapsed()
     }
 }

@@ -1,156 +1,197 @@
-//! One simulated run: incarnations of the node with clients, ended by crashes.
+//! One simulated run: nodes, clients and whatever disturbs them.
 
-use crate::client::{Client, Draws as _};
-use crate::door::Door;
-use crate::oracle::Oracle;
-use crate::trace::Trace;
-use crate::world::World;
+use crate::client::{Client, Rendered};
+use crate::cluster::Cluster;
+use crate::nemesis::{CALM, Nemesis};
+use crate::operator::{Change, Operator};
+use crate::planted::Bug;
+use crate::prepare::prepare;
+use crate::record::Record;
+use crate::verify;
 use floeberg_env::SeededRng;
-use floeberg_node::{Node, Stores};
-use parking_lot::Mutex;
+use floeberg_test_chaos::check;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, RngSeed};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
+
+/// A request that was given up has no effect after this time.
+const LATE: Duration = Duration::from_secs(10);
 
 /// How big a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Decides everything.
     pub seed: u64,
-    /// How often the node is started; all but the last end in a crash.
-    pub incarnations: u32,
+    /// Nodes at the beginning.
+    pub nodes: u64,
     /// Concurrent clients.
-    pub clients: u32,
-    /// The longest an incarnation lives, in simulated time.
-    pub life: Duration,
+    pub clients: u64,
+    /// How long they work while things go wrong, in simulated time.
+    pub disturbed: Duration,
+    /// Whether the members of the cluster change meanwhile.
+    pub membership: bool,
+    /// What is wrong with the nodes.
+    pub bug: Option<Bug>,
 }
 
 impl Plan {
-    /// The size used by the test run.
+    /// The size used by the test run: of ten seeds four have one node, four have three and two have
+    /// five; a third of the clusters changes its members.
     #[must_use]
-    pub const fn small(seed: u64) -> Self {
+    pub fn small(seed: u64) -> Self {
+        let nodes = [1, 3, 1, 3, 5, 1, 3, 1, 3, 5];
+        Self::of(seed, nodes[usize::try_from(seed % 10).unwrap_or(0)])
+    }
+
+    /// The same with a number of nodes.
+    #[must_use]
+    pub fn of(seed: u64, nodes: u64) -> Self {
         Self {
             seed,
-            incarnations: 4,
-            clients: 4,
-            life: Duration::from_millis(250),
+            nodes,
+            clients: if nodes == 1 { 4 } else { 6 },
+            disturbed: Duration::from_secs(if nodes == 1 { 3 } else { 8 }),
+            membership: nodes > 1 && (seed / 10).is_multiple_of(3),
+            bug: None,
         }
+    }
+
+    /// The same with a planted bug.
+    #[must_use]
+    pub const fn with(mut self, bug: Bug) -> Self {
+        self.bug = Some(bug);
+        self
     }
 }
 
 /// What a run did and found.
 #[derive(Debug)]
 pub struct Report {
-    /// Every operation with its simulated time and answer.
+    /// Every operation with its simulated time and answer, as JSON lines.
     pub trace: String,
     /// The first broken promise, if any.
     pub violation: Option<String>,
     /// Simulated time.
     pub simulated: Duration,
+    /// Requests.
+    pub requests: usize,
+    /// Questions that were too large to decide.
+    pub undecided: usize,
 }
 
 /// Runs `plan`.
-///
-/// # Panics
-/// If the node cannot start or answers a request with 500: both are bugs.
 #[must_use]
 pub fn simulate(plan: Plan) -> Report {
-    let mut world = World::new(plan.seed);
-    let oracle = Arc::new(Mutex::new(Oracle::default()));
-    let trace = Trace::default();
-    let mut violation = None;
-    for number in 0..plan.incarnations {
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .rng_seed(RngSeed::from_bytes(
-                &(plan.seed ^ u64::from(number)).to_be_bytes(),
-            ))
-            .build()
-            .expect("a current-thread runtime needs nothing from the system");
-        let last = number + 1 == plan.incarnations;
-        let life = Life { number, last, plan };
-        let (elapsed, found) = runtime.block_on(life.run(&world, &oracle, &trace));
-        // Dropping the runtime drops every task of the node where it stands: the process is gone.
-        drop(runtime);
-        world.elapsed = elapsed;
-        trace.line(elapsed, "crash");
-        world.crash();
-        if found.is_some() {
-            violation = found;
-            break;
-        }
-    }
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(RngSeed::from_bytes(&plan.seed.to_be_bytes()))
+        .build()
+        .expect("a current-thread runtime needs nothing from the system");
+    let (record, simulated) = LocalSet::new().block_on(&runtime, run(plan));
+    // Whatever is left of the nodes ends here.
+    drop(runtime);
+    let found = check::check(&record.history());
+    let first = found.violations.first().map(ToString::to_string);
     Report {
-        trace: trace.take(),
-        violation,
-        simulated: world.elapsed,
+        violation: record.violation().or(first),
+        trace: record.text(),
+        simulated,
+        requests: found.ops,
+        undecided: found.undecided.len(),
     }
 }
 
-/// One incarnation of the node.
-struct Life {
-    number: u32,
-    last: bool,
-    plan: Plan,
+async fn run(plan: Plan) -> (Record, Duration) {
+    let started = Instant::now();
+    let record = Record::new(started);
+    let cluster = Cluster::new(plan.seed, record.clone(), plan.nodes == 1, plan.bug);
+    cluster.network.delay(CALM);
+    if prepare(&cluster, plan.nodes).await {
+        work(plan, &cluster).await;
+    }
+    (record, started.elapsed())
 }
 
-impl Life {
-    async fn run(
-        &self,
-        world: &World,
-        oracle: &Arc<Mutex<Oracle>>,
-        trace: &Trace,
-    ) -> (Duration, Option<String>) {
-        let env = world.env();
-        let clock = env.clock.clone();
-        let config = World::config();
-        let started = Node::start(config, env.clone(), Stores::Memory(world.stores())).await;
-        let node = started.expect("the node starts on whatever a crash left");
-        let door = Arc::new(Door::new(
-            node,
-            World::ACCESS_KEY,
-            World::SECRET_KEY,
-            "us-east-1",
-        ));
-        let client = |name: String, seed: u64| Client {
-            rng: SeededRng::new(seed),
-            door: door.clone(),
-            clock: clock.clone(),
-            oracle: oracle.clone(),
-            trace: trace.clone(),
-            name,
-        };
-        let checker = client("checker".into(), 0);
-        checker.prepare().await;
-        if let Err(violation) = checker.verify().await {
-            return (clock.monotonic(), Some(violation));
-        }
-        let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..self.plan.clients {
-            let stream = (self.plan.seed << 8) ^ (u64::from(self.number) << 4) ^ u64::from(n);
-            let mut one = client(format!("c{n}"), stream);
-            tasks.spawn(async move {
-                loop {
-                    one.step().await;
-                }
-            });
-        }
-        let millis = u64::try_from(self.plan.life.as_millis()).unwrap_or(u64::MAX);
-        let life = SeededRng::new(self.plan.seed ^ (u64::from(self.number) << 32)).below_of(millis);
-        let ended = tokio::time::timeout(Duration::from_millis(life), tasks.join_next()).await;
-        if let Ok(Some(Err(failed))) = ended {
-            return (
-                clock.monotonic(),
-                Some(format!("a client failed: {failed}")),
-            );
-        }
-        if self.last {
-            tasks.shutdown().await;
-            if let Err(violation) = checker.verify().await {
-                return (clock.monotonic(), Some(violation));
+fn client(plan: Plan, cluster: &Arc<Cluster>, rendered: &Rendered, number: u64) -> Client {
+    Client {
+        name: format!("c{number}"),
+        cluster: cluster.clone(),
+        rng: SeededRng::new((plan.seed << 8) ^ number),
+        rendered: rendered.clone(),
+        patience: Duration::from_secs(4),
+        home: 1 + number % plan.nodes,
+    }
+}
+
+async fn work(plan: Plan, cluster: &Arc<Cluster>) {
+    let rendered = Rendered::default();
+    let mut clients = JoinSet::new();
+    for number in 0..plan.clients {
+        let mut one = client(plan, cluster, &rendered, number);
+        clients.spawn(async move {
+            loop {
+                one.step().await;
             }
+        });
+    }
+    let nemesis = tokio::task::spawn_local(Nemesis::new(cluster).run());
+    let watch = tokio::spawn(watch(cluster.clone()));
+    let operator = plan.membership.then(|| {
+        let (operator, cluster) = (Operator::new(cluster), cluster.clone());
+        tokio::task::spawn_local(async move {
+            let kinds = [Change::Join, Change::Remove, Change::Replace, Change::Dead];
+            let kind = kinds[usize::try_from(cluster.draw(4)).unwrap_or(0)];
+            if !operator.change(kind).await {
+                cluster
+                    .record
+                    .broken(format!("{kind:?} did not come about"));
+            }
+        })
+    });
+    let ended = tokio::time::timeout(plan.disturbed, clients.join_next()).await;
+    if let Ok(Some(Err(failed))) = ended {
+        cluster.record.broken(format!("a client failed: {failed}"));
+    }
+    nemesis.abort();
+    // Requests that are open now are of unknown outcome.
+    clients.shutdown().await;
+    Nemesis::heal(cluster).await;
+    if let Some(operator) = operator {
+        let _ = operator.await;
+    }
+    settle(cluster).await;
+    // What clients gave up may still be applied, or be found lost.
+    tokio::time::sleep(LATE).await;
+    verify::read_back(cluster, |node| {
+        let mut client = client(plan, cluster, &rendered, 100 + node);
+        client.patience = Duration::from_secs(20);
+        client
+    })
+    .await;
+    watch.abort();
+    verify::converge(cluster).await;
+}
+
+/// Nodes whose start was under way when all was healed are given the time to end it.
+async fn settle(cluster: &Arc<Cluster>) {
+    for _ in 0..600 {
+        if cluster.doors().len() == cluster.members().len() {
+            return;
         }
-        (clock.monotonic(), None)
+        for node in cluster.down() {
+            cluster.boot(node).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.record.broken("not every node comes back");
+}
+
+async fn watch(cluster: Arc<Cluster>) {
+    loop {
+        verify::compare(&cluster);
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Simulates many seeds, or replays one and prints its trace.
 
 use clap::Parser;
-use floeberg_test_sim::{Plan, simulate};
+use floeberg_test_sim::{Bug, Plan, simulate};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,14 +17,44 @@ struct Arguments {
     /// Run this one twice, compare the traces and print it
     #[arg(long)]
     seed: Option<u64>,
+    /// How many nodes; without it the mix of the tests
+    #[arg(long)]
+    nodes: Option<u64>,
+    /// Plant a bug, for example `SkippedFsync`
+    #[arg(long, value_parser = bug)]
+    bug: Option<Bug>,
+    /// Print the nodes' log lines too, for example `debug` or `floeberg_consensus=trace`
+    #[arg(long)]
+    log: Option<String>,
+}
+
+impl Arguments {
+    fn plan(&self, seed: u64) -> Plan {
+        let plan = match self.nodes {
+            Some(nodes) => Plan::of(seed, nodes),
+            None => Plan::small(seed),
+        };
+        Plan {
+            bug: self.bug,
+            ..plan
+        }
+    }
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| format!("one of {:?}", Bug::ALL))
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(filter) = &arguments.log {
+        floeberg_telemetry::init_logs(floeberg_telemetry::LogFormat::Text, filter);
+    }
     if let Some(seed) = arguments.seed {
-        let report = simulate(Plan::small(seed));
+        let report = simulate(arguments.plan(seed));
         print!("{}", report.trace);
-        if simulate(Plan::small(seed)).trace != report.trace {
+        if simulate(arguments.plan(seed)).trace != report.trace {
             eprintln!("seed {seed}: two runs gave different traces");
             return ExitCode::FAILURE;
         }
@@ -33,7 +63,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let mut simulated = 0.0;
     for seed in arguments.first..arguments.first + arguments.seeds {
-        let report = simulate(Plan::small(seed));
+        let report = simulate(arguments.plan(seed));
         simulated += report.simulated.as_secs_f64();
         if report.violation.is_some() {
             print!("{}", report.trace);

@@ -1,0 +1,94 @@
+//! The machine under a node: what survives when the node's process, or the power, is gone.
+
+use crate::clock::MachineClock;
+use crate::door::Door;
+use crate::life::Life;
+use floeberg_env::{Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
+use floeberg_kv::MemKvStore;
+use floeberg_node::{FatalHook, MemoryStores};
+use floeberg_raftlog::MemLogStore;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One machine with its disk, its clock and, at times, a node on it.
+pub(crate) struct Machine {
+    pub(crate) disk: MemDisk,
+    pub(crate) clock: MachineClock,
+    pub(crate) log: MemLogStore,
+    pub(crate) catalog: MemKvStore,
+    objects: MemKvStore,
+    volume_index: MemKvStore,
+    seed: u64,
+    lives: u64,
+    /// The process, from its start on.
+    pub(crate) life: Option<Life>,
+    /// The way into the node, once it has started.
+    pub(crate) door: Option<Arc<Door>>,
+    /// Taken out of the cluster for good.
+    pub(crate) retired: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(seed: u64, started: Instant) -> Self {
+        let disk = MemDisk::new();
+        let rows = || MemKvStore::with_copies_on(Arc::new(disk.clone()));
+        // Syncs take up to 4 ms, so that crashes fall between a write and its sync.
+        let sync_takes = Duration::from_micros(100)..=Duration::from_millis(4);
+        Self {
+            log: MemLogStore::with_sync_time(sync_takes),
+            catalog: rows(),
+            objects: rows(),
+            volume_index: rows(),
+            clock: MachineClock::new(started),
+            disk,
+            seed,
+            lives: 0,
+            life: None,
+            door: None,
+            retired: false,
+        }
+    }
+
+    /// The environment of the next process.
+    pub(crate) fn begin(&mut self) -> (Life, Env) {
+        let life = Life::default();
+        self.lives += 1;
+        // A stream for each life: what is left of an earlier one must not shift its draws.
+        let rng = SeededRng::new(self.seed ^ (self.lives << 20));
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::new(rng),
+            disk: life.mount(&self.disk),
+            tasks: Tasks::simulated_until(&life.tasks),
+        };
+        self.life = Some(life.clone());
+        (life, env)
+    }
+
+    pub(crate) fn stores(&self, on_fatal: FatalHook) -> MemoryStores {
+        MemoryStores {
+            log: self.log.clone(),
+            catalog: self.catalog.clone(),
+            objects: self.objects.clone(),
+            volume_index: self.volume_index.clone(),
+            on_fatal,
+        }
+    }
+
+    /// Power loss: whatever was not synced is lost, or torn. Returns the dead node.
+    pub(crate) fn crash(&mut self, faults: &dyn Rng) -> Option<Arc<Door>> {
+        self.life.take()?.end();
+        let fate = if faults.below(2) == 0 {
+            UnsyncedData::Lost
+        } else {
+            UnsyncedData::Torn
+        };
+        self.log.crash(faults, fate);
+        self.catalog.crash();
+        self.objects.crash();
+        self.volume_index.crash();
+        self.disk.crash(faults, fate);
+        self.door.take()
+    }
+}

@@ -1,0 +1,158 @@
+//! Whoever runs the cluster: lets nodes join, takes them out, replaces them, by the admin API.
+
+use crate::cluster::Cluster;
+use crate::record::short;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(250);
+/// Tries of one step, which are some minutes.
+const TRIES: u32 = 600;
+
+/// The person, or the program, that runs the cluster.
+pub(crate) struct Operator {
+    cluster: Arc<Cluster>,
+}
+
+/// A change of who belongs to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A node comes and stays.
+    Join,
+    /// A node comes, another leaves with its data copied away.
+    Remove,
+    /// A node comes and takes the place of another.
+    Replace,
+    /// A node comes; another has lost its machine.
+    Dead,
+}
+
+impl Operator {
+    pub(crate) fn new(cluster: &Arc<Cluster>) -> Self {
+        Self {
+            cluster: cluster.clone(),
+        }
+    }
+
+    /// Asks one node after the other until one does it, or says that it never will.
+    async fn ask(&self, method: &str, path: &str, body: &Value) -> Option<Value> {
+        for turn in 0..TRIES {
+            let doors = self.cluster.doors();
+            let at = turn as usize % doors.len().max(1);
+            if let Some((_, door)) = doors.get(at) {
+                let body = Bytes::from(body.to_string());
+                let answered = door.lakehouse(PATIENCE, method, path, body).await;
+                if let Ok((status, body)) = answered
+                    && status.is_success()
+                {
+                    return serde_json::from_slice(&body).ok();
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
+    }
+
+    async fn status(&self) -> Option<Value> {
+        self.ask("GET", "/admin/v1/cluster", &Value::Null).await
+    }
+
+    /// Waits until the rows of the cluster are as `is_so` wants them.
+    async fn until(&self, is_so: impl Fn(&Value) -> bool) -> bool {
+        for _ in 0..TRIES {
+            match self.status().await {
+                Some(status) if is_so(&status) => return true,
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        false
+    }
+
+    /// A new machine joins; returns its node once it has a vote in every group.
+    pub(crate) async fn grow(&self) -> Option<u64> {
+        let ttl = json!({"ttl-seconds": 86_400});
+        let token = self.ask("POST", "/admin/v1/cluster/token", &ttl).await?;
+        let node = self.cluster.join(token["token"].as_str()?).await?;
+        let voted = self.until(|status| votes_everywhere(status, node)).await;
+        voted.then_some(node)
+    }
+
+    /// Takes a node out, or replaces it, and waits until it is gone.
+    async fn leave(&self, node: u64, how: &str, body: &Value) -> bool {
+        let path = format!("/admin/v1/cluster/members/{node}/{how}");
+        for _ in 0..TRIES {
+            let gone = |status: &Value| state(status, node) == Some("gone");
+            match self.status().await {
+                Some(status) if gone(&status) => return true,
+                Some(status) if state(&status, node) == Some("active") => {
+                    self.once(&path, body).await;
+                }
+                _ => {}
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        if let Some(status) = self.status().await {
+            let (members, waiting) = (&status["members"], &status["waiting"]);
+            let what = format!("node {node} does not leave: {members}, waiting {waiting}");
+            self.cluster.record.note(what, &[]);
+        }
+        false
+    }
+
+    async fn once(&self, path: &str, body: &Value) {
+        let doors = self.cluster.doors();
+        let at = usize::try_from(self.cluster.draw(doors.len() as u64)).unwrap_or(0);
+        if let Some((_, door)) = doors.get(at) {
+            let body = Bytes::from(body.to_string());
+            let _ = door.lakehouse(PATIENCE, "POST", path, body).await;
+        }
+    }
+
+    /// Does `change` and says whether it came about.
+    pub(crate) async fn change(&self, change: Change) -> bool {
+        let record = &self.cluster.record;
+        let members = self.cluster.members();
+        let at = usize::try_from(self.cluster.draw(members.len() as u64)).unwrap_or(0);
+        let old = members[at];
+        record.note(format!("begin {change:?}"), &[old]);
+        let Some(new) = self.grow().await else {
+            record.note("nobody joined", &[]);
+            return false;
+        };
+        record.note("joined", &[new]);
+        let gone = match change {
+            Change::Join => return true,
+            Change::Remove => self.leave(old, "remove", &json!({})).await,
+            Change::Replace => self.leave(old, "replace", &json!({"with": new})).await,
+            Change::Dead => {
+                self.cluster.retire(old);
+                self.leave(old, "remove", &json!({"dead": true})).await
+            }
+        };
+        if gone {
+            record.note("gone", &[old]);
+            self.cluster.retire(old);
+        }
+        gone
+    }
+}
+
+fn state(status: &Value, node: u64) -> Option<&str> {
+    let members = status["members"].as_array()?;
+    let member = members.iter().find(|member| member["node"] == node)?;
+    member["state"].as_str()
+}
+
+fn votes_everywhere(status: &Value, node: u64) -> bool {
+    let groups = status["groups"].as_array();
+    groups.is_some_and(|groups| {
+        let votes = |group: &Value| {
+            let voters = group["voters"].as_array();
+            voters.is_some_and(|voters| voters.contains(&json!(node)))
+        };
+        !groups.is_empty() && groups.iter().all(votes) && short(node) < u8::MAX
+    })
+}

@@ -1,0 +1,169 @@
+//! Bugs that can be planted below and between the nodes, to show that the simulator finds them.
+//!
+//! None is in the product: each is a faulty disk, store, or peer.
+
+use crate::clock::MachineClock;
+use crate::machine::Machine;
+use async_trait::async_trait;
+use bytes::Bytes;
+use floeberg_env::{Clock as _, Rng, SeededRng};
+use floeberg_proto::floeberg::rpc::v1 as rpc;
+use floeberg_proto::floeberg::state::v1::Command;
+use floeberg_rpc::memory::Meddler;
+use floeberg_rpc::{CallError, Method, Request, Transport};
+use floeberg_types::NodeId;
+use prost::Message as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// First byte of the keys under which the catalog remembers the requests it has applied.
+const SEEN: u8 = 0x18;
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The log reports syncs that did not happen.
+    SkippedFsync,
+    /// A node that decides for another leader does not say what it read, so nobody compares.
+    CasNotChecked,
+    /// A leader takes entries for stored on a follower once they are sent.
+    AnsweredBeforeQuorum,
+    /// A leader takes itself for confirmed by followers that do not answer, and goes on to answer
+    /// loads and 409 when others lead.
+    StaleLeader,
+    /// Followers do not keep the rows by which a request that is sent again is recognised.
+    ReplayRowLost,
+    /// A decision whose answer is in doubt is sent again as a new command, as it was.
+    DeltaResubmitted,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::SkippedFsync,
+        Self::CasNotChecked,
+        Self::AnsweredBeforeQuorum,
+        Self::StaleLeader,
+        Self::ReplayRowLost,
+        Self::DeltaResubmitted,
+    ];
+
+    /// What it does to a machine.
+    pub(crate) fn spoil(self, node: u64, machine: &Machine) {
+        match self {
+            Self::SkippedFsync => machine.log.lie_about_syncs(),
+            Self::ReplayRowLost if node > 1 => machine.catalog.lose_rows(&[SEEN]),
+            _ => {}
+        }
+    }
+
+    /// What it does to calls.
+    pub(crate) fn meddler(self, seed: u64) -> Option<Arc<dyn Meddler>> {
+        match self {
+            Self::SkippedFsync | Self::ReplayRowLost => None,
+            bug => Some(Arc::new(Faulty {
+                bug,
+                rng: SeededRng::new(seed ^ 0x6d65_6464),
+                clock: MachineClock::new(Instant::now()),
+            })),
+        }
+    }
+}
+
+/// A peer with a bug.
+struct Faulty {
+    bug: Bug,
+    rng: SeededRng,
+    clock: MachineClock,
+}
+
+impl Faulty {
+    fn draw(&self, below: u64) -> u64 {
+        let rng: &dyn Rng = &self.rng;
+        rng.below(below)
+    }
+
+    /// What a follower says that has stored all it was sent.
+    fn appended(&self) -> Bytes {
+        let said = rpc::AppendResponse {
+            format: 1,
+            outcome: Some(rpc::append_response::Outcome::Appended(rpc::Appended {})),
+            clock_ms: self.clock.now().0,
+        };
+        said.encode_to_vec().into()
+    }
+
+    fn new_id(&self) -> Bytes {
+        let mut id = vec![0; 16];
+        self.rng.fill(&mut id);
+        id.into()
+    }
+}
+
+/// The command of a proposal, changed.
+fn changed(request: &Request, change: impl FnOnce(&mut Command)) -> Option<Request> {
+    let mut message = rpc::Propose::decode(request.body.clone()).ok()?;
+    let mut command = Command::decode(message.command).ok()?;
+    change(&mut command);
+    message.command = command.encode_to_vec().into();
+    Some(Request {
+        body: message.encode_to_vec().into(),
+        ..request.clone()
+    })
+}
+
+fn forget_reads(command: &mut Command) {
+    command.reads.clear();
+    command.ranges_empty.clear();
+}
+
+fn has_entries(request: &Request) -> bool {
+    rpc::AppendRequest::decode(request.body.clone()).is_ok_and(|r| !r.entries.is_empty())
+}
+
+#[async_trait]
+impl Meddler for Faulty {
+    async fn call(
+        &self,
+        _from: NodeId,
+        way: Arc<dyn Transport>,
+        to: NodeId,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        match (self.bug, request.method) {
+            (Bug::CasNotChecked, Method::Propose) => {
+                let blind = changed(&request, forget_reads).unwrap_or(request);
+                way.call(to, blind, patience).await
+            }
+            (Bug::AnsweredBeforeQuorum, Method::Append) if has_entries(&request) => {
+                tokio::spawn(async move { drop(way.call(to, request, patience).await) });
+                Ok(self.appended())
+            }
+            (Bug::StaleLeader, Method::Append) if !has_entries(&request) => {
+                let call = way.call(to, request, patience);
+                match tokio::time::timeout(Duration::from_millis(20), call).await {
+                    Ok(Ok(answer)) => Ok(answer),
+                    Ok(Err(_)) | Err(_) => Ok(self.appended()),
+                }
+            }
+            (Bug::DeltaResubmitted, Method::Propose) => {
+                let again = changed(&request, |command| {
+                    forget_reads(command);
+                    command.commit_id = self.new_id();
+                });
+                let answer = way.call(to, request, patience).await;
+                if let Some(again) = again.filter(|_| self.draw(4) == 0) {
+                    let after = Duration::from_millis(self.draw(200));
+                    tokio::spawn(async move {
+                        tokio::time::sleep(after).await;
+                        drop(way.call(to, again, patience).await);
+                    });
+                }
+                answer
+            }
+            _ => way.call(to, request, patience).await,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The checks are not blind: each planted bug is found within a few seeds, and the same seeds pass
+//! without it.
+
+use floeberg_test_sim::{Bug, Plan, simulate};
+
+/// Runs seeds until the bug is found; then the same without it.
+fn is_found(bug: Bug, nodes: u64, within: u64) {
+    for seed in 1000..1000 + within {
+        let plan = Plan::of(seed, nodes);
+        if let Some(violation) = simulate(plan.with(bug)).violation {
+            println!("{bug:?} with {nodes} nodes: seed {seed}: {violation}");
+            let sound = simulate(plan);
+            assert_eq!(sound.violation, None, "seed {seed} without the bug");
+            return;
+        }
+    }
+    panic!("{bug:?} is not found in {within} seeds");
+}
+
+#[test]
+fn a_skipped_fsync_of_a_single_node_is_found() {
+    is_found(Bug::SkippedFsync, 1, 10);
+}
+
+#[test]
+fn a_skipped_fsync_in_a_cluster_is_found() {
+    is_found(Bug::SkippedFsync, 3, 20);
+}
+
+#[test]
+fn a_comparison_that_is_left_out_is_found() {
+    is_found(Bug::CasNotChecked, 3, 10);
+}
+
+#[test]
+fn an_answer_before_a_majority_has_the_entry_is_found() {
+    is_found(Bug::AnsweredBeforeQuorum, 3, 20);
+}
+
+#[test]
+fn a_stale_leader_that_answers_is_found() {
+    is_found(Bug::StaleLeader, 3, 30);
+}
+
+#[test]
+fn a_replay_row_that_is_lost_on_failover_is_found() {
+    is_found(Bug::ReplayRowLost, 3, 20);
+}
+
+#[test]
+fn a_decision_that_is_sent_again_as_new_is_found() {
+    is_found(Bug::DeltaResubmitted, 3, 10);
+}
