@@ -18,7 +18,7 @@ pub struct ServerArguments {
     config: ConfigArguments,
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM; SIGHUP has it look at its certificate.
 pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?;
     let format = match settings.log.style {
@@ -29,6 +29,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     // Both handlers stand before anything is started, so that no signal is lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let env = Env::real();
     let identity = Home::new(&settings.data.dir, env.disk.clone()).occupant()?;
     let config = node_config(&settings)?;
@@ -52,9 +53,16 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
         s3 = %settings.s3.endpoint,
         "serving"
     );
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("interrupted, stopping"),
-        _ = terminate.recv() => tracing::info!("asked to stop"),
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("interrupted, stopping"),
+            _ = terminate.recv() => tracing::info!("asked to stop"),
+            _ = hang_up.recv() => {
+                server.reload();
+                continue;
+            }
+        }
+        break;
     }
     server.stop().await;
     Ok(())
@@ -75,6 +83,7 @@ fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         segment_bytes: limits.segment_bytes,
         limits: ClientLimits {
             body_stall: limits.body_stall,
+            notice: limits.notice,
             drain: limits.drain,
             ..ClientLimits::default()
         },

@@ -5,8 +5,13 @@ use anyhow::bail;
 use clap::Args;
 use floeberg_client::{
     Auth, ClientError, Credentials, Endpoint, IcebergAuth, IcebergClient, IcebergConfig,
-    S3TablesClient, Scope,
+    S3TablesClient, Scope, Trust,
 };
+use std::path::PathBuf;
+
+const TLS_ADVICE: &str = "the node did not prove that it is the one of the address: name the PEM file of its \
+     authority with `--ca`, use a name that its certificate has, or begin the address with http:// \
+     if it serves without TLS";
 
 /// Flags shared by every subcommand that talks to a node.
 #[derive(Args, Clone)]
@@ -18,6 +23,9 @@ pub struct Target {
         default_value = "http://127.0.0.1:8181"
     )]
     endpoint: String,
+    /// Authorities that may certify an https:// endpoint, PEM; those of the system without it
+    #[arg(long, value_name = "FILE", env = "FLOEBERG_CA")]
+    ca: Option<PathBuf>,
     /// Region the node was started with
     #[arg(long, env = "FLOEBERG_REGION", default_value = "us-east-1")]
     region: String,
@@ -60,7 +68,7 @@ enum Login {
 /// Any Iceberg REST catalog, Floeberg's or another's.
 #[derive(Args, Clone)]
 pub struct CatalogTarget {
-    /// Base address of the catalog; `/v1/...` is appended
+    /// Base address of the catalog; `/v1/...` is appended. SSL_CERT_FILE names a private authority
     #[arg(long, default_value = "http://127.0.0.1:8181/iceberg")]
     uri: String,
     /// Warehouse; for Floeberg a table bucket, which must exist
@@ -117,11 +125,9 @@ impl CatalogTarget {
 impl Target {
     /// A client of the S3 Tables API.
     pub fn s3tables(&self) -> anyhow::Result<S3TablesClient> {
-        Ok(S3TablesClient::new(
-            &self.endpoint,
-            credentials()?,
-            &self.region,
-        )?)
+        let keys = credentials()?;
+        let client = S3TablesClient::trusting(&self.endpoint, keys, &self.region, &self.trust());
+        client.map_err(|error| self.explain(error))
     }
 
     /// A client of the Iceberg REST catalog of one bucket.
@@ -135,7 +141,7 @@ impl Target {
             warehouse: Some(bucket.to_owned()),
             auth: IcebergAuth::SigV4(credentials()?, scope),
         };
-        IcebergClient::connect(&config)
+        IcebergClient::connect_trusting(&config, &self.trust())
             .await
             .map_err(|error| self.explain(error))
     }
@@ -147,7 +153,12 @@ impl Target {
             service: "s3tables".to_owned(),
         };
         let auth = Auth::sigv4(credentials()?, scope);
-        Ok(Endpoint::new(&self.endpoint, auth)?)
+        let endpoint = Endpoint::trusting(&self.endpoint, auth, &self.trust());
+        endpoint.map_err(|error| self.explain(error))
+    }
+
+    fn trust(&self) -> Trust {
+        self.ca.clone().map_or(Trust::System, Trust::File)
     }
 
     /// The ARN of a bucket given by name or ARN.
@@ -170,10 +181,16 @@ impl Target {
                      the root keys it was started with"
                 ))
             }
-            ClientError::Service(_) => None,
+            ClientError::Service(_) | ClientError::Address { .. } => None,
+            ClientError::Tls { .. } => Some(TLS_ADVICE.to_owned()),
+            ClientError::Trust { .. } => Some(
+                "name a PEM file with the authority of the node's certificate in `--ca` or \
+                 FLOEBERG_CA"
+                    .to_owned(),
+            ),
             _ => Some(format!(
                 "is a node running at {}? Start one with `floeberg dev` or `floeberg server`, or \
-                 name another with `--endpoint`",
+                 name another with `--endpoint` (beginning with https:// if it serves TLS)",
                 self.endpoint
             )),
         };

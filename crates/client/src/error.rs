@@ -19,6 +19,22 @@ pub enum ClientError {
         /// What the connection reported.
         cause: String,
     },
+    /// No secure connection: nothing was sent.
+    #[error("no secure connection to {authority}: {cause}")]
+    Tls {
+        /// Host and port.
+        authority: String,
+        /// What is wrong with the certificate or the handshake.
+        cause: String,
+    },
+    /// The file of authorities to trust cannot be used: nothing was sent.
+    #[error("the authorities in `{file}` cannot be used: {reason}")]
+    Trust {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
     /// No answer in time: the outcome is unknown.
     #[error("no answer from {authority} within {seconds} s")]
     Timeout {
@@ -28,7 +44,7 @@ pub enum ClientError {
         seconds: u64,
     },
     /// The address is not one this client can use.
-    #[error("`{uri}` is not an http:// address with a host")]
+    #[error("`{uri}` is not an http:// or https:// address with a host")]
     Address {
         /// What was given.
         uri: String,

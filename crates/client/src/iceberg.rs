@@ -3,6 +3,7 @@
 use crate::append::CreateTableBody;
 use crate::error::ClientError;
 use crate::sigv4::{Credentials, Scope, UNRESERVED};
+use crate::tls::Trust;
 use crate::transport::{Auth, Endpoint, Reply, Request};
 use bytes::Bytes;
 use http::Method;
@@ -114,7 +115,18 @@ impl IcebergClient {
     /// # Errors
     /// As any call; also if the catalog does not know the warehouse.
     pub async fn connect(config: &IcebergConfig) -> Result<Self, ClientError> {
-        let anonymous = Endpoint::new(&config.uri, Auth::None)?;
+        Self::connect_trusting(config, &Trust::System).await
+    }
+
+    /// As [`Self::connect`], to a catalog that `trust` certifies.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_trusting(
+        config: &IcebergConfig,
+        trust: &Trust,
+    ) -> Result<Self, ClientError> {
+        let anonymous = Endpoint::trusting(&config.uri, Auth::None, trust)?;
         let auth = match &config.auth {
             IcebergAuth::None => Auth::None,
             IcebergAuth::Bearer(token) => Auth::Bearer(token.clone()),
@@ -133,7 +145,7 @@ impl IcebergClient {
                     ("client_secret", client_secret),
                     ("scope", scope),
                 ];
-                Auth::Bearer(token(&anonymous, token_uri.as_deref(), &form).await?)
+                Auth::Bearer(token(&anonymous, token_uri.as_deref(), &form, trust).await?)
             }
         };
         let mut client = Self {
@@ -381,6 +393,7 @@ async fn token(
     catalog: &Endpoint,
     uri: Option<&str>,
     form: &[(&str, &str)],
+    trust: &Trust,
 ) -> Result<String, ClientError> {
     let pairs: Vec<String> = form
         .iter()
@@ -388,7 +401,7 @@ async fn token(
         .collect();
     let (endpoint, path) = match uri {
         None => (catalog.clone(), "/v1/oauth/tokens"),
-        Some(uri) => (Endpoint::new(uri, Auth::None)?, ""),
+        Some(uri) => (Endpoint::trusting(uri, Auth::None, trust)?, ""),
     };
     let mut request = Request::new(Method::POST, path.into());
     request

@@ -3,7 +3,7 @@
 //! [`IcebergClient`] speaks the Iceberg REST catalog protocol, [`S3TablesClient`] the Amazon S3
 //! Tables API and [`S3Client`] the part of S3 that those programs need. They share one small
 //! HTTP/1.1 transport with AWS Signature Version 4 and Bearer tokens; they work against any
-//! server of these protocols. TLS is not part of it.
+//! server of these protocols, with TLS if the address begins with `https`.
 
 mod append;
 mod error;
@@ -11,6 +11,7 @@ mod iceberg;
 mod s3;
 mod s3tables;
 pub mod sigv4;
+mod tls;
 mod transport;
 mod xml;
 
@@ -22,4 +23,5 @@ pub use s3tables::{
     S3TablesClient, TableBucketSummary, TableDetails, TableMetadataLocation, TableSummary,
 };
 pub use sigv4::{Credentials, Scope};
+pub use tls::Trust;
 pub use transport::{Auth, Endpoint, Reply, Request};

@@ -2,6 +2,7 @@
 
 use crate::error::ClientError;
 use crate::sigv4::{Credentials, Scope, UNRESERVED};
+use crate::tls::Trust;
 use crate::transport::{Auth, Endpoint, Reply, Request};
 use http::Method;
 use percent_encoding::utf8_percent_encode;
@@ -121,16 +122,29 @@ fn parse<T: DeserializeOwned>(operation: &'static str, reply: &Reply) -> Result<
 }
 
 impl S3TablesClient {
-    /// The server at `uri`.
+    /// The server at `uri`, certified as the system says.
     ///
     /// # Errors
-    /// If the address is not one of plain HTTP.
+    /// As [`Endpoint::trusting`].
     pub fn new(uri: &str, credentials: Credentials, region: &str) -> Result<Self, ClientError> {
+        Self::trusting(uri, credentials, region, &Trust::System)
+    }
+
+    /// The server at `uri`, certified by `trust`.
+    ///
+    /// # Errors
+    /// As [`Endpoint::trusting`].
+    pub fn trusting(
+        uri: &str,
+        credentials: Credentials,
+        region: &str,
+        trust: &Trust,
+    ) -> Result<Self, ClientError> {
         let scope = Scope {
             region: region.to_owned(),
             service: "s3tables".to_owned(),
         };
-        let endpoint = Endpoint::new(uri, Auth::sigv4(credentials, scope))?;
+        let endpoint = Endpoint::trusting(uri, Auth::sigv4(credentials, scope), trust)?;
         Ok(Self { endpoint })
     }
 

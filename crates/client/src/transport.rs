@@ -2,12 +2,12 @@
 
 use crate::error::{ClientError, ServiceError};
 use crate::sigv4::{Credentials, Scope, Signable, Signer};
+use crate::tls::{Connector, NotSecured, Trust};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,34 +93,47 @@ pub struct Reply {
 /// One server, with a pool of connections; clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    scheme: &'static str,
     authority: String,
     base_path: String,
     auth: Auth,
 }
 
 impl Endpoint {
-    /// The server at `uri` (`http://host:port/base`).
+    /// The server at `uri` (`http[s]://host:port/base`), certified as the system says.
     ///
     /// # Errors
-    /// If the address is not one of plain HTTP.
+    /// As [`Self::trusting`].
     pub fn new(uri: &str, auth: Auth) -> Result<Self, ClientError> {
+        Self::trusting(uri, auth, &Trust::System)
+    }
+
+    /// The server at `uri`, certified by `trust` if it is an `https` address.
+    ///
+    /// # Errors
+    /// If the address is not one of HTTP, or there are no authorities to trust.
+    pub fn trusting(uri: &str, auth: Auth, trust: &Trust) -> Result<Self, ClientError> {
         let address = || ClientError::Address {
             uri: uri.to_owned(),
         };
         let parsed: Uri = uri.parse().map_err(|_| address())?;
         let authority = parsed.authority().ok_or_else(address)?.as_str().to_owned();
-        if parsed.scheme_str() != Some("http") || parsed.query().is_some() {
+        let (scheme, tls) = match parsed.scheme_str() {
+            Some("http") => ("http", None),
+            Some("https") => ("https", Some(trust.config()?)),
+            _ => return Err(address()),
+        };
+        if parsed.query().is_some() {
             return Err(address());
         }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
+            .build(Connector::new(tls));
         Ok(Self {
             client,
+            scheme,
             authority,
             base_path: parsed.path().trim_end_matches('/').to_owned(),
             auth,
@@ -156,7 +169,13 @@ impl Endpoint {
     }
 
     async fn exchange(&self, request: &Request) -> Result<Reply, ClientError> {
-        let transport = |error: &dyn std::error::Error| {
+        let transport = |error: &(dyn std::error::Error + 'static)| {
+            if let Some(cause) = not_secured(error) {
+                return ClientError::Tls {
+                    authority: self.authority.clone(),
+                    cause,
+                };
+            }
             let mut cause = error.to_string();
             let mut source = error.source();
             while let Some(inner) = source {
@@ -190,7 +209,7 @@ impl Endpoint {
         } else {
             ("?", request.query.as_str())
         };
-        let uri = format!("http://{}{path}{mark}{query}", self.authority);
+        let uri = format!("{}://{}{path}{mark}{query}", self.scheme, self.authority);
         let parsed: Uri = uri.parse().map_err(|_| ClientError::Address { uri })?;
         let mut built = http::Request::new(Full::new(request.body.clone()));
         *built.method_mut() = request.method.clone();
@@ -225,6 +244,18 @@ impl Endpoint {
         }
         Ok(built)
     }
+}
+
+/// What went wrong with TLS, if that is why there is no connection.
+fn not_secured(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(NotSecured(cause)) = error.downcast_ref() {
+            return Some(cause.clone());
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), ClientError> {

@@ -138,8 +138,13 @@ pub struct ClientLimits {
     /// between two. Generous, because a connection that a client keeps in its pool must not be cut
     /// under it; it only has to end.
     pub head_time: Duration,
+    /// How long a client may take for a TLS handshake.
+    pub handshake_time: Duration,
     /// The longest time in which no byte of a request body arrives.
     pub body_stall: Duration,
+    /// How long connections are still taken after a stop was asked for, while `/readyz` says 503 and
+    /// every answer ends its connection: load balancers look elsewhere before anything is refused.
+    pub notice: Duration,
     /// How long open requests may finish after a stop was asked for.
     pub drain: Duration,
 }
@@ -149,7 +154,9 @@ impl Default for ClientLimits {
         Self {
             connections: 10_000,
             head_time: Duration::from_secs(90),
+            handshake_time: Duration::from_secs(10),
             body_stall: Duration::from_secs(60),
+            notice: Duration::ZERO,
             drain: Duration::from_secs(10),
         }
     }

@@ -13,6 +13,7 @@ use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long a member may take to show that it is there.
 const ALIVE: Duration = Duration::from_millis(500);
@@ -30,6 +31,8 @@ pub(crate) struct NodeGroups {
     groups: Arc<BTreeMap<GroupId, RaftGroup>>,
     peers: Arc<Peers>,
     transport: Arc<dyn Transport>,
+    /// Cancelled when this node is about to stop.
+    leaving: CancellationToken,
 }
 
 fn refused(group: GroupId, error: &ChangeError) -> GroupsError {
@@ -56,7 +59,13 @@ impl NodeGroups {
             groups: Arc::new(groups.collect()),
             peers,
             transport,
+            leaving: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled when this node is about to stop.
+    pub(crate) const fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     fn group(&self, group: GroupId) -> Result<&RaftGroup, GroupsError> {
@@ -137,16 +146,27 @@ impl NodeGroups {
         })
     }
 
-    /// Hands every group that is led here to the voter that lacks least, so that nobody waits for
-    /// an election when this node stops.
+    /// Hands every group that is led here to another voter, so that nobody waits for an election
+    /// when this node stops. From the first step on nobody else hands one to this node.
     pub(crate) async fn hand_over(&self) {
-        for group in self.groups.values().filter(|group| Self::leads(group)) {
-            let view = self.own_view(group).await;
-            let fit = |node: &&NodeId| **node != self.me && view.reachable.contains(node);
-            let successor = view.voters.iter().filter(fit).min_by_key(|n| view.lag(**n));
-            let Some(to) = successor else { continue };
-            if let Err(error) = group.transfer_leader(*to).await {
-                tracing::info!(group = %group.group(), %error, "the leadership was not handed over");
+        self.leaving.cancel();
+        let led = self.groups.values().filter(|group| Self::leads(group));
+        join_all(led.map(|group| self.hand_over_one(group))).await;
+    }
+
+    /// Tries the voters that answer, the one that lacks least first.
+    async fn hand_over_one(&self, group: &RaftGroup) {
+        let view = self.own_view(group).await;
+        let fit = |node: &NodeId| *node != self.me && view.reachable.contains(node);
+        let mut heirs: Vec<NodeId> = view.voters.iter().copied().filter(fit).collect();
+        heirs.sort_by_key(|node| view.lag(*node));
+        for to in heirs {
+            match group.transfer_leader(to).await {
+                Ok(()) => return,
+                Err(error) => {
+                    let group = group.group();
+                    tracing::info!(%group, %to, %error, "the leadership was not handed over");
+                }
             }
         }
     }
@@ -262,6 +282,11 @@ impl Handler for StatusDesk {
             }
         }
         match ask {
+            // Who is about to stop is no heir to anybody who stops as well.
+            Ask::Alive if self.0.leaving.is_cancelled() => Err(Refusal::new(
+                RefusalCode::NotServing,
+                "this node is stopping",
+            )),
             Ask::Alive => Ok(status_wire::encode_alive()),
             Ask::Marks => {
                 let here = self.stores.each().into_iter().find(|(id, _)| *id == group);

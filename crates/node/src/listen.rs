@@ -74,17 +74,22 @@ pub(crate) struct Port {
     pub(crate) limits: ClientLimits,
     /// What the port proves to clients with, if they speak TLS.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Cancelled when the node is about to stop: answers end their connections from then on.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Port {
-    /// Makes a connection ready for requests, within the time that a client has for a head.
-    async fn open(&self, stream: TcpStream) -> io::Result<Stream> {
+    /// Makes a connection ready for requests. A handshake is short, and keeps a place meanwhile: it
+    /// gets less time than a head, and none once the port closes.
+    async fn open(&self, stream: TcpStream, stop: &CancellationToken) -> io::Result<Stream> {
         let Some(tls) = &self.tls else {
             return Ok(Either::Left(stream));
         };
-        let handshake = tls.accept(stream);
-        let secured = tokio::time::timeout(self.limits.head_time, handshake).await??;
-        Ok(Either::Right(secured))
+        let handshake = tokio::time::timeout(self.limits.handshake_time, tls.accept(stream));
+        match stop.run_until_cancelled(handshake).await {
+            Some(secured) => Ok(Either::Right(secured??)),
+            None => Err(io::Error::other("the port closes")),
+        }
     }
 }
 
@@ -108,7 +113,10 @@ pub(crate) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let builder = builder(&port.limits);
-    let service = Closing(service);
+    let service = Closing {
+        service,
+        leaving: port.leaving.clone(),
+    };
     let graceful = GracefulShutdown::new();
     let mut door = Door::new(&port);
     loop {
@@ -120,10 +128,11 @@ pub(crate) async fn serve<S, B>(
             continue;
         };
         let (builder, service, port) = (builder.clone(), service.clone(), port.clone());
+        let stop = stop.clone();
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             let _guest = guest;
-            let stream = match port.open(stream).await {
+            let stream = match port.open(stream, &stop).await {
                 Ok(stream) => Opening::new(stream, port.limits.head_time),
                 Err(error) => {
                     tracing::debug!(%error, "a connection was not secured");

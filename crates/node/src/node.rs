@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Pause between two attempts to read while the groups find their leaders.
 const LOOK: Duration = Duration::from_millis(50);
@@ -293,6 +294,7 @@ impl Node {
                 started,
                 room: &room,
                 alarms: &alarms,
+                leaving: base.groups.leaving(),
             }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
@@ -368,8 +370,13 @@ impl Node {
         self.base.stores.ready().await;
     }
 
-    /// Lets other members lead what this node leads, so that nobody waits for an election when it
-    /// stops. Requests may go on.
+    /// Cancelled once the node is about to stop.
+    pub(crate) const fn leaving(&self) -> &CancellationToken {
+        self.base.groups.leaving()
+    }
+
+    /// Says that it is not ready any more, and lets other members lead what this node leads, so that
+    /// nobody waits for an election when it stops. Requests may go on.
     pub async fn hand_over(&self) {
         self.base.groups.hand_over().await;
     }

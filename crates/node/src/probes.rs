@@ -11,6 +11,7 @@ use floeberg_shards::Shards;
 use floeberg_types::{GroupId, TimestampMs};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A health checker waits about as long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,6 +25,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) started: TimestampMs,
     pub(crate) room: &'a Room,
     pub(crate) alarms: &'a Alarms,
+    pub(crate) leaving: &'a CancellationToken,
 }
 
 pub(crate) fn new(parts: Parts<'_>) -> Probes {
@@ -43,10 +45,18 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
     };
     let (asked, shards, room) = (groups.clone(), parts.shards.clone(), parts.room.clone());
     let alarms = parts.alarms.clone();
+    let leaving = parts.leaving.clone();
     Probes {
         readiness: Arc::new(move || {
             let (groups, shards, room) = (asked.clone(), shards.clone(), room.clone());
-            Box::pin(async move { readiness(&groups, &shards, &room).await })
+            let leaving = leaving.is_cancelled();
+            Box::pin(async move {
+                if leaving {
+                    let waiting_for = "a new start: this node is stopping".to_owned();
+                    return Readiness::NotReady { waiting_for };
+                }
+                readiness(&groups, &shards, &room).await
+            })
         }),
         status: Arc::new(move || NodeStatus {
             groups: groups

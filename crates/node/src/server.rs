@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -78,12 +79,13 @@ async fn port_tls(files: PortCertificate, env: &Env) -> Result<Arc<PortTls>, Sta
 }
 
 /// Takes a new certificate over while the port serves. What the look found is in the log.
-async fn reload(tls: Arc<PortTls>, env: Env, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(RELOAD))
-        .await
-        .is_some()
-    {
+async fn reload(tls: Arc<PortTls>, env: Env, look: Arc<Notify>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RELOAD) => {}
+            () = look.notified() => {}
+            () = stop.cancelled() => return,
+        }
         let tls = tls.clone();
         let look = env
             .tasks
@@ -97,6 +99,10 @@ async fn reload(tls: Arc<PortTls>, env: Env, stop: CancellationToken) {
 /// A serving node.
 pub struct Server {
     node: Node,
+    /// For connections after a stop was asked for.
+    notice: Duration,
+    /// Has the files of the certificate looked at.
+    look: Arc<Notify>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
 }
@@ -118,7 +124,7 @@ impl Server {
         if alone {
             node.ready().await;
         }
-        let stop = CancellationToken::new();
+        let (stop, look) = (CancellationToken::new(), Arc::new(Notify::new()));
         let port = |name| Port {
             name,
             open: node.metrics().http.connections(name),
@@ -126,11 +132,13 @@ impl Server {
             tls: tls
                 .as_ref()
                 .map(|tls| TlsAcceptor::from(tls.server_config())),
+            leaving: node.leaving().clone(),
         };
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
         let (env, tasks) = (node.env(), &node.env().tasks);
         if let Some(tls) = tls.clone() {
-            tasks.spawn("port-certificate", reload(tls, env.clone(), stop.clone()));
+            let reloading = reload(tls, env.clone(), look.clone(), stop.clone());
+            tasks.spawn("port-certificate", reloading);
         }
         let listeners = vec![
             tasks.spawn(
@@ -149,6 +157,8 @@ impl Server {
         ];
         Ok(Self {
             node,
+            notice: limits.notice,
+            look,
             stop,
             listeners,
         })
@@ -160,9 +170,15 @@ impl Server {
         &self.node
     }
 
-    /// Lets others lead, takes no more connections, lets open requests finish, and stops the node.
+    /// Looks at the files of the ports' certificate now instead of in a few seconds.
+    pub fn reload(&self) {
+        self.look.notify_one();
+    }
+
+    /// Says that it is not ready and lets others lead, takes no more connections after a moment, lets
+    /// open requests finish, and stops the node.
     pub async fn stop(self) {
-        self.node.hand_over().await;
+        tokio::join!(self.node.hand_over(), tokio::time::sleep(self.notice));
         self.stop.cancel();
         for listener in self.listeners {
             if let Err(error) = listener.await {

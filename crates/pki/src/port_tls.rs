@@ -94,11 +94,17 @@ impl PortTls {
         match look.and_then(|(texts, _)| parse(&texts)) {
             Ok(certified) => {
                 self.shown.0.store(certified);
-                tracing::info!(file = %self.certificate.display(), "the port's certificate is new");
+                tracing::info!(certificate = %self.certificate.display(), "the port's certificate is new");
                 Reload::Replaced
             }
             Err(error) => {
-                tracing::warn!(%error, "the port's certificate was not replaced; the old one stays");
+                tracing::error!(
+                    %error,
+                    certificate = %self.certificate.display(),
+                    key = %self.key.display(),
+                    "the port keeps its old certificate: put a chain and its private key, both PEM, \
+                     into the two files; they are looked at again in a moment"
+                );
                 Reload::Kept
             }
         }

@@ -119,6 +119,6 @@ fn a_new_certificate_is_served_and_a_broken_one_is_not() {
     write(disk.as_ref(), KEY, "nonsense");
     assert_eq!(port.reload(), Reload::Kept);
     assert_eq!(shown(&port, &authority, &env), second);
-    let warnings = log.lines().iter().filter(|l| l.contains("WARN")).count();
-    assert_eq!(warnings, 3, "{:#?}", log.lines());
+    let errors = log.lines().iter().filter(|l| l.contains("ERROR")).count();
+    assert_eq!(errors, 3, "{:#?}", log.lines());
 }

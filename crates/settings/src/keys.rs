@@ -190,6 +190,14 @@ pub const KEYS: &[Key] = &[
         &["How long an operation may take before its caller is told that the outcome is open."],
     ),
     key(
+        "limits.notice",
+        Value(r#""1s""#),
+        &[
+            "How long a node that is asked to stop still takes connections while /readyz answers 503:",
+            "longer than a load balancer in front needs to see that.",
+        ],
+    ),
+    key(
         "limits.drain",
         Value(r#""30s""#),
         &["How long open requests may finish after a stop was asked for."],

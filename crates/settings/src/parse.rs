@@ -403,6 +403,7 @@ impl Reader {
             body_bytes: self.bytes("limits.body").unwrap_or(1),
             body_stall: self.duration("limits.body_stall"),
             operation_time: self.duration("limits.operation_time"),
+            notice: self.duration("limits.notice"),
             drain: self.duration("limits.drain"),
             segment_bytes,
             volume_bytes,

@@ -117,6 +117,8 @@ pub struct Limits {
     pub body_stall: Duration,
     /// How long an operation may take before its caller is told that the outcome is open.
     pub operation_time: Duration,
+    /// How long a node that is asked to stop still takes connections, while it says it is not ready.
+    pub notice: Duration,
     /// How long open requests may finish after a stop was asked for.
     pub drain: Duration,
     /// Size of a preallocated volume segment in bytes.

@@ -3,6 +3,8 @@
 
 use super::*;
 use bytes::Bytes;
+use floeberg_pki::{Authority, Credentials, NODE_LIFETIME, NodeKey, PortTls, Subject};
+use floeberg_types::{ClusterId, NodeId};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use std::convert::Infallible;
@@ -14,12 +16,17 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 struct Served {
     address: SocketAddr,
     open: Gauge,
+    leaving: CancellationToken,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
 
 /// Answers every request with `ok` after `work`.
 async fn served(connections: usize, work: Duration) -> Served {
+    served_by(connections, work, None).await
+}
+
+async fn served_by(connections: usize, work: Duration, tls: Option<TlsAcceptor>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let port = Port {
@@ -29,7 +36,8 @@ async fn served(connections: usize, work: Duration) -> Served {
             connections,
             ..ClientLimits::default()
         },
-        tls: None,
+        tls,
+        leaving: CancellationToken::new(),
     };
     let service = service_fn(move |_: http::Request<Incoming>| async move {
         tokio::time::sleep(work).await;
@@ -37,10 +45,12 @@ async fn served(connections: usize, work: Duration) -> Served {
         Ok::<_, Infallible>(http::Response::new(body))
     });
     let (open, stop) = (port.open.clone(), CancellationToken::new());
+    let leaving = port.leaving.clone();
     let serving = tokio::spawn(serve(listener, service, port, stop.clone()));
     Served {
         address,
         open,
+        leaving,
         stop,
         serving,
     }
@@ -167,4 +177,81 @@ async fn a_full_port_still_stops() {
     let _waiting = served.connect().await;
     served.stop.cancel();
     served.serving.await.unwrap();
+}
+
+/// What a port proves itself with.
+fn secured() -> TlsAcceptor {
+    let env = floeberg_env::Env::real();
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let authority = Authority::create(cluster, &env).unwrap();
+    let key = NodeKey::generate().unwrap();
+    let subject = Subject {
+        cluster,
+        node: NodeId(1),
+        names: vec!["127.0.0.1".to_owned()],
+    };
+    let chain = authority.sign(&key.request().unwrap(), &subject, NODE_LIFETIME, &env);
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = Credentials::new(key, chain.unwrap()).unwrap();
+    credentials.save(env.disk.as_ref(), dir.path()).unwrap();
+    // Key and chain are in one file; each reader takes what is its own.
+    let file = dir.path().join("node.pem");
+    let tls = PortTls::load(file.clone(), file, env.disk.clone(), env.clock.clone());
+    TlsAcceptor::from(tls.unwrap().server_config())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_go_on_is_cut_off_and_keeps_nobody_waiting() {
+    let tls = secured();
+    let served = served_by(2, Duration::ZERO, Some(tls)).await;
+    // A silent client, and one that stops in the middle of its first record.
+    let (mut silent, mut slow) = (served.connect().await, served.connect().await);
+    slow.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
+    let began = Instant::now();
+    for stream in [&mut silent, &mut slow] {
+        closed(stream).await;
+    }
+    let after = began.elapsed().as_secs();
+    assert!((10..=11).contains(&after), "{after} seconds");
+    assert_eq!(served.open.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_does_not_hold_up_a_stop() {
+    let tls = secured();
+    let served = served_by(10, Duration::ZERO, Some(tls)).await;
+    let _silent = served.connect().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = Instant::now();
+    served.stop.cancel();
+    served.serving.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_ends_connections_with_their_next_answer() {
+    let served = served(10, Duration::ZERO).await;
+    let (mut active, mut idle) = (served.connect().await, served.connect().await);
+    served.ask(&mut active).await;
+    served.ask(&mut idle).await;
+    let mut unused = served.connect().await;
+    served.leaving.cancel();
+    active.write_all(GET).await.unwrap();
+    let mut last = Vec::new();
+    active.read_to_end(&mut last).await.unwrap();
+    let last = String::from_utf8(last).unwrap();
+    assert!(last.contains("connection: close"), "{last}");
+    // Until the port closes, new connections are served once.
+    let mut late = served.connect().await;
+    served.ask(&mut late).await;
+    let began = Instant::now();
+    served.stop.cancel();
+    served.serving.await.unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "idle connections held up the stop"
+    );
+    for stream in [&mut idle, &mut unused] {
+        assert_eq!(closed(stream).await, 0);
+    }
 }
