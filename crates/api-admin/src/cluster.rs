@@ -7,6 +7,7 @@ use floeberg_http::{Call, json};
 use floeberg_members::plan::Waiting;
 use floeberg_members::{
     ChangeError, ClusterStatus, Departure, GroupView, GroupsError, Member, Members, Refused,
+    Rotation,
 };
 use floeberg_metastore::Cx;
 use floeberg_types::{GroupId, NodeId};
@@ -130,10 +131,9 @@ impl AdminState {
                 self.allow::<action::GetClusterStatus>(who)?;
                 let status = self.members()?.status().await?;
                 let own = (self.probes.status)();
-                Ok(json(
-                    StatusCode::OK,
-                    &status_body(&status, own.node, &own.groups),
-                ))
+                let mut body = status_body(&status, own.node, &own.groups);
+                body["rotation"] = rotation_body(self.members()?.rotation()?.as_ref());
+                Ok(json(StatusCode::OK, &body))
             }
             Protected::Token => {
                 self.allow::<action::CreateJoinToken>(who)?;
@@ -166,6 +166,11 @@ impl AdminState {
                 let groups: Vec<u32> = groups.iter().map(|group| group.0).collect();
                 let body = value!({"groups": groups, "leader": to.0});
                 Ok(json(StatusCode::OK, &body))
+            }
+            Protected::RotateAuthority => {
+                self.allow::<action::RotateAuthority>(who)?;
+                let number = self.members()?.rotate_authority(&cx(call, who)).await?;
+                Ok(json(StatusCode::ACCEPTED, &value!({"number": number})))
             }
         }
     }
@@ -246,6 +251,18 @@ fn group_body(group: GroupId, view: &Result<GroupView, GroupsError>) -> Value {
 
 fn waiting_body((group, waiting): &(GroupId, Waiting)) -> Value {
     value!({"group": group.0, "reason": waiting.word(), "text": waiting.to_string()})
+}
+
+fn rotation_body(rotation: Option<&Rotation>) -> Value {
+    let Some(rotation) = rotation else {
+        return Value::Null;
+    };
+    value!({
+        "number": rotation.number,
+        "phase": rotation.phase.word(),
+        "next": rotation.next.to_string(),
+        "waiting-for": numbers(&rotation.waiting_for),
+    })
 }
 
 fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> Value {

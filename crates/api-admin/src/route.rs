@@ -22,6 +22,7 @@ pub enum Protected {
     Remove { node: String },
     Replace { node: String },
     TransferLeader,
+    RotateAuthority,
 }
 
 pub(crate) fn route(
@@ -41,6 +42,9 @@ pub(crate) fn route(
         ["admin", "v1", "cluster", "token"] => (P(Protected::Token, "cluster-token"), true),
         ["admin", "v1", "cluster", "leader"] => {
             (P(Protected::TransferLeader, "cluster-leader"), true)
+        }
+        ["admin", "v1", "cluster", "authority"] => {
+            (P(Protected::RotateAuthority, "cluster-authority"), true)
         }
         ["admin", "v1", "cluster", "members", node, "remove"] => {
             let node = member(node);

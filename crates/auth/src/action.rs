@@ -103,6 +103,8 @@ actions! {
         ReplaceMember,
         /// Let another node lead.
         TransferLeader,
+        /// Change the authority that certifies the nodes.
+        RotateAuthority,
     }
     BucketProbe {
         /// Ask whether a bucket exists.

@@ -65,6 +65,11 @@ pub enum ClusterCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Change the authority that certifies the nodes; they take the next one over by themselves
+    RotateCa {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Go on with this node alone after a majority is lost for good. LOSES DATA
     #[command(long_about = RECOVER)]
     Recover(RecoverArguments),
@@ -140,6 +145,7 @@ pub async fn run(command: ClusterCommand) -> anyhow::Result<()> {
             remote::remove(node, departure, &target).await
         }
         ClusterCommand::Replace { old, new, target } => remote::replace(old, new, &target).await,
+        ClusterCommand::RotateCa { target } => remote::rotate_authority(&target).await,
         ClusterCommand::TransferLeader {
             node,
             group,

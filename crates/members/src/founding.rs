@@ -165,7 +165,7 @@ impl Applicant<'_> {
     }
 }
 
-fn enter(
+pub(crate) fn enter(
     home: &Home,
     identity: Identity,
     authority: &ClusterAuthority,

@@ -74,6 +74,12 @@ pub enum HomeError {
         /// The directory.
         path: PathBuf,
     },
+    /// The authority that is to follow is not the one that the cluster has agreed on.
+    #[error("the next authority cannot be used: {reason}")]
+    Successor {
+        /// Why.
+        reason: &'static str,
+    },
     /// Keys or certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),

@@ -183,6 +183,10 @@ impl Keeper {
         owed: &BTreeMap<NodeId, u64>,
     ) -> Result<Turn, ChangeError> {
         self.tell_data(roster).await?;
+        if let Some(phase) = self.members.advance_rotation().await? {
+            tracing::info!(phase = phase.word(), "the change of the authority goes on");
+            return Ok(Turn::Changed);
+        }
         if let Some(level) = self.members.raise_features().await? {
             tracing::info!(level, "every member supports a higher feature level");
             return Ok(Turn::Changed);

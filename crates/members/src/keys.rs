@@ -10,6 +10,8 @@ mod tag {
     pub const MEMBER: u8 = 0x80;
     pub const CLUSTER: u8 = 0x81;
     pub const PLACEMENT: u8 = 0x82;
+    pub const ROTATION: u8 = 0x83;
+    pub const ROTATION_STEP: u8 = 0x84;
 }
 
 pub(crate) fn member(node: NodeId) -> Bytes {
@@ -27,4 +29,17 @@ pub(crate) fn cluster() -> Bytes {
 
 pub(crate) fn placement() -> Bytes {
     KeyWriter::new(tag::PLACEMENT).finish()
+}
+
+pub(crate) fn rotation() -> Bytes {
+    KeyWriter::new(tag::ROTATION).finish()
+}
+
+pub(crate) fn rotation_step(node: NodeId) -> Bytes {
+    KeyWriter::new(tag::ROTATION_STEP).u64(node.0).finish()
+}
+
+/// The prefix of all steps.
+pub(crate) fn rotation_steps() -> Bytes {
+    KeyWriter::new(tag::ROTATION_STEP).finish()
 }

@@ -5,6 +5,9 @@
 //! time. Which step that is decides the pure [`plan`], which also says why a wish is refused. Node
 //! ids are never given out twice, and a member that is gone keeps its row for ever.
 //!
+//! The cluster's certificate authority changes in the same way: a row says which phase is reached, and
+//! the [`Rotator`] of every member does what the phase asks of it.
+//!
 //! [`Home`] is the other half: what a node keeps in its data directory about its membership, and
 //! [`RecoveryOrder`], by which a person gives up a lost majority.
 
@@ -22,6 +25,7 @@ mod placing;
 pub mod plan;
 mod ports;
 mod recovery;
+mod rotation;
 mod rows;
 mod secrets;
 #[cfg(test)]
@@ -37,7 +41,9 @@ pub use keeper::{Keeper, KeeperConfig};
 pub use members::{Announcement, ClusterStatus, Members, MembersParts};
 pub use model::{Departure, FeatureLevels, Member, MemberState};
 pub use placing::{Placing, no_data};
+pub use plan::RotationPhase;
 pub use plan::{GroupView, Refused};
 pub use ports::{Authority, Certified, DataHome, Groups, GroupsError, MemberSecrets, TokenRefused};
 pub use recovery::{RecoveryError, RecoveryOrder};
+pub use rotation::{AuthorityDesk, Rotation, Rotator, Shown};
 pub use secrets::ClusterAuthority;

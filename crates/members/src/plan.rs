@@ -7,11 +7,13 @@
 mod admit;
 mod majority;
 mod next;
+mod rotation;
 mod settle;
 
 pub use admit::{Refused, departure_of, may_depart, may_replace, may_transfer};
 pub use majority::{MajorityAtRisk, majority};
 pub use next::{Next, Step, Waiting, next};
+pub use rotation::{RotationPhase, next_phase, unconfirmed};
 pub use settle::{feature_level, settle};
 
 use crate::model::Member;

@@ -137,6 +137,13 @@ pub trait Authority: Send + Sync + 'static {
     /// It could not, with the reason.
     async fn check_request(&self, request: &Bytes) -> Result<(), String>;
 
+    /// Makes the authority that is to follow the present one, and keeps it durably without using it;
+    /// its certificate, DER.
+    ///
+    /// # Errors
+    /// It could not be made or kept, with the reason.
+    async fn prepare_next(&self) -> Result<Bytes, String>;
+
     /// Signs a certificate request for `node`, which is reached at `address`.
     ///
     /// # Errors

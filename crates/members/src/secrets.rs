@@ -11,18 +11,43 @@ use floeberg_pki::{
     TrustBundle,
 };
 use floeberg_types::{ClusterId, NodeId, TimestampMs};
+use parking_lot::RwLock;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+mod succession;
 
 const JOIN_KEY: &str = "join-key";
 
 /// The authority of a cluster, as a member holds it.
 pub struct ClusterAuthority {
     cluster: ClusterId,
-    authority: pki::Authority,
-    trust: TrustBundle,
+    held: RwLock<Held>,
     join_key: JoinKey,
+    /// Where it is kept; `None` as long as it is not.
+    home: Option<Home>,
     env: Env,
+}
+
+/// What changes when the cluster's authority does.
+struct Held {
+    /// What signs.
+    authority: Arc<pki::Authority>,
+    /// What will sign.
+    next: Option<Arc<pki::Authority>>,
+    /// What is trusted.
+    trust: TrustBundle,
+}
+
+impl Held {
+    fn new(authority: pki::Authority, trust: TrustBundle) -> RwLock<Self> {
+        RwLock::new(Self {
+            authority: Arc::new(authority),
+            next: None,
+            trust,
+        })
+    }
 }
 
 /// Where certificates and keys are kept below a data directory.
@@ -34,11 +59,12 @@ impl ClusterAuthority {
     /// Makes the authority of a new cluster.
     pub(crate) fn create(cluster: ClusterId, env: &Env) -> Result<Self, PkiError> {
         let authority = pki::Authority::create(cluster, env)?;
+        let trust = TrustBundle::new(authority.certificate())?;
         Ok(Self {
             cluster,
-            trust: TrustBundle::new(authority.certificate())?,
-            authority,
+            held: Held::new(authority, trust),
             join_key: JoinKey::draw(&*env.rng),
+            home: None,
             env: env.clone(),
         })
     }
@@ -50,11 +76,13 @@ impl ClusterAuthority {
         authorities: &str,
         env: &Env,
     ) -> Result<Self, PkiError> {
+        let authority = pki::Authority::from_secret_pem(secrets.authority.as_bytes())?;
+        let trust = TrustBundle::from_pem(authorities.as_bytes())?;
         Ok(Self {
             cluster,
-            authority: pki::Authority::from_secret_pem(secrets.authority.as_bytes())?,
-            trust: TrustBundle::from_pem(authorities.as_bytes())?,
+            held: Held::new(authority, trust),
             join_key: JoinKey::from_bytes(secrets.join_key),
+            home: None,
             env: env.clone(),
         })
     }
@@ -62,8 +90,9 @@ impl ClusterAuthority {
     /// Keeps it in a data directory, readable by the owner alone.
     pub(crate) fn save(&self, home: &Home) -> Result<(), HomeError> {
         let (disk, dir) = (&*self.env.disk, dir(home));
-        self.authority.save(disk, &dir)?;
-        self.trust.save(disk, &dir)?;
+        let held = self.held.read();
+        held.authority.save(disk, &dir)?;
+        held.trust.save(disk, &dir)?;
         home.write_secret("pki", JOIN_KEY, self.join_key.secret_bytes())
     }
 
@@ -83,10 +112,16 @@ impl ClusterAuthority {
         let key: Option<[u8; 32]> = home
             .read(&key_path)?
             .and_then(|bytes| bytes.try_into().ok());
+        let authority = authority.ok_or_else(|| missing(dir.join("authority.pem")))?;
+        let held = Held::new(
+            authority,
+            trust.ok_or_else(|| missing(dir.join("trust.pem")))?,
+        );
+        held.write().next = succession::load(disk, &dir)?;
         Ok(Self {
             cluster: home.occupant()?.cluster,
-            authority: authority.ok_or_else(|| missing(dir.join("authority.pem")))?,
-            trust: trust.ok_or_else(|| missing(dir.join("trust.pem")))?,
+            held,
+            home: Some(home.clone()),
             join_key: JoinKey::from_bytes(key.ok_or_else(|| missing(key_path))?),
             env: env.clone(),
         })
@@ -94,8 +129,8 @@ impl ClusterAuthority {
 
     /// The authorities that this member trusts.
     #[must_use]
-    pub const fn trust(&self) -> &TrustBundle {
-        &self.trust
+    pub fn trust(&self) -> TrustBundle {
+        self.held.read().trust.clone()
     }
 
     /// Gives the node of `home` a new certificate if two thirds of the present one's time are over;
@@ -104,19 +139,28 @@ impl ClusterAuthority {
     /// # Errors
     /// There are none, or the disk refuses.
     pub fn renewed(&self, home: &Home, address: &str) -> Result<Credentials, HomeError> {
-        let (disk, dir) = (&*self.env.disk, dir(home));
-        let present = Credentials::load(disk, &dir)?.ok_or_else(|| HomeError::Damaged {
-            path: dir.join("node.pem"),
-            reason: "it is missing",
-        })?;
+        let present = self.credentials(home)?;
         if self.env.clock.now() < present.renew_at() {
             return Ok(present);
         }
+        self.renew(home, address)
+    }
+
+    fn credentials(&self, home: &Home) -> Result<Credentials, HomeError> {
+        let dir = dir(home);
+        let kept = Credentials::load(&*self.env.disk, &dir)?;
+        kept.ok_or_else(|| HomeError::Damaged {
+            path: dir.join("node.pem"),
+            reason: "it is missing",
+        })
+    }
+
+    fn renew(&self, home: &Home, address: &str) -> Result<Credentials, HomeError> {
         let key = NodeKey::generate()?;
         let chain = self.sign(&key.request()?, home.occupant()?.node, address)?;
         let chain = chain.iter().map(|der| der.to_vec().into()).collect();
         let next = Credentials::new(key, chain)?;
-        next.save(disk, &dir)?;
+        next.save(&*self.env.disk, &dir(home))?;
         Ok(next)
     }
 
@@ -133,9 +177,8 @@ impl ClusterAuthority {
             node,
             names: vec![host.to_owned()],
         };
-        let chain = self
-            .authority
-            .sign(request, &subject, NODE_LIFETIME, &self.env)?;
+        let authority = self.held.read().authority.clone();
+        let chain = authority.sign(request, &subject, NODE_LIFETIME, &self.env)?;
         Ok(chain
             .iter()
             .map(|der| Bytes::copy_from_slice(der))
@@ -148,7 +191,7 @@ impl Authority for ClusterAuthority {
     async fn token(&self, ttl: Duration) -> Result<String, String> {
         let token = self
             .join_key
-            .issue(self.cluster, &self.trust, ttl, &self.env);
+            .issue(self.cluster, &self.trust(), ttl, &self.env);
         token
             .map(|token| token.to_secret_text())
             .map_err(|e| e.to_string())
@@ -170,6 +213,10 @@ impl Authority for ClusterAuthority {
         nobody.map(|_| ()).map_err(|e| e.to_string())
     }
 
+    async fn prepare_next(&self) -> Result<Bytes, String> {
+        self.make_next().map_err(|e| e.to_string())
+    }
+
     async fn certify(
         &self,
         request: &Bytes,
@@ -179,9 +226,9 @@ impl Authority for ClusterAuthority {
         let chain = self.sign(request, node, address);
         Ok(Certified {
             chain: chain.map_err(|e| e.to_string())?,
-            authorities: self.trust.to_pem(),
+            authorities: self.trust().to_pem(),
             secrets: MemberSecrets {
-                authority: self.authority.to_secret_pem(),
+                authority: self.held.read().authority.to_secret_pem(),
                 join_key: *self.join_key.secret_bytes(),
             },
         })

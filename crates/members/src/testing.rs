@@ -263,6 +263,10 @@ impl Authority for TestAuthority {
             .ok_or_else(|| "it is empty".to_owned())
     }
 
+    async fn prepare_next(&self) -> Result<Bytes, String> {
+        Err("this authority stays".to_owned())
+    }
+
     async fn certify(
         &self,
         request: &Bytes,

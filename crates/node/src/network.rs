@@ -4,8 +4,10 @@ use crate::listen;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::NoPeers;
 use floeberg_env::Env;
-use floeberg_members::{ClusterAuthority, Diverged, FeatureLevels, Home, Identity, RecoveryOrder};
-use floeberg_pki::{Credentials, NodeTls};
+use floeberg_members::{
+    ClusterAuthority, Diverged, FeatureLevels, Home, Identity, RecoveryOrder, Shown,
+};
+use floeberg_pki::{Credentials, NodeTls, TrustBundle};
 use floeberg_rpc::{
     Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
     Transport,
@@ -114,7 +116,7 @@ impl Network {
             PeerNetwork::Tls { listen } => *listen,
         };
         let trust = papers.authority.trust();
-        let tls = NodeTls::new(&papers.credentials, trust, env.clock.clone())?;
+        let tls = NodeTls::new(&papers.credentials, &trust, env.clock.clone())?;
         let tls = Arc::new(tls);
         let features = FeatureLevels::OF_THIS_BINARY;
         let station = Station {
@@ -153,6 +155,11 @@ impl Network {
         self.routes.clear();
     }
 
+    /// Takes over what a change of the authority gives this node to show and to trust.
+    pub(crate) fn shown(&self) -> Arc<dyn Shown> {
+        Arc::new(TlsShown(self.tls.clone()))
+    }
+
     /// Renews this node's certificate in time, until it is dropped.
     pub(crate) fn renewal(&self, papers: Papers, address: String, env: &Env) -> Option<Renewal> {
         Some(Renewal {
@@ -161,6 +168,18 @@ impl Network {
             address,
             env: env.clone(),
         })
+    }
+}
+
+/// The certificates of the node-to-node port; a network in memory has none.
+struct TlsShown(Option<Arc<NodeTls>>);
+
+impl Shown for TlsShown {
+    fn show(&self, credentials: &Credentials, trust: &TrustBundle) -> Result<(), String> {
+        let Some(tls) = &self.0 else { return Ok(()) };
+        let replaced = tls.replace_trust(trust);
+        let replaced = replaced.and_then(|()| tls.replace_credentials(credentials));
+        replaced.map_err(|e| e.to_string())
     }
 }
 

@@ -144,6 +144,14 @@ impl Authority {
         files::write_secret(disk, &dir.join(FILE), self.to_secret_pem().as_bytes())
     }
 
+    /// Removes the authority below `dir`, if there is one.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn remove(disk: &dyn Disk, dir: &Path) -> Result<(), PkiError> {
+        files::remove(disk, &dir.join(FILE))
+    }
+
     /// Reads the authority below `dir`; `None` if there is none.
     ///
     /// # Errors

@@ -95,6 +95,14 @@ impl Credentials {
         self.identity
     }
 
+    /// Whether the certificate was made by this authority.
+    #[must_use]
+    pub fn is_signed_by(&self, authority: &[u8]) -> bool {
+        self.chain
+            .get(1)
+            .is_some_and(|next| next.as_ref() == authority)
+    }
+
     /// When the certificate ends.
     #[must_use]
     pub const fn expires(&self) -> TimestampMs {

@@ -56,3 +56,15 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, PkiError> {
     };
     open().map_err(PkiError::io(path))
 }
+
+/// Removes `path` durably; one that is not there is fine.
+pub(crate) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), PkiError> {
+    let gone = || {
+        if !disk.exists(path) {
+            return Ok(());
+        }
+        disk.remove_file(path)?;
+        disk.sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+    };
+    gone().map_err(PkiError::io(path))
+}

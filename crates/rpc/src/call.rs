@@ -56,11 +56,13 @@ pub enum Method {
     Join = 49,
     /// The members of the cluster.
     Members = 50,
+    /// The key of the cluster's next authority, for members only.
+    Authority = 51,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Vote,
         Self::PreVote,
         Self::Append,
@@ -78,6 +80,7 @@ impl Method {
         Self::Status,
         Self::Join,
         Self::Members,
+        Self::Authority,
     ];
 
     /// The stream that carries it.
@@ -90,7 +93,8 @@ impl Method {
             | Self::ReadIndex
             | Self::Status
             | Self::Join
-            | Self::Members => Lane::Votes,
+            | Self::Members
+            | Self::Authority => Lane::Votes,
             Self::Append => Lane::Log,
             Self::Propose | Self::Withdraw => Lane::Proposals,
             Self::SnapshotBegin

@@ -94,6 +94,11 @@ pub async fn replace(old: u64, new: u64, target: &Target) -> anyhow::Result<()> 
     change(target, &path, json!({"with": new}), &done).await
 }
 
+pub async fn rotate_authority(target: &Target) -> anyhow::Result<()> {
+    let done = format!("the nodes change to a new authority, one step after the other\n{WATCH}");
+    change(target, "/authority", json!({}), &done).await
+}
+
 pub async fn transfer_leader(node: u64, group: Option<u32>, target: &Target) -> anyhow::Result<()> {
     let done = match group {
         Some(group) => format!("node {node} leads group {group}"),

@@ -16,6 +16,17 @@ pub struct ClusterStatus {
     waiting: Vec<Waiting>,
     #[serde(default)]
     local: Vec<Local>,
+    rotation: Option<Rotation>,
+}
+
+/// The last change of the authority.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Rotation {
+    number: u64,
+    phase: String,
+    #[serde(default)]
+    waiting_for: Vec<u64>,
 }
 
 /// What the node that answers has of a group itself.
@@ -116,6 +127,15 @@ impl ClusterStatus {
                 "\nDIVERGED in group {group}: the rows of node {} differ from those of node {nodes}; \
                  see the runbook about a diverged digest",
                 self.node
+            )
+            .expect("writing to a string never fails");
+        }
+        if let Some(rotation) = self.rotation.as_ref().filter(|r| r.phase != "done") {
+            let Rotation { number, phase, .. } = rotation;
+            let nodes = list(&rotation.waiting_for);
+            writeln!(
+                out,
+                "\nchange {number} of the authority: phase {phase}, waits for nodes {nodes}"
             )
             .expect("writing to a string never fails");
         }

@@ -1,6 +1,7 @@
 //! Which wishes are granted; the others are refused with the reason and what to do instead.
 
 use super::majority::{MajorityAtRisk, keeps_majority};
+use super::rotation::RotationPhase;
 use super::{GroupView, Roster, Rules};
 use crate::model::{Departure, FeatureLevels, Member, MemberState};
 use floeberg_types::{GroupId, NodeId};
@@ -21,6 +22,16 @@ pub enum Refused {
     Gone {
         /// The id.
         node: NodeId,
+    },
+    /// The authority is changing already.
+    #[error(
+        "the authority is changing already (phase {}); `floeberg cluster status` shows who is \
+         waited for",
+        phase.word()
+    )]
+    Rotating {
+        /// How far it is.
+        phase: RotationPhase,
     },
     /// It is leaving already.
     #[error("node {node} is already leaving; `floeberg cluster status` shows how far it is")]
