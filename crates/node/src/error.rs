@@ -33,6 +33,17 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// A directory of the node is empty, or another one than when it last ran.
+    #[error(
+        "`{path}` is not the directory that this node had when it last ran. If a disk is not mounted, \
+         mount it. If it is lost, the node cannot come back, because it would not keep what it has \
+         promised to the others: empty all of its directories, and let the machine join as a new node \
+         (`floeberg cluster join`, then `floeberg cluster replace`)"
+    )]
+    Lost {
+        /// Which one.
+        path: PathBuf,
+    },
     /// The directory belongs to something else or is damaged.
     #[error(transparent)]
     Home(#[from] HomeError),

@@ -1,6 +1,7 @@
 //! The composition root: opens the stores, wires the services to each other and to the protocols,
 //! and starts and stops them in the right order. The only crate that knows all others.
 
+mod belongings;
 mod config;
 mod data;
 mod divergence;

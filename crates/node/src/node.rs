@@ -1,5 +1,6 @@
 //! One node: what it is made of, in which order that starts, and in which it stops.
 
+use crate::belongings;
 use crate::divergence::Alarms;
 use crate::groups::NodeGroups;
 use crate::membership;
@@ -412,6 +413,9 @@ async fn open(
         let lock = stores::lock(config.data_dir(), &env)?;
         // Whose directory it is comes first: nothing is written into one that is somebody else's.
         let (identity, papers) = network::identify(&config.cluster, config.data_dir(), &env)?;
+        if matches!(stores, Stores::Disk) {
+            belongings::check(&config, identity, &env)?;
+        }
         let opened = stores::open(&config, &stores, &env, &metrics, lock)?;
         Ok::<_, StartError>((opened, identity, papers))
     });

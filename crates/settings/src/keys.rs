@@ -191,7 +191,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "limits.notice",
-        Value(r#""1s""#),
+        Value(r#""5s""#),
         &[
             "How long a node that is asked to stop still takes connections while /readyz answers 503:",
             "longer than a load balancer in front needs to see that.",

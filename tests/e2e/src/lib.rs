@@ -8,6 +8,7 @@ pub mod blobs;
 pub mod chain;
 pub mod connect;
 pub mod content;
+pub mod convoy;
 pub mod fleet;
 pub mod history;
 pub mod kill_cycles;

@@ -1,0 +1,136 @@
+//! Whether the directories of a node are the ones it had when it last ran.
+//!
+//! Log, rows and volume may be on disks of their own. A disk that is not mounted, was replaced or was
+//! emptied looks like a new one, and a node that went on with it would have forgotten its votes and
+//! what it has acknowledged: it would no longer be the node that the others count on. So each
+//! directory gets a mark at the first start, and a node that misses one does not start.
+
+use crate::{NodeConfig, StartError};
+use floeberg_env::{Env, OpenMode};
+use floeberg_members::Identity;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The mark in each directory.
+const MARK: &str = "floeberg-owner";
+
+/// In the data directory: the marks are made.
+const MARKED: &str = "marked";
+
+/// Longer than any mark.
+const LENGTH_MAX: usize = 256;
+
+/// Fails if a directory is not the node's own; makes the marks at the first start. Blocks.
+pub(crate) fn check(config: &NodeConfig, identity: Identity, env: &Env) -> Result<(), StartError> {
+    let mark = format!("{} {}\n", identity.cluster, identity.node.0);
+    let dirs = [config.log_dir(), config.state_dir(), config.volume_dir()];
+    let marked = config.data_dir().join(MARKED);
+    if read(&marked, env)?.is_some() {
+        for dir in dirs {
+            if read(&dir.join(MARK), env)?.as_deref() != Some(mark.as_str()) {
+                let path = dir;
+                return Err(StartError::Lost { path });
+            }
+        }
+        return Ok(());
+    }
+    for dir in dirs {
+        write(&dir, MARK, &mark, env)?;
+    }
+    // Last: a crash before it is a first start again.
+    write(config.data_dir(), MARKED, &mark, env)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::DataDir { path, source }
+}
+
+fn read(path: &PathBuf, env: &Env) -> Result<Option<String>, StartError> {
+    if !env.disk.exists(path) {
+        return Ok(None);
+    }
+    let read = || {
+        let file = env.disk.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; LENGTH_MAX];
+        let length = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(length);
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().map(Some).map_err(failed(path))
+}
+
+/// Renamed into place, so that a mark is there whole or not at all.
+fn write(dir: &Path, name: &str, text: &str, env: &Env) -> Result<(), StartError> {
+    let write = || {
+        let disk = &env.disk;
+        disk.create_dir_all(dir)?;
+        let draft = dir.join(name).with_extension("draft");
+        if disk.exists(&draft) {
+            disk.remove_file(&draft)?;
+        }
+        let file = disk.open(&draft, OpenMode::CreateNew)?;
+        file.write_at(text.as_bytes(), 0)?;
+        file.sync_data()?;
+        disk.rename(&draft, &dir.join(name))?;
+        disk.sync_dir(dir)?;
+        dir.parent().map_or(Ok(()), |above| disk.sync_dir(above))
+    };
+    write().map_err(failed(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientLimits, ClusterPart, RootKey};
+    use floeberg_types::{ClusterId, NodeId};
+
+    const ME: Identity = Identity {
+        cluster: ClusterId::from_bytes([0xc1; 16]),
+        node: NodeId(2),
+    };
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            data_dir: "/data".into(),
+            account: "000000000000".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            root_key: RootKey::new("AKIAFLOEBERGTEST0001", "a secret long enough").unwrap(),
+            s3_endpoint: "http://127.0.0.1:9000".to_owned(),
+            lakehouse_endpoint: "http://127.0.0.1:8181".to_owned(),
+            s3_domain: None,
+            segment_bytes: 64 << 20,
+            limits: ClientLimits::default(),
+            cluster: ClusterPart::Single,
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_lost_or_another_nodes_is_noticed() {
+        let (env, _) = Env::simulated(1);
+        let config = config();
+        check(&config, ME, &env).unwrap();
+        check(&config, ME, &env).unwrap();
+        for dir in [config.log_dir(), config.state_dir(), config.volume_dir()] {
+            let (mark, aside) = (dir.join(MARK), dir.join("aside"));
+            env.disk.rename(&mark, &aside).unwrap();
+            let error = check(&config, ME, &env).unwrap_err().to_string();
+            assert!(error.contains(dir.to_str().unwrap()), "{error}");
+            assert!(error.contains("cluster join"), "{error}");
+            env.disk.rename(&aside, &mark).unwrap();
+            check(&config, ME, &env).unwrap();
+        }
+        let node = NodeId(3);
+        let other = Identity { node, ..ME };
+        assert!(check(&config, other, &env).is_err());
+    }
+
+    #[test]
+    fn a_crash_at_the_first_start_is_a_first_start_again() {
+        let (env, _) = Env::simulated(1);
+        let config = config();
+        write(&config.log_dir(), MARK, "half a first start\n", &env).unwrap();
+        check(&config, ME, &env).unwrap();
+        check(&config, ME, &env).unwrap();
+    }
+}
