@@ -28,6 +28,7 @@ pub async fn abandon_others(
         account: account.clone(),
         principal: "floeberg".into(),
         deadline: None,
+        idempotency: None,
     };
     let done = store.transact(&cx, |txn| abandon(txn, me)).await?;
     Ok(done.value)

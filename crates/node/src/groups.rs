@@ -283,7 +283,7 @@ impl Handler for StatusDesk {
         }
         match ask {
             // Who is about to stop is no heir to anybody who stops as well.
-            Ask::Alive if self.0.leaving.is_cancelled() => Err(Refusal::new(
+            Ask::Alive if self.groups.leaving.is_cancelled() => Err(Refusal::new(
                 RefusalCode::NotServing,
                 "this node is stopping",
             )),

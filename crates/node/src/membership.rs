@@ -1,0 +1,204 @@
+//! A member's part in the cluster: it announces itself, keeps addresses and the placement map, and
+//! does what the members' rows say while it leads.
+
+use crate::MemberConfig;
+use crate::data::{self, Mover};
+use crate::divergence::{Alarms, Watch};
+use crate::groups::{NodeGroups, StatusDesk};
+use crate::network::{Network, Papers};
+use crate::node::GroupStores;
+use floeberg_consensus::RaftService;
+use floeberg_env::Env;
+use floeberg_members::plan::Rules;
+use floeberg_members::{
+    AddressDesk, Announcement, AuthorityDesk, ChangeError, FeatureLevels, Identity, JoinDesk,
+    Keeper, KeeperConfig, Members, MembersParts, Placing, Rotator,
+};
+use floeberg_metastore::{ProposalService, Store};
+use floeberg_placement::PlacementMap;
+use floeberg_rpc::{Method, Peers};
+use floeberg_shards::{ServerParts, ShardServer, Shards, ShardsConfig};
+use floeberg_telemetry::NodeMetrics;
+use floeberg_types::AccountId;
+use floeberg_volume::Volume;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Pause before a member that could not announce itself tries again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Puts the handlers of the data and of consensus into the routes: before any group starts, so that
+/// none of its first calls is missed.
+pub(crate) fn serve(network: &Network, raft: &Arc<RaftService>, proposals: &Arc<ProposalService>) {
+    for method in RaftService::METHODS {
+        network.routes.add(method, raft.clone());
+    }
+    for method in ProposalService::METHODS {
+        network.routes.add(method, proposals.clone());
+    }
+}
+
+/// Serves the chunks on this node's volume to the others.
+pub(crate) fn serve_shards(
+    network: &Network,
+    identity: Identity,
+    volume: &Volume,
+    placement: &watch::Receiver<Arc<PlacementMap>>,
+    env: &Env,
+) {
+    let server = ShardServer::new(ServerParts {
+        node: identity.node,
+        volume: volume.clone(),
+        placement: placement.clone(),
+        env: env.clone(),
+        config: ShardsConfig::default(),
+    });
+    let server = Arc::new(server);
+    for method in ShardServer::METHODS {
+        network.routes.add(method, server.clone());
+    }
+}
+
+/// What the membership of a node is made of.
+pub(crate) struct Wiring<'a> {
+    pub(crate) member: &'a MemberConfig,
+    pub(crate) account: &'a AccountId,
+    pub(crate) identity: Identity,
+    pub(crate) env: &'a Env,
+    pub(crate) network: &'a Network,
+    pub(crate) groups: &'a NodeGroups,
+    pub(crate) stores: &'a GroupStores,
+    pub(crate) alarms: &'a Alarms,
+    pub(crate) metrics: &'a NodeMetrics,
+    pub(crate) shards: &'a Shards,
+    pub(crate) placement: watch::Sender<Arc<PlacementMap>>,
+}
+
+impl Wiring<'_> {
+    /// Wires the membership and starts its tasks.
+    pub(crate) fn start(self, papers: Papers) -> (Members, Vec<JoinHandle<()>>) {
+        let (env, tasks) = (self.env, &self.env.tasks);
+        let (store, account) = (self.stores.catalog.clone(), self.account.clone());
+        let placing = Placing::new(store.clone(), account.clone(), env.clone());
+        let (data, mover) = data::new(placing.clone(), store.clone(), self.shards.clone());
+        let members = Members::new(MembersParts {
+            cluster: self.identity.cluster,
+            account,
+            store: store.clone(),
+            groups: Arc::new(self.groups.clone()),
+            data: Arc::new(data),
+            authority: papers.authority.clone(),
+            env: env.clone(),
+            rules: Rules::default(),
+        });
+        self.open_desks(&members);
+        let authority = papers.authority.clone();
+        let desk = AuthorityDesk {
+            members: members.clone(),
+            authority: authority.clone(),
+        };
+        self.network.routes.add(Method::Authority, Arc::new(desk));
+        let rotator = Rotator {
+            members: members.clone(),
+            me: self.identity.node,
+            address: self.member.address.clone(),
+            home: papers.home.clone(),
+            authority,
+            transport: self.network.transport.clone(),
+            peers: self.network.peers.clone(),
+            shown: self.network.shown(),
+        };
+        let me = self.announcement();
+        let peers = self.network.peers.clone();
+        let config = KeeperConfig::default();
+        let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
+        let watch = self.watch(&papers);
+        let mut running = vec![
+            tasks.spawn("placement", placing.follow(self.placement)),
+            tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
+            tasks.spawn("announce", announce(members.clone(), me)),
+            tasks.spawn("keeper", keeper.run()),
+            tasks.spawn("mover", Mover::run(mover)),
+            tasks.spawn("digests", watch.run()),
+            tasks.spawn("authority", rotator.run()),
+        ];
+        let address = self.member.address.clone();
+        if let Some(renewal) = self.network.renewal(papers, address, env) {
+            running.push(tasks.spawn("certificate", renewal.run()));
+        }
+        (members, running)
+    }
+
+    fn watch(&self, papers: &Papers) -> Watch {
+        Watch {
+            me: self.identity.node,
+            stores: self.stores.clone(),
+            peers: self.network.peers.clone(),
+            transport: self.network.transport.clone(),
+            alarms: self.alarms.clone(),
+            metrics: self.metrics.clone(),
+            home: papers.home.clone(),
+            env: self.env.clone(),
+        }
+    }
+
+    fn open_desks(&self, members: &Members) {
+        let routes = &self.network.routes;
+        routes.add(Method::Join, Arc::new(JoinDesk(members.clone())));
+        routes.add(Method::Members, Arc::new(AddressDesk(members.clone())));
+        let status = StatusDesk {
+            groups: self.groups.clone(),
+            stores: self.stores.clone(),
+        };
+        routes.add(Method::Status, Arc::new(status));
+    }
+
+    fn announcement(&self) -> Announcement {
+        Announcement {
+            node: self.identity.node,
+            address: self.member.address.clone(),
+            labels: self.member.labels.clone(),
+            features: FeatureLevels::OF_THIS_BINARY,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Learns where members are of whom no row is here yet: a node that joins finds its leader so.
+async fn follow_addresses(store: Store, me: Announcement, peers: Arc<Peers>) {
+    let mut addresses = store.group().addresses();
+    loop {
+        let known = addresses.borrow_and_update().clone();
+        for (node, address) in known.iter().filter(|(node, _)| **node != me.node) {
+            // The rows are newer than what the node was added with.
+            if peers.get(*node).is_none() && !address.is_empty() {
+                peers.set(*node, address.clone());
+            }
+        }
+        if addresses.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the cluster where this node is and what it can do, once that can be told.
+async fn announce(members: Members, me: Announcement) {
+    loop {
+        match members.announce(&me).await {
+            Ok(member) => {
+                tracing::info!(node = %member.id, state = member.state.word(), "a member again");
+                return;
+            }
+            Err(error @ (ChangeError::Refused(_) | ChangeError::Damaged(_))) => {
+                tracing::error!(%error, "the cluster does not take this node: stop it");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "announcing this node again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}

@@ -8,14 +8,15 @@ use axum::body::Body;
 use floeberg_env::Env;
 use floeberg_kv::MemKvStore;
 use floeberg_node::{
-    ClientLimits, ClusterPart, ListenConfig, MemoryStores, Node, NodeConfig, RootKey, Server,
-    Stores,
+    ClientLimits, ClusterPart, FatalHook, ListenConfig, MemoryStores, Node, NodeConfig, RootKey,
+    Server, Stores,
 };
 use floeberg_raftlog::MemLogStore;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -127,6 +128,9 @@ async fn a_node_says_when_its_disk_takes_no_new_data() {
         catalog: MemKvStore::new(),
         objects: MemKvStore::new(),
         volume_index: MemKvStore::new(),
+        on_fatal: FatalHook(Arc::new(|group, cause| {
+            panic!("group {group} failed: {cause}")
+        })),
     };
     control.disk().set_capacity(Some(100 << 20));
     let config = config(Path::new("/data"));
