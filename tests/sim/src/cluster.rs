@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,6 +42,7 @@ pub(crate) struct Cluster {
     machines: Mutex<BTreeMap<u64, Machine>>,
     alone: bool,
     bug: Option<Bug>,
+    armed: Arc<AtomicBool>,
 }
 
 fn address(node: u64) -> String {
@@ -58,7 +60,8 @@ impl Cluster {
         let (mut env, _) = Env::simulated(seed);
         env.tasks = Tasks::simulated();
         let network = MemNetwork::new(&env, seed ^ 0x6e65_7477);
-        if let Some(meddler) = bug.and_then(|bug| bug.meddler(seed)) {
+        let armed = Arc::new(AtomicBool::new(false));
+        if let Some(meddler) = bug.and_then(|bug| bug.meddler(seed, &armed)) {
             network.meddle(meddler);
         }
         Arc::new(Self {
@@ -70,6 +73,7 @@ impl Cluster {
             machines: Mutex::default(),
             alone,
             bug,
+            armed,
         })
     }
 
@@ -140,8 +144,20 @@ impl Cluster {
         self.boot(1).await;
     }
 
-    fn install(&self, node: u64, machine: Machine) {
+    /// From now on the planted bug shows.
+    pub(crate) fn arm(&self) {
+        self.armed.store(true, Ordering::Relaxed);
         if let Some(bug) = self.bug {
+            for (node, machine) in &*self.machines.lock() {
+                bug.spoil(*node, machine);
+            }
+        }
+    }
+
+    fn install(&self, node: u64, machine: Machine) {
+        if let Some(bug) = self.bug
+            && self.armed.load(Ordering::Relaxed)
+        {
             bug.spoil(node, &machine);
         }
         self.machines.lock().insert(node, machine);

@@ -14,6 +14,7 @@ use floeberg_rpc::{CallError, Method, Request, Transport};
 use floeberg_types::NodeId;
 use prost::Message as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -58,12 +59,13 @@ impl Bug {
         }
     }
 
-    /// What it does to calls.
-    pub(crate) fn meddler(self, seed: u64) -> Option<Arc<dyn Meddler>> {
+    /// What it does to calls, once it is `armed`.
+    pub(crate) fn meddler(self, seed: u64, armed: &Arc<AtomicBool>) -> Option<Arc<dyn Meddler>> {
         match self {
             Self::SkippedFsync | Self::ReplayRowLost => None,
             bug => Some(Arc::new(Faulty {
                 bug,
+                armed: armed.clone(),
                 rng: SeededRng::new(seed ^ 0x6d65_6464),
                 clock: MachineClock::new(Instant::now()),
             })),
@@ -74,6 +76,7 @@ impl Bug {
 /// A peer with a bug.
 struct Faulty {
     bug: Bug,
+    armed: Arc<AtomicBool>,
     rng: SeededRng,
     clock: MachineClock,
 }
@@ -132,6 +135,9 @@ impl Meddler for Faulty {
         request: Request,
         patience: Duration,
     ) -> Result<Bytes, CallError> {
+        if !self.armed.load(Ordering::Relaxed) {
+            return way.call(to, request, patience).await;
+        }
         match (self.bug, request.method) {
             (Bug::CasNotChecked, Method::Propose) => {
                 let blind = changed(&request, forget_reads).unwrap_or(request);

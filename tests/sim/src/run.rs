@@ -127,6 +127,7 @@ fn client(plan: Plan, cluster: &Arc<Cluster>, rendered: &Rendered, number: u64) 
 }
 
 async fn work(plan: Plan, cluster: &Arc<Cluster>) {
+    cluster.arm();
     let rendered = Rendered::default();
     let mut clients = JoinSet::new();
     for number in 0..plan.clients {
