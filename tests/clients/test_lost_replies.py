@@ -191,10 +191,8 @@ def keyed(node, bucket, through):
 
 @pytest.mark.parametrize("fault", [fault_proxy.CUT, 500, 502, 503, 504, 429], ids=str)
 def test_a_client_with_keys_notices_nothing(node, bucket, proxy, keyed, fault):
-    assert requests.get(
-        f"{node.catalog_uri}/v1/config", params={"warehouse": bucket},
-        headers=keyed._session.headers, timeout=60,
-    ).json()["idempotency-key-lifetime"] == "PT30M"
+    config = keyed._session.get(f"{node.catalog_uri}/v1/config", params={"warehouse": bucket})
+    assert config.json()["idempotency-key-lifetime"] == "PT30M"
 
     def losing(change, *arguments, **named):
         proxy.lose_next(fault, fault_proxy.CHANGE)
