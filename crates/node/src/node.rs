@@ -111,6 +111,9 @@ impl Ground<'_> {
         papers: Option<&Papers>,
         map: watch::Receiver<Arc<PlacementMap>>,
     ) -> Result<Base, StartError> {
+        if let Some(papers) = papers {
+            recover::if_ordered(self, papers).await?;
+        }
         let (raft, proposals) = (RaftService::new(), ProposalService::new());
         let network = match (&self.config.cluster, papers) {
             (ClusterPart::Member(member), Some(papers)) => {
@@ -266,9 +269,6 @@ impl Node {
             opened: &opened,
             volume: &volume,
         };
-        if let Some(papers) = &papers {
-            recover::if_ordered(&ground, papers).await?;
-        }
         let base = ground.build(papers.as_ref(), map).await?;
         let alarms = Alarms::default();
         let (members, mut background) = ground.join_in(&base, papers, placement, &alarms);
