@@ -11,7 +11,8 @@ pub struct GroupConfig {
     pub address: String,
     /// How often a leader confirms itself.
     pub heartbeat: Duration,
-    /// Silence after which a follower campaigns; each time a random point between these two.
+    /// Silence after which a follower campaigns; each time a random point between these two. It is
+    /// never below half of the maximum and some heartbeats, whatever the minimum.
     pub election_timeout_min: Duration,
     /// Upper end of the election timeout; also how long a write may run without a quorum.
     pub election_timeout_max: Duration,
@@ -63,14 +64,40 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What the library calls election timeouts, in milliseconds. It begins to count them only when a
+/// lease is over that is as long as the longer of them: a follower campaigns after the lease and a
+/// random time between the two. Reads do not rely on the lease (see `barrier`).
+struct Timeouts {
+    heartbeat_min_interval: u64,
+    min: u64,
+    lease_and_max: u64,
+}
+
+impl Timeouts {
+    fn of(config: &GroupConfig) -> Self {
+        let heartbeat = millis(config.heartbeat);
+        let heartbeat_min_interval = heartbeat / 2;
+        // The longest pause between two heartbeats of a leader that is well, with its timer's grain.
+        let quiet = heartbeat + heartbeat_min_interval + heartbeat / 4 + 1;
+        let lease_and_max = millis(config.election_timeout_max) / 2;
+        let min = millis(config.election_timeout_min).saturating_sub(lease_and_max);
+        Self {
+            heartbeat_min_interval,
+            min: min.max(quiet),
+            lease_and_max,
+        }
+    }
+}
+
 impl GroupConfig {
     pub(crate) fn to_raft(&self, group: GroupId) -> Result<Config, ConfigInvalid> {
+        let timeouts = Timeouts::of(self);
         let config = Config {
             cluster_name: format!("group-{group}"),
             heartbeat_interval: millis(self.heartbeat),
-            election_timeout_min: millis(self.election_timeout_min),
-            election_timeout_max: millis(self.election_timeout_max),
-            heartbeat_min_interval: Some(millis(self.heartbeat) / 2),
+            election_timeout_min: timeouts.min,
+            election_timeout_max: timeouts.lease_and_max,
+            heartbeat_min_interval: Some(timeouts.heartbeat_min_interval),
             enable_pre_vote: Some(true),
             // A leader that hears nobody falls silent now and then: followers that still hear it
             // would otherwise wait for it for ever.
@@ -110,5 +137,17 @@ mod tests {
             ..config
         };
         assert!(slow.to_raft(GroupId::CATALOG).is_err());
+    }
+
+    #[test]
+    fn the_shortest_timing_that_settings_allow_is_usable() {
+        let heartbeat = Duration::from_millis(100);
+        let config = GroupConfig {
+            heartbeat,
+            election_timeout_min: heartbeat * 3,
+            election_timeout_max: heartbeat * 9 / 2,
+            ..GroupConfig::default()
+        };
+        config.to_raft(GroupId::CATALOG).unwrap();
     }
 }

@@ -372,4 +372,6 @@ mod cluster_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod read_tests;
+#[cfg(test)]
 mod tests;

@@ -33,6 +33,26 @@ async fn when_the_leader_dies_another_takes_over_and_the_old_one_comes_back_as_a
     cluster.stop().await;
 }
 
+/// What the setting promises; the library counts from the end of a lease.
+#[tokio::test(start_paused = true)]
+async fn a_dead_leader_is_replaced_within_the_election_timeout() {
+    for seed in 30..36 {
+        let mut cluster = Cluster::start(seed, 3, GroupConfig::default()).await;
+        let config = cluster.config.clone();
+        cluster.commit_all(0..10).await;
+        let at = tokio::time::Instant::now();
+        cluster.crash(1, UnsyncedData::Lost).await;
+        cluster.leader_among(&[2, 3]).await;
+        let took = at.elapsed();
+        assert!(
+            took > config.election_timeout_min - config.heartbeat * 2,
+            "{took:?}"
+        );
+        assert!(took < config.election_timeout_max * 6 / 5, "{took:?}");
+        cluster.stop().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_in_the_minority_neither_commits_nor_reads() {
     let cluster = Cluster::start(3, 3, GroupConfig::default()).await;
