@@ -20,7 +20,8 @@ const S3_PORT: u16 = 9000;
 const PEER_PORT: u16 = 7000;
 /// Small segments, so that several nodes fit on one disk.
 const SEGMENT_MIB: u64 = 64;
-const LOG: &str = "warn,floeberg=info";
+/// The protocol library reports every answer of 5xx as an error; the server logs those itself.
+const LOG: &str = "warn,floeberg=info,s3s=off";
 /// A node that does not serve within this time after a start or a healing is a failure.
 pub const READY_LIMIT: Duration = Duration::from_secs(90);
 /// Between two questions whether a node is ready.
@@ -314,7 +315,14 @@ impl Fleet {
         let endpoint = self.address(through).lakehouse;
         let gone = old.to_string();
         let words = ["replace", &gone, "--with", &new, "--endpoint", &endpoint];
-        self.cluster(through, &words).await?;
+        let begin = Instant::now();
+        // Refused until the new node has started so far that it answers the others.
+        while let Err(error) = self.cluster(through, &words).await {
+            let is_early = format!("{error:#}").contains("which is to take over, does not answer");
+            ensure!(is_early && begin.elapsed() < READY_LIMIT, error);
+            self.still_run()?;
+            tokio::time::sleep(POLL).await;
+        }
         self.settled(through, Some(old)).await?;
         self.ready(node).await?;
         Ok(())
