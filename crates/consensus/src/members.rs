@@ -93,9 +93,6 @@ pub enum ChangeError {
     /// The node is a member already.
     #[error("node {0} is a member already")]
     AlreadyMember(NodeId),
-    /// Another member has this address.
-    #[error("node {0} has this address: remove it first, or use another address")]
-    AddressTaken(NodeId),
     /// The node votes already.
     #[error("node {0} is a voter already")]
     NotLearner(NodeId),
@@ -247,11 +244,6 @@ impl RaftGroup {
         self.change(|members| {
             if members.get(node).is_some() {
                 return Err(ChangeError::AlreadyMember(node));
-            }
-            let mut others = members.members.iter();
-            let taken = others.find(|m| !address.is_empty() && m.address == address);
-            if let Some(taken) = taken {
-                return Err(ChangeError::AddressTaken(taken.node));
             }
             let learner = BTreeMap::from([(node.0, BasicNode::new(address))]);
             Ok(Decided::of(ChangeMembers::AddNodes(learner)))

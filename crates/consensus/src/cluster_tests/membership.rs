@@ -51,8 +51,6 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
     let leader = &cluster.running(1).group;
     let add = leader.add_learner(NodeId(2), "10.0.0.9:7000").await;
     assert_eq!(add.err(), Some(ChangeError::AlreadyMember(NodeId(2))));
-    let add = leader.add_learner(NodeId(3), &address(2)).await;
-    assert_eq!(add.err(), Some(ChangeError::AddressTaken(NodeId(2))));
     let unknown = Err(ChangeError::UnknownNode(NodeId(9)));
     assert_eq!(leader.promote(NodeId(9)).await, unknown);
     assert_eq!(leader.remove(NodeId(9)).await, unknown);
@@ -154,7 +152,8 @@ async fn a_wiped_node_harms_nobody_and_comes_back_under_a_new_id() {
     cluster.wipe(3).await;
     cluster.boot(4, Begin::Join).await.unwrap();
     let leader = &cluster.running(1).group;
-    let mut catch_up = leader.add_learner(NodeId(4), &address(4)).await.unwrap();
+    // The same machine: streams check who answers, so both may be members under one address.
+    let mut catch_up = leader.add_learner(NodeId(4), &address(3)).await.unwrap();
     catch_up.done().await.unwrap();
     leader.replace(NodeId(3), NodeId(4)).await.unwrap();
     cluster.commit_all(15..20).await;
