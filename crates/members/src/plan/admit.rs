@@ -49,8 +49,9 @@ pub enum Refused {
     },
     /// Too few members would remain.
     #[error(
-        "{left} members would remain, and {copies} copies of the data need {copies}: let another \
-         node join first, then use `floeberg cluster replace`"
+        "{left} active members would remain, and {copies} copies of the data need {copies} (one that \
+         is still joining does not count): let another node join first, then use `floeberg cluster \
+         replace`"
     )]
     TooFew {
         /// How many.
@@ -173,19 +174,24 @@ fn answers(views: &[GroupView], node: NodeId) -> bool {
     views.iter().any(|view| view.reachable.contains(&node))
 }
 
-/// Who would still be there, and that every group could still decide.
+/// Only active members hold data and votes: whoever is still joining may never come up.
+fn active(roster: &Roster) -> usize {
+    let active = |m: &&Member| m.state == MemberState::Active;
+    roster.values().filter(active).count()
+}
+
+/// That `left` active members are enough, and that every group could still decide without `node`.
 fn enough_remain(
-    roster: &Roster,
     views: &[GroupView],
     node: NodeId,
+    left: usize,
+    needed: usize,
     rules: &Rules,
 ) -> Result<(), Refused> {
-    let staying = roster.values().filter(|m| m.state.stays()).count();
-    let left = staying - 1;
     if left == 0 {
         return Err(Refused::Last { node });
     }
-    if staying >= rules.copies && left < rules.copies {
+    if left < needed {
         let copies = rules.copies;
         return Err(Refused::TooFew { left, copies });
     }
@@ -209,14 +215,20 @@ pub fn may_depart(
     departure: Departure,
     rules: &Rules,
 ) -> Result<(), Refused> {
-    staying(roster, node)?;
+    let member = staying(roster, node)?;
     idle(roster)?;
     match (departure, answers(views, node)) {
         (Departure::Drained, false) => return Err(Refused::Silent { node }),
         (Departure::Dead, true) => return Err(Refused::Alive { node }),
         (Departure::Drained, true) | (Departure::Dead, false) => {}
     }
-    enough_remain(roster, views, node, rules)
+    let before = active(roster);
+    if member.state == MemberState::Active {
+        enough_remain(views, node, before - 1, rules.copies, rules)
+    } else {
+        // It was not counted, so nothing shrinks.
+        enough_remain(views, node, before, 0, rules)
+    }
 }
 
 /// How a member that is replaced leaves: a living one has its data copied away first.
@@ -243,13 +255,17 @@ pub fn may_replace(
     if old == new {
         return Err(Refused::Itself { node: old });
     }
-    staying(roster, old)?;
-    staying(roster, new)?;
+    let leaves = staying(roster, old)?.state;
+    let comes = staying(roster, new)?.state;
     idle(roster)?;
     if !answers(views, new) {
         return Err(Refused::SilentReplacement { node: new });
     }
-    enough_remain(roster, views, old, rules)
+    // The new one gets its vote in the change that takes it from the old one.
+    let before = active(roster);
+    let left = before + usize::from(comes == MemberState::Joining)
+        - usize::from(leaves == MemberState::Active);
+    enough_remain(views, old, left, rules.copies.min(before), rules)
 }
 
 /// Whether `to` may be asked to lead the group.

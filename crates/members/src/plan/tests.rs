@@ -299,7 +299,24 @@ fn wishes_that_cost_the_majority_or_the_data_are_refused() {
     let three = roster(&THREE);
     let views3 = [view(&[1, 2, 3], &[])];
     let shrink = may_depart(&three, &views3, id(3), Departure::Drained, &RULES);
-    refused(shrink, "2 members would remain");
+    refused(shrink, "2 active members would remain");
+    let joining = with(&[(4, JOINING)]);
+    let shrink = may_depart(&joining, &views3, id(3), Departure::Drained, &RULES);
+    refused(shrink, "2 active members would remain");
+    let two = roster(&[(1, ACTIVE), (2, ACTIVE), (3, JOINING)]);
+    let views2 = [silent(view(&[1, 2], &[]), &[3])];
+    let shrink = may_depart(&two, &views2, id(2), Departure::Drained, &RULES);
+    refused(shrink, "1 active members would remain");
+    let ghost = may_depart(&two, &views2, id(3), Departure::Dead, &RULES);
+    assert_eq!(ghost, Ok(()), "who never came up may always go");
+    let ghost = may_depart(
+        &joining,
+        &[silent(view(&[1, 2, 3], &[]), &[4])],
+        id(4),
+        Departure::Dead,
+        &RULES,
+    );
+    assert_eq!(ghost, Ok(()));
     let busy = with(&[(4, ACTIVE), (5, DEAD)]);
     let again = may_depart(&busy, &views(&[]), id(4), Departure::Drained, &RULES);
     refused(again, "node 5 is still dead; one member changes at a time");
@@ -324,6 +341,11 @@ fn a_replacement_must_be_there_and_another() {
     assert_eq!(may_replace(&four, &views, id(3), id(4), &RULES), Ok(()));
     assert_eq!(departure_of(&views, id(3)), Departure::Dead);
     assert_eq!(departure_of(&views, id(2)), Departure::Drained);
+    let two = roster(&[(1, ACTIVE), (2, ACTIVE), (3, JOINING)]);
+    let views2 = [view(&[1, 2], &[])];
+    assert_eq!(may_replace(&two, &views2, id(2), id(3), &RULES), Ok(()));
+    let fewer = may_replace(&roster(&THREE), &views, id(3), id(2), &RULES);
+    assert!(matches!(fewer, Err(Refused::TooFew { left: 2, .. })));
     let itself = may_replace(&four, &views, id(3), id(3), &RULES);
     assert!(matches!(itself, Err(Refused::Itself { .. })));
     let views = [silent(view(&[1, 2, 3], &[]), &[4])];
