@@ -5,7 +5,7 @@ use super::{Announcement, Members, new_row};
 use crate::desk::{JoinReply, JoinRequest};
 use crate::error::ChangeError;
 use crate::keys;
-use crate::model::{Member, MemberState};
+use crate::model::{Departure, Member, MemberState};
 use crate::plan::{GroupView, Refused};
 use crate::rows::{self, ClusterRow, MemberRow};
 use bytes::Bytes;
@@ -97,6 +97,7 @@ fn enter(
     if !features.include(level) {
         return Err(Refused::Features { level, features }.into());
     }
+    let mut ghosts = Vec::new();
     for row in known.iter().filter(|row| row.address == request.address) {
         let member = rows::member_from_row(row)?;
         // A machine that lost its disk comes back under its old address; its old self is silent.
@@ -107,6 +108,9 @@ fn enter(
                 address: member.address,
             }
             .into());
+        }
+        if never_came_up(&member, views) {
+            ghosts.push(row.clone());
         }
     }
     let node = NodeId(cluster.next_node_id);
@@ -121,5 +125,19 @@ fn enter(
     let row = new_row(&me, MemberState::Joining, txn.now(), hash.clone());
     txn.put(keys::cluster(), &cluster);
     txn.put(keys::member(node), &row);
+    for mut ghost in ghosts {
+        ghost.replaced_by = node.0;
+        for state in [MemberState::Leaving(Departure::Dead), MemberState::Gone] {
+            rows::set_state(&mut ghost, state, txn.now());
+        }
+        txn.put(keys::member(NodeId(ghost.node_id)), &ghost);
+    }
     Ok(node)
+}
+
+/// Whether a member is only left of a join that did not get to its end. As no group knows it, it
+/// has no vote and has acknowledged nothing.
+fn never_came_up(member: &Member, views: &[GroupView]) -> bool {
+    let known = |v: &GroupView| v.includes(member.id) || v.reachable.contains(&member.id);
+    member.state == MemberState::Joining && !views.iter().any(known)
 }

@@ -103,6 +103,49 @@ async fn a_machine_that_lost_its_disk_joins_under_its_old_address_as_a_new_node(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_is_repeated_takes_the_place_of_the_one_that_was_cut_short() {
+    let lab = Lab::of(3).await;
+    let from = |key: &str| {
+        let mut request = request(key);
+        request.address = "n4:7000".to_owned();
+        request
+    };
+    assert_eq!(
+        lab.members.join(&from("first")).await.unwrap().node,
+        NodeId(4)
+    );
+    assert_eq!(
+        lab.members.join(&from("second")).await.unwrap().node,
+        NodeId(5)
+    );
+    let roster = lab.members.local_roster().unwrap();
+    assert_eq!(roster[&NodeId(4)].state, MemberState::Gone);
+    assert_eq!(roster[&NodeId(4)].replaced_by, Some(NodeId(5)));
+    let late = lab.members.join(&from("first")).await.unwrap_err();
+    assert!(late.to_string().contains("node 4 is gone"), "{late}");
+    lab.groups.up(NodeId(5));
+    lab.settle().await;
+    let roster = lab.members.local_roster().unwrap();
+    assert_eq!(roster[&NodeId(5)].state, MemberState::Active);
+    // One that a group knows has a part in what was acknowledged, and stays.
+    lab.groups.down(NodeId(5));
+    assert_eq!(
+        lab.members.join(&from("third")).await.unwrap().node,
+        NodeId(6)
+    );
+    let roster = lab.members.local_roster().unwrap();
+    assert_eq!(roster[&NodeId(5)].state, MemberState::Active);
+    let other = lab.members.join(&request("n7")).await.unwrap().node;
+    assert_eq!(other, NodeId(7));
+    let roster = lab.members.local_roster().unwrap();
+    assert_eq!(
+        roster[&NodeId(6)].state,
+        MemberState::Joining,
+        "another address"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn announcing_again_brings_the_row_up_to_date_but_never_back_from_the_dead() {
     let lab = Lab::of(4).await;
     let mut moved = announcement(4);
