@@ -56,7 +56,7 @@ pub enum FoundingError {
 /// # Errors
 /// The directory belongs to somebody, or the disk refuses.
 pub fn found(home: &Home, address: &str, env: &Env) -> Result<Identity, FoundingError> {
-    home.vacant()?;
+    home.empty()?;
     let identity = Identity {
         cluster: ClusterId::from_bytes(env.rng.id128()),
         node: NodeId(1),
@@ -92,7 +92,7 @@ impl Applicant<'_> {
     /// # Errors
     /// Nobody does, or the disk refuses.
     pub async fn join(&self, env: &Env) -> Result<Identity, FoundingError> {
-        self.home.vacant()?;
+        self.home.empty()?;
         let token: JoinToken = self.token.parse()?;
         let doorway = Doorway::Pinned(join_config(&token, env.clock.clone())?);
         self.join_by(env, async |address: &str, body| {
@@ -111,7 +111,7 @@ impl Applicant<'_> {
         env: &Env,
         knock: impl AsyncFn(&str, Bytes) -> Result<Bytes, CallError>,
     ) -> Result<Identity, FoundingError> {
-        self.home.vacant()?;
+        self.home.empty()?;
         let key = NodeKey::generate()?;
         let request = JoinRequest {
             token: self.token.to_owned(),

@@ -12,6 +12,10 @@ use std::sync::Arc;
 /// Version of the identity file.
 const FORMAT: u32 = 1;
 const FILE: &str = "identity.json";
+/// What init and join make before the identity, what a start makes that finds none, and what file
+/// systems make themselves.
+const BEFORE: [&str; 4] = ["pki", "identity.draft", "LOCK", ROOT];
+const ROOT: &str = "lost+found";
 /// Longer than any file that is kept here.
 const LENGTH_MAX: u64 = 64 * 1024;
 
@@ -80,6 +84,17 @@ pub enum HomeError {
         /// Why.
         reason: &'static str,
     },
+    /// Something else is in the directory.
+    #[error(
+        "`{path}` is not empty: `{name}` is in it, perhaps of another node. Use an empty directory, or \
+         remove what is in this one if nothing of it is needed"
+    )]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// The first thing that does not belong there.
+        name: String,
+    },
     /// Keys or certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -98,6 +113,8 @@ pub enum HomeError {
 #[derive(Clone)]
 pub struct Home {
     dir: PathBuf,
+    /// The directories of the log and of object data, if they are known.
+    stores: Vec<PathBuf>,
     disk: Arc<dyn Disk>,
 }
 
@@ -107,8 +124,15 @@ impl Home {
     pub fn new(dir: &Path, disk: Arc<dyn Disk>) -> Self {
         Self {
             dir: dir.to_owned(),
+            stores: Vec::new(),
             disk,
         }
+    }
+
+    /// With the directories of the log and of object data, which may be elsewhere.
+    #[must_use]
+    pub fn with_stores(self, stores: Vec<PathBuf>) -> Self {
+        Self { stores, ..self }
     }
 
     /// Who the directory belongs to; `None` if nobody.
@@ -138,6 +162,45 @@ impl Home {
         let path = self.dir.clone();
         match self.identity()? {
             Some(identity) => Err(HomeError::Taken { path, identity }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the directory belongs to somebody, or if anything else is in it or in those of the
+    /// stores: a new node must not start on the log or the data of another. What an init or a join
+    /// leaves that was cut short is no obstacle.
+    ///
+    /// # Errors
+    /// As [`Self::vacant`], or a directory is not empty.
+    pub fn empty(&self) -> Result<(), HomeError> {
+        self.vacant()?;
+        // A disk for a store may be mounted below, and is looked at itself.
+        let leads_to_store = |name: &str| {
+            let path = self.dir.join(name);
+            self.stores.iter().any(|store| store.starts_with(&path))
+        };
+        self.only(&self.dir, |name| {
+            BEFORE.contains(&name) || leads_to_store(name)
+        })?;
+        for store in self.stores.iter().filter(|store| **store != self.dir) {
+            self.only(store, |name| name == ROOT)?;
+        }
+        Ok(())
+    }
+
+    fn only(&self, dir: &Path, fine: impl Fn(&str) -> bool) -> Result<(), HomeError> {
+        if !self.disk.exists(dir) {
+            return Ok(());
+        }
+        let names = self.disk.list(dir).map_err(|source| HomeError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        match names.into_iter().find(|name| !fine(name)) {
+            Some(name) => Err(HomeError::Occupied {
+                path: dir.to_owned(),
+                name,
+            }),
             None => Ok(()),
         }
     }
@@ -302,6 +365,30 @@ mod tests {
         let error = home.take(other).unwrap_err();
         assert!(error.to_string().contains("belongs to node 3"), "{error}");
         assert_eq!(home.identity().unwrap(), Some(ME));
+    }
+
+    #[test]
+    fn only_what_a_join_leaves_may_be_there_before() {
+        let (env, _) = Env::simulated(1);
+        let stores = vec!["/fast/log".into(), "/data/volume".into()];
+        let home = home(&env).with_stores(stores);
+        let make = |dir: &str| env.disk.create_dir_all(Path::new(dir)).unwrap();
+        home.empty().unwrap();
+        for dir in ["/data/pki", "/data/lost+found", "/data/volume/lost+found"] {
+            make(dir);
+            home.empty().unwrap();
+        }
+        make("/fast/log");
+        home.write("identity.draft", b"half").unwrap();
+        home.empty().unwrap();
+        for dir in ["/data/raft", "/fast/log/db", "/data/volume/segments"] {
+            make(dir);
+            let error = home.empty().unwrap_err().to_string();
+            assert!(error.contains("is not empty"), "{error}");
+            env.disk.remove_dir_all(Path::new(dir)).unwrap();
+        }
+        home.take(ME).unwrap();
+        assert!(matches!(home.empty(), Err(HomeError::Taken { .. })));
     }
 
     #[test]

@@ -23,7 +23,11 @@ fn home(settings: &Settings, env: &Env) -> anyhow::Result<Home> {
             );
         }
     }
-    Ok(Home::new(dir, env.disk.clone()))
+    let stores = vec![
+        settings.data.log_dir.clone(),
+        settings.data.volume_dir.clone(),
+    ];
+    Ok(Home::new(dir, env.disk.clone()).with_stores(stores))
 }
 
 fn report(json: bool, identity: Identity, done: &str, next: &str) -> anyhow::Result<()> {
@@ -148,6 +152,22 @@ mod tests {
         assert!(order.exists());
         let token = floeberg(&config, &["join", "--token", "x"]).unwrap_err();
         assert!(token.to_string().contains("belongs to node 1"), "{token}");
+    }
+
+    #[test]
+    fn a_directory_with_the_log_of_another_node_is_no_place_for_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        floeberg(&config, &["init"]).unwrap();
+        let data = dir.path().join("data");
+        std::fs::remove_file(data.join("identity.json")).unwrap();
+        std::fs::create_dir_all(data.join("raft/db")).unwrap();
+        for words in [&["init"][..], &["join", "--token", "x"]] {
+            let refused = floeberg(&config, words).unwrap_err().to_string();
+            assert!(refused.contains("is not empty"), "{refused}");
+        }
+        std::fs::remove_dir_all(data.join("raft")).unwrap();
+        floeberg(&config, &["init"]).unwrap();
     }
 
     #[test]
