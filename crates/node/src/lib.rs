@@ -15,6 +15,7 @@ mod node;
 mod ports;
 mod probes;
 mod recover;
+mod removal;
 mod room;
 mod server;
 mod services;

@@ -7,6 +7,7 @@ use crate::divergence::{Alarms, Watch};
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
 use crate::node::GroupStores;
+use crate::removal::{self, Removal};
 use floeberg_consensus::RaftService;
 use floeberg_env::Env;
 use floeberg_members::plan::Rules;
@@ -71,6 +72,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) groups: &'a NodeGroups,
     pub(crate) stores: &'a GroupStores,
     pub(crate) alarms: &'a Alarms,
+    pub(crate) removal: &'a Removal,
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) shards: &'a Shards,
     pub(crate) placement: watch::Sender<Arc<PlacementMap>>,
@@ -114,7 +116,7 @@ impl Wiring<'_> {
         let peers = self.network.peers.clone();
         let config = KeeperConfig::default();
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
-        let watch = self.watch(&papers);
+        let (watch, removal) = (self.watch(&papers), self.removal_watch());
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
@@ -123,6 +125,7 @@ impl Wiring<'_> {
             tasks.spawn("mover", Mover::run(mover)),
             tasks.spawn("digests", watch.run()),
             tasks.spawn("authority", rotator.run()),
+            tasks.spawn("removal", removal.run()),
         ];
         let address = self.member.address.clone();
         if let Some(renewal) = self.network.renewal(papers, address, env) {
@@ -141,6 +144,16 @@ impl Wiring<'_> {
             metrics: self.metrics.clone(),
             home: papers.home.clone(),
             env: self.env.clone(),
+        }
+    }
+
+    fn removal_watch(&self) -> removal::Watch {
+        removal::Watch {
+            me: self.identity.node,
+            catalog: self.stores.catalog.clone(),
+            peers: self.network.peers.clone(),
+            transport: self.network.transport.clone(),
+            removal: self.removal.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
 use crate::probes::{self, Parts};
 use crate::recover;
+use crate::removal::Removal;
 use crate::room;
 use crate::services::Services;
 use crate::stores::{self, Stores};
@@ -160,6 +161,7 @@ impl Ground<'_> {
         papers: Option<Papers>,
         placement: watch::Sender<Arc<PlacementMap>>,
         alarms: &Alarms,
+        removal: &Removal,
     ) -> (Option<Members>, Vec<JoinHandle<()>>) {
         let (ClusterPart::Member(member), Some(papers)) = (&self.config.cluster, papers) else {
             return (None, Vec::new());
@@ -173,6 +175,7 @@ impl Ground<'_> {
             groups: &base.groups,
             stores: &base.stores,
             alarms,
+            removal,
             metrics: self.metrics,
             shards: &base.shards,
             placement,
@@ -270,13 +273,9 @@ impl Node {
             volume: &volume,
         };
         let base = ground.build(papers.as_ref(), map).await?;
-        let alarms = Alarms::default();
-        let (members, mut background) = ground.join_in(&base, papers, placement, &alarms);
-        let keys = Arc::new(Keyring::new(
-            config.root_key.clone(),
-            config.account.clone(),
-            identity.cluster,
-        ));
+        let (alarms, removal) = (Alarms::default(), Removal::default());
+        let (members, mut background) = ground.join_in(&base, papers, placement, &alarms, &removal);
+        let keys = keyring(&config, identity);
         let room = room::of(vec![config.state_dir(), config.log_dir()], &env);
         let services = Services {
             config: &config,
@@ -296,6 +295,7 @@ impl Node {
                 room: &room,
                 alarms: &alarms,
                 leaving: base.groups.leaving(),
+                removal: &removal,
             }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
@@ -420,6 +420,11 @@ async fn open(
         Ok::<_, StartError>((opened, identity, papers))
     });
     opening.await.map_err(|_| StartError::Stopping)?
+}
+
+fn keyring(config: &NodeConfig, identity: Identity) -> Arc<Keyring> {
+    let (root_key, account) = (config.root_key.clone(), config.account.clone());
+    Arc::new(Keyring::new(root_key, account, identity.cluster))
 }
 
 /// A single node holds all data; a member learns from the rows who does.

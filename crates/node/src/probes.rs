@@ -3,6 +3,7 @@
 use crate::NodeConfig;
 use crate::divergence::Alarms;
 use crate::node::GroupStores;
+use crate::removal::Removal;
 use floeberg_api_admin::{GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 use floeberg_consensus::RaftGroup;
 use floeberg_http::Room;
@@ -26,6 +27,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) room: &'a Room,
     pub(crate) alarms: &'a Alarms,
     pub(crate) leaving: &'a CancellationToken,
+    pub(crate) removal: &'a Removal,
 }
 
 pub(crate) fn new(parts: Parts<'_>) -> Probes {
@@ -44,15 +46,17 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
         groups: Vec::new(),
     };
     let (asked, shards, room) = (groups.clone(), parts.shards.clone(), parts.room.clone());
-    let alarms = parts.alarms.clone();
+    let (alarms, removal) = (parts.alarms.clone(), parts.removal.clone());
     let leaving = parts.leaving.clone();
     Probes {
         readiness: Arc::new(move || {
             let (groups, shards, room) = (asked.clone(), shards.clone(), room.clone());
-            let leaving = leaving.is_cancelled();
+            let leaving = leaving
+                .is_cancelled()
+                .then(|| "a new start: this node is stopping".to_owned());
+            let obstacle = removal.notice().or(leaving);
             Box::pin(async move {
-                if leaving {
-                    let waiting_for = "a new start: this node is stopping".to_owned();
+                if let Some(waiting_for) = obstacle {
                     return Readiness::NotReady { waiting_for };
                 }
                 readiness(&groups, &shards, &room).await

@@ -138,6 +138,8 @@ pub enum RefusalCode {
     Busy,
     /// It tried and failed.
     Failed,
+    /// The caller was removed from the cluster.
+    Removed,
 }
 
 /// A peer's answer that it did not do it.

@@ -82,7 +82,7 @@ impl Host {
         let (from, lane) = wire::check_hello(&hello, &self.station.local, about.proof)?;
         let member = self.station.peers.membership(from).ok_or_else(|| {
             let message = format!("node {from} was removed from the cluster");
-            Refusal::new(RefusalCode::Unauthorised, message)
+            Refusal::new(RefusalCode::Removed, message)
         })?;
         Ok((from, lane, member))
     }

@@ -192,6 +192,7 @@ fn refusal_to_wire(mut refusal: Refusal) -> proto::Refusal {
         RefusalCode::UnknownMethod => proto::RefusalCode::UnknownMethod,
         RefusalCode::Busy => proto::RefusalCode::Busy,
         RefusalCode::Failed => proto::RefusalCode::Failed,
+        RefusalCode::Removed => proto::RefusalCode::Removed,
     };
     proto::Refusal {
         code: code.into(),
@@ -208,6 +209,7 @@ pub(crate) fn refusal_from_wire(refusal: proto::Refusal) -> Refusal {
         proto::RefusalCode::Malformed => RefusalCode::Malformed,
         proto::RefusalCode::UnknownMethod => RefusalCode::UnknownMethod,
         proto::RefusalCode::Busy => RefusalCode::Busy,
+        proto::RefusalCode::Removed => RefusalCode::Removed,
         // A reason of a later version is still a refusal.
         proto::RefusalCode::Failed | proto::RefusalCode::Unspecified => RefusalCode::Failed,
     };

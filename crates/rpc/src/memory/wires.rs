@@ -127,7 +127,7 @@ async fn deliver(shared: &Weak<Shared>, from: NodeId, to: NodeId, parcel: Parcel
     };
     if callee.peers.is_some_and(|p| p.membership(from).is_none()) {
         let removed = Outcome::Refused(Refusal::new(
-            RefusalCode::Unauthorised,
+            RefusalCode::Removed,
             format!("node {from} was removed from the cluster"),
         ));
         return parcel.reply.give(shared, removed);

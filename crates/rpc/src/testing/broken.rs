@@ -118,7 +118,7 @@ pub(super) async fn a_removed_peer(fabric: &dyn Fabric) {
     // What comes from it is refused once its old stream is closed.
     for _ in 0..1000 {
         let refused = b.call(A, request(Method::Vote, "x"), LONG).await;
-        if code_of(refused.clone()) == Some(RefusalCode::Unauthorised) {
+        if code_of(refused.clone()) == Some(RefusalCode::Removed) {
             return;
         }
         assert!(
