@@ -30,4 +30,4 @@ mod tables;
 mod verify;
 
 pub use planted::Bug;
-pub use run::{Plan, Report, simulate};
+pub use run::{Members, Plan, Report, simulate};

@@ -19,6 +19,27 @@ use tokio::time::Instant;
 /// A request that was given up has no effect after this time.
 const LATE: Duration = Duration::from_secs(10);
 
+/// Which members of the cluster come and go during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// Nobody.
+    Fixed,
+    /// One comes.
+    Growing,
+    /// One comes, and perhaps another leaves, is replaced, or is lost with its machine.
+    Changing,
+}
+
+impl Members {
+    const fn changes(self) -> &'static [Change] {
+        match self {
+            Self::Fixed => &[],
+            Self::Growing => &[Change::Join],
+            Self::Changing => &[Change::Join, Change::Remove, Change::Replace, Change::Dead],
+        }
+    }
+}
+
 /// How big a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -30,15 +51,15 @@ pub struct Plan {
     pub clients: u64,
     /// How long they work while things go wrong, in simulated time.
     pub disturbed: Duration,
-    /// Whether the members of the cluster change meanwhile.
-    pub membership: bool,
+    /// Which members come and go meanwhile.
+    pub members: Members,
     /// What is wrong with the nodes.
     pub bug: Option<Bug>,
 }
 
 impl Plan {
     /// The size used by the test run: of ten seeds four have one node, four have three and two have
-    /// five; a third of the clusters changes its members.
+    /// five; a third of the clusters gets another member.
     #[must_use]
     pub fn small(seed: u64) -> Self {
         let nodes = [1, 3, 1, 3, 5, 1, 3, 1, 3, 5];
@@ -53,7 +74,11 @@ impl Plan {
             nodes,
             clients: if nodes == 1 { 4 } else { 6 },
             disturbed: Duration::from_secs(if nodes == 1 { 3 } else { 8 }),
-            membership: nodes > 1 && (seed / 10).is_multiple_of(3),
+            members: if nodes > 1 && (seed / 10).is_multiple_of(3) {
+                Members::Growing
+            } else {
+                Members::Fixed
+            },
             bug: None,
         }
     }
@@ -140,11 +165,11 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     }
     let nemesis = tokio::task::spawn_local(Nemesis::new(cluster).run());
     let watch = tokio::spawn(watch(cluster.clone()));
-    let operator = plan.membership.then(|| {
+    let kinds = plan.members.changes();
+    let operator = (!kinds.is_empty()).then(|| {
         let (operator, cluster) = (Operator::new(cluster), cluster.clone());
         tokio::task::spawn_local(async move {
-            let kinds = [Change::Join, Change::Remove, Change::Replace, Change::Dead];
-            let kind = kinds[usize::try_from(cluster.draw(4)).unwrap_or(0)];
+            let kind = kinds[usize::try_from(cluster.draw(kinds.len() as u64)).unwrap_or(0)];
             if !operator.change(kind).await {
                 cluster
                     .record

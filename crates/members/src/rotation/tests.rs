@@ -1,3 +1,4 @@
+//! Tests of a change of the authority, in memory.
 use super::*;
 use crate::founding::{enter, found};
 use crate::home::Identity;

@@ -1,7 +1,7 @@
 //! Simulates many seeds, or replays one and prints its trace.
 
 use clap::Parser;
-use floeberg_test_sim::{Bug, Plan, simulate};
+use floeberg_test_sim::{Bug, Members, Plan, simulate};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -20,6 +20,9 @@ struct Arguments {
     /// How many nodes; without it the mix of the tests
     #[arg(long)]
     nodes: Option<u64>,
+    /// Let members leave, too, in every cluster
+    #[arg(long)]
+    departures: bool,
     /// Plant a bug, for example `SkippedFsync`
     #[arg(long, value_parser = bug)]
     bug: Option<Bug>,
@@ -34,8 +37,13 @@ impl Arguments {
             Some(nodes) => Plan::of(seed, nodes),
             None => Plan::small(seed),
         };
+        let members = match self.departures {
+            true if plan.nodes > 1 => Members::Changing,
+            _ => plan.members,
+        };
         Plan {
             bug: self.bug,
+            members,
             ..plan
         }
     }
