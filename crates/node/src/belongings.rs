@@ -9,7 +9,7 @@ use crate::{NodeConfig, StartError};
 use floeberg_env::{Env, OpenMode};
 use floeberg_members::Identity;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The mark in each directory.
 const MARK: &str = "floeberg-owner";
@@ -46,7 +46,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::DataDir { path, source }
 }
 
-fn read(path: &PathBuf, env: &Env) -> Result<Option<String>, StartError> {
+fn read(path: &Path, env: &Env) -> Result<Option<String>, StartError> {
     if !env.disk.exists(path) {
         return Ok(None);
     }

@@ -155,7 +155,7 @@ async fn advance(
 ) -> anyhow::Result<()> {
     let goal = progress.load(Ordering::SeqCst) + BETWEEN * WRITERS as u64;
     while progress.load(Ordering::SeqCst) < goal {
-        for writer in writers.iter_mut().filter(|writer| writer.is_finished()) {
+        if let Some(writer) = writers.iter_mut().find(|writer| writer.is_finished()) {
             writer.await??;
             bail!("a writer ended early");
         }
