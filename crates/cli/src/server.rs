@@ -82,7 +82,9 @@ fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
         s3_domain: settings.s3_domain.clone(),
         segment_bytes: limits.segment_bytes,
         limits: ClientLimits {
+            body_bytes: usize::try_from(limits.body_bytes).unwrap_or(usize::MAX),
             body_stall: limits.body_stall,
+            operation_time: limits.operation_time,
             notice: limits.notice,
             drain: limits.drain,
             ..ClientLimits::default()

@@ -140,8 +140,13 @@ pub struct ClientLimits {
     pub head_time: Duration,
     /// How long a client may take for a TLS handshake.
     pub handshake_time: Duration,
+    /// The largest request body on the lakehouse port.
+    pub body_bytes: usize,
     /// The longest time in which no byte of a request body arrives.
     pub body_stall: Duration,
+    /// How long an operation of the lakehouse port may take before its caller is told that the outcome
+    /// is open.
+    pub operation_time: Duration,
     /// How long connections are still taken after a stop was asked for, while `/readyz` says 503 and
     /// every answer ends its connection: load balancers look elsewhere before anything is refused.
     pub notice: Duration,
@@ -155,7 +160,9 @@ impl Default for ClientLimits {
             connections: 10_000,
             head_time: Duration::from_secs(90),
             handshake_time: Duration::from_secs(10),
+            body_bytes: 64 << 20,
             body_stall: Duration::from_secs(60),
+            operation_time: Duration::from_secs(30),
             notice: Duration::ZERO,
             drain: Duration::from_secs(10),
         }

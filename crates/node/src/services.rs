@@ -68,8 +68,9 @@ impl Services<'_> {
             },
             metrics: self.metrics.http.clone(),
             limits: Limits {
+                body_bytes: self.config.limits.body_bytes,
                 body_stall: self.config.limits.body_stall,
-                ..Limits::default()
+                operation_time: self.config.limits.operation_time,
             },
             room: self.room.clone(),
         };

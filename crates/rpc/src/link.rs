@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
@@ -23,6 +24,8 @@ pub(crate) struct Link {
     io: Io,
     about: About,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// One of the places that connections of this kind share, until it ends.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What a stream knows of the connection it runs over.
@@ -36,7 +39,19 @@ pub(crate) struct About {
 impl Link {
     pub(crate) fn new(io: Io, about: About) -> Self {
         let cut = Box::pin(about.cut.clone().cancelled_owned());
-        Self { io, about, cut }
+        Self {
+            io,
+            about,
+            cut,
+            _place: None,
+        }
+    }
+
+    pub(crate) fn with_place(self, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            _place: Some(place),
+            ..self
+        }
     }
 
     pub(crate) fn about(&self) -> &About {

@@ -33,6 +33,10 @@ use tonic::{Request, Response, Status, Streaming};
 /// TLS handshakes at a time; they cost much and anybody can begin one.
 const HANDSHAKES: usize = 128;
 
+/// Connections without a certificate at a time. Anybody can open one, and only who wants to join needs
+/// one; members must always get through.
+pub(crate) const GUESTS: usize = 64;
+
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -145,6 +149,7 @@ type Accepted = mpsc::Sender<Result<Link, io::Error>>;
 
 async fn accept(listener: TcpListener, host: Arc<Host>, accepted: Accepted) {
     let room = Arc::new(Semaphore::new(HANDSHAKES));
+    let guests = Arc::new(Semaphore::new(GUESTS));
     loop {
         let next = tokio::select! {
             biased;
@@ -163,7 +168,7 @@ async fn accept(listener: TcpListener, host: Arc<Host>, accepted: Accepted) {
             tracing::debug!(%remote, "too many connections are being opened");
             continue;
         };
-        let (secured, accepted) = (host.clone(), accepted.clone());
+        let (secured, accepted, guests) = (host.clone(), accepted.clone(), guests.clone());
         let handshake = host.tracker.track_future(async move {
             let _permit = permit;
             let opened = tokio::select! {
@@ -172,13 +177,39 @@ async fn accept(listener: TcpListener, host: Arc<Host>, accepted: Accepted) {
                 opened = secure(&secured, tcp, remote) => opened,
             };
             match opened {
-                // Closed only once the server stops.
-                Ok(link) => drop(accepted.send(Ok(link)).await),
+                Ok(link) => {
+                    let Some(link) = bound(&secured, link, guests) else {
+                        tracing::debug!(%remote, "too many connections without a certificate");
+                        return;
+                    };
+                    // Closed only once the server stops.
+                    drop(accepted.send(Ok(link)).await);
+                }
                 Err(error) => tracing::debug!(%remote, %error, "a connection failed"),
             }
         });
         host.station.env.tasks.spawn("rpc.handshake", handshake);
     }
+}
+
+/// Lets a connection without a certificate last for a while, if there are not too many of them.
+fn bound(host: &Host, link: Link, guests: Arc<Semaphore>) -> Option<Link> {
+    if !matches!(link.about().proof, Proof::Nothing) {
+        return Some(link);
+    }
+    let link = link.with_place(guests.try_acquire_owned().ok()?);
+    let (cut, patience) = (link.about().cut.clone(), host.station.settings.guest_time);
+    let end = host.tracker.track_future(async move {
+        // Cut from elsewhere, or in time; the server's stop cancels it, too.
+        if tokio::time::timeout(patience, cut.cancelled())
+            .await
+            .is_err()
+        {
+            cut.cancel();
+        }
+    });
+    host.station.env.tasks.spawn("rpc.guest", end);
+    Some(link)
 }
 
 async fn secure(host: &Host, tcp: TcpStream, remote: SocketAddr) -> io::Result<Link> {

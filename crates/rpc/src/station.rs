@@ -41,6 +41,8 @@ pub enum Security {
 pub struct Settings {
     /// From dialling to the end of the handshake.
     pub connect_patience: Duration,
+    /// How long a connection without a certificate lasts. Enough for a join, which waits for a commit.
+    pub guest_time: Duration,
     /// The pause after the first failure to open a stream; doubles with each further one.
     pub first_pause: Duration,
     /// The longest such pause.
@@ -59,6 +61,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connect_patience: Duration::from_secs(1),
+            guest_time: Duration::from_secs(60),
             first_pause: Duration::from_millis(20),
             longest_pause: Duration::from_millis(500),
             ping_every: Duration::from_secs(1),

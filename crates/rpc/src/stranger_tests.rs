@@ -3,6 +3,8 @@
 use crate::codec::FrameCodec;
 use crate::door::JOIN;
 use crate::line::Line;
+use crate::link::Link;
+use crate::server::GUESTS;
 use crate::testing::{Echo, LONG, request};
 use crate::wire::{self, Frame, Kind};
 use crate::{
@@ -16,7 +18,10 @@ use floeberg_pki::{
 };
 use floeberg_types::{ClusterId, NodeId};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -50,6 +55,59 @@ fn station(node: NodeId, env: &Env) -> (Station, Arc<ClientConfig>) {
     let token = JoinKey::draw(env.rng.as_ref()).issue(CLUSTER, &trust, LONG, env);
     let pinned = join_config(&token.unwrap(), env.clock.clone()).unwrap();
     (station, pinned)
+}
+
+async fn guest(server: &Server, pinned: &Arc<ClientConfig>) -> Link {
+    let address = server.address().to_string();
+    let dialled = dial::secured(&address, pinned.clone(), Settings::default()).await;
+    dialled.unwrap().0
+}
+
+/// Whether the other end closes a connection on which nothing was said.
+async fn is_closed(link: &mut Link) -> bool {
+    !matches!(link.read(&mut [0]).await, Ok(1..))
+}
+
+async fn serve(settings: Settings) -> (Server, Arc<ClientConfig>) {
+    let env = Env::real();
+    let (station, pinned) = station(NodeId(2), &env);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let station = Station {
+        settings,
+        ..station
+    };
+    let server = Server::start(listener, station, Routes::new()).unwrap();
+    (server, pinned)
+}
+
+#[tokio::test]
+async fn a_silent_connection_without_a_certificate_ends() {
+    let settings = Settings {
+        guest_time: Duration::from_millis(20),
+        ..Settings::default()
+    };
+    let (server, pinned) = serve(settings).await;
+    let mut link = guest(&server, &pinned).await;
+    while !is_closed(&mut link).await {}
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_without_a_certificate_are_bounded() {
+    let (server, pinned) = serve(Settings::default()).await;
+    let mut held = Vec::new();
+    for _ in 0..GUESTS {
+        held.push(guest(&server, &pinned).await);
+    }
+    // The handshakes of TLS 1.3 end for the client first: wait until the server has counted them.
+    loop {
+        let mut one_more = guest(&server, &pinned).await;
+        if timeout(Duration::from_millis(50), is_closed(&mut one_more)).await == Ok(true) {
+            break;
+        }
+    }
+    drop(held);
+    server.stop().await;
 }
 
 async fn channel(server: &Server, pinned: &Arc<ClientConfig>) -> Channel {
