@@ -97,21 +97,19 @@ fn scalar(value: &Value, out: &mut Vec<u8>) {
     out.push(b' ');
 }
 
-/// What makes a request known when it comes again, if its client wants that.
+/// What makes a request known when it comes again.
 fn idempotency(
+    key: Uuid,
     operation: Operation,
     names: &PathNames,
     bucket: &BucketName,
     call: &Call,
     principal: &Principal,
-) -> Result<Option<Idempotency>, Failure> {
-    let Some(key) = key(call)? else {
-        return Ok(None);
-    };
+) -> Idempotency {
     let who = [principal.account.as_str(), &*principal.id].map(str::as_bytes);
     let scope = bucket.as_str().as_bytes();
     let purge = call.query.filled("purgeRequested").unwrap_or_default();
-    Ok(Some(Idempotency {
+    Idempotency {
         id: Fields::of(&[who[0], who[1], scope, key.as_bytes()]),
         fingerprint: Fields::of(&[
             operation.name().as_bytes(),
@@ -121,7 +119,7 @@ fn idempotency(
             purge.as_bytes(),
             &canonical(&call.body),
         ]),
-    }))
+    }
 }
 
 impl IcebergState {
@@ -133,9 +131,15 @@ impl IcebergState {
         call: &Call,
         principal: &Principal,
     ) -> Result<Cx, Failure> {
-        let bucket = self.bucket(names)?;
+        let idempotency = match key(call)? {
+            None => None,
+            Some(key) => {
+                let bucket = self.bucket(names)?;
+                Some(idempotency(key, operation, names, &bucket, call, principal))
+            }
+        };
         Ok(Cx {
-            idempotency: idempotency(operation, names, &bucket, call, principal)?,
+            idempotency,
             ..self.cx(call, principal)
         })
     }

@@ -225,7 +225,10 @@ pub const KEYS: &[Key] = &[
     key(
         "consensus.election_min",
         Value(r#""500ms""#),
-        &["Silence after which a follower campaigns: a random time between the two."],
+        &[
+            "Silence after which a follower campaigns: a random time up to the second, and at least",
+            "the first or half of the second and two late heartbeats, whichever is longer.",
+        ],
     ),
     key("consensus.election_max", Value(r#""1s""#), &["See above."]),
     key(
