@@ -114,3 +114,24 @@ pub fn floeberg() -> anyhow::Result<PathBuf> {
         .find(|path| path.is_file())
         .context("no floeberg binary: run `make test`, or name it in FLOEBERG_BIN")
 }
+
+/// Runs the program of the rounds, at `rounds`, as a test: fails with all it printed if it finds anything.
+///
+/// # Errors
+/// If namespaces are required and impossible, or a promise was broken.
+pub fn pass_rounds(rounds: &str, options: &[&str]) -> anyhow::Result<()> {
+    if let Err(reason) = is_possible() {
+        return skip(&reason);
+    }
+    let done = Command::new(rounds)
+        .arg("--floeberg")
+        .arg(floeberg()?)
+        .args(options)
+        .stdin(Stdio::null())
+        .output()?;
+    let out = String::from_utf8_lossy(&done.stdout);
+    let err = String::from_utf8_lossy(&done.stderr);
+    println!("{out}");
+    anyhow::ensure!(done.status.success(), "{out}{err}");
+    Ok(())
+}

@@ -91,7 +91,9 @@ fn verdict(seed: u64, violation: Option<&str>) -> ExitCode {
     match violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
-            eprintln!("seed {seed}: {violation}\nreplay it with: make sim SEED={seed}");
+            // With the options of this run: another number of nodes is another run.
+            let options = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+            eprintln!("seed {seed}: {violation}\nreplay it with: simulate {options} --seed {seed}");
             ExitCode::FAILURE
         }
     }
