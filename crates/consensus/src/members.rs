@@ -220,12 +220,17 @@ struct Decided {
     change: ChangeMembers,
     /// A node that must not lack much.
     caught_up: Option<NodeId>,
+    /// Who loses its vote stays as a learner.
+    retain: bool,
 }
 
 impl Decided {
     fn of(change: ChangeMembers) -> Self {
-        let caught_up = None;
-        Self { change, caught_up }
+        Self {
+            change,
+            caught_up: None,
+            retain: false,
+        }
     }
 }
 
@@ -273,6 +278,23 @@ impl RaftGroup {
             Role::Learner => Ok(Decided {
                 change: ChangeMembers::AddVoterIds(BTreeSet::from([node.0])),
                 caught_up: Some(node),
+                retain: false,
+            }),
+        })
+        .await
+    }
+
+    /// Takes the vote of a member, which goes on to receive the log.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; only [`ChangeError::Indefinite`] may have changed anything.
+    pub async fn demote(&self, node: NodeId) -> Result<(), ChangeError> {
+        self.change(|members| match members.known(node)?.role {
+            Role::Learner => Err(ChangeError::NotVoter(node)),
+            Role::Voter if members.voters() == 1 => Err(ChangeError::LastVoter(node)),
+            Role::Voter => Ok(Decided {
+                retain: true,
+                ..Decided::of(ChangeMembers::RemoveVoters([node.0].into()))
             }),
         })
         .await
@@ -303,6 +325,18 @@ impl RaftGroup {
     /// # Errors
     /// See [`ChangeError`]; only [`ChangeError::Indefinite`] may have changed anything.
     pub async fn replace(&self, old: NodeId, new: NodeId) -> Result<(), ChangeError> {
+        self.swap(old, new, false).await
+    }
+
+    /// As [`Self::replace`], but `old` goes on to receive the log.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; only [`ChangeError::Indefinite`] may have changed anything.
+    pub async fn relieve(&self, old: NodeId, new: NodeId) -> Result<(), ChangeError> {
+        self.swap(old, new, true).await
+    }
+
+    async fn swap(&self, old: NodeId, new: NodeId, retain: bool) -> Result<(), ChangeError> {
         self.change(|members| {
             if members.known(old)?.role != Role::Voter {
                 return Err(ChangeError::NotVoter(old));
@@ -316,6 +350,7 @@ impl RaftGroup {
                     ChangeMembers::RemoveVoters(BTreeSet::from([old.0])),
                 ]),
                 caught_up: Some(new),
+                retain,
             })
         })
         .await
@@ -377,20 +412,19 @@ impl RaftGroup {
         let alone = self.inner.members.changing.try_lock();
         let _alone = alone.map_err(|_| ChangeError::InProgress)?;
         let members = self.members();
-        let Decided { change, caught_up } = decide(&members)?;
+        let decided = decide(&members)?;
         if members.changing {
             return Err(ChangeError::InProgress);
         }
-        if let Some(node) = caught_up {
+        if let Some(node) = decided.caught_up {
             self.check_caught_up(&members, node)?;
         }
-        let at = members.at;
-        self.commit_change(change, term, at).await
+        self.commit_change(decided, term, members.at).await
     }
 
     async fn commit_change(
         &self,
-        change: ChangeMembers,
+        decided: Decided,
         term: u64,
         at: Option<EntryId>,
     ) -> Result<(), ChangeError> {
@@ -404,7 +438,7 @@ impl RaftGroup {
         ];
         let raft: &Raft = &self.inner.raft;
         let changed = raft
-            .change_membership_if(change, false, preconditions)
+            .change_membership_if(decided.change, decided.retain, preconditions)
             .await;
         let group = self.inner.group;
         changed.map(|_| ()).map_err(|e| change_error(group, e))
@@ -428,8 +462,12 @@ impl RaftGroup {
         if !is_joint {
             return;
         }
-        // Adding nobody turns the two sets of voters into the second.
-        let end = ChangeMembers::AddVoterIds(BTreeSet::new());
+        // Adding nobody turns the two sets of voters into the second. Whether who loses its vote was
+        // to stay is not known any more; a learner too many can be removed, one too few is lost.
+        let end = Decided {
+            retain: true,
+            ..Decided::of(ChangeMembers::AddVoterIds(BTreeSet::new()))
+        };
         if let Err(e) = self.commit_change(end, term, at).await {
             tracing::warn!(group = %self.inner.group, error = %e, "a change of the members is not ended yet");
         }

@@ -219,8 +219,8 @@ impl Groups for NodeGroups {
         let changed = match (&added[..], &gone[..]) {
             ([], []) => Ok(()),
             ([new], []) => here.promote(*new).await,
-            ([], [old]) => here.remove(*old).await,
-            ([new], [old]) => here.replace(*old, *new).await,
+            ([], [old]) => here.demote(*old).await,
+            ([new], [old]) => here.relieve(*old, *new).await,
             _ => {
                 let reason = "one voter changes at a time".to_owned();
                 return Err(GroupsError::Refused { group, reason });

@@ -126,6 +126,34 @@ async fn a_voter_is_replaced_in_one_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_relieved_of_its_vote_goes_on_to_receive_the_log() {
+    let mut cluster = Cluster::start(45, 3, small()).await;
+    cluster.boot(4, Begin::Join).await.unwrap();
+    let leader = &cluster.running(1).group;
+    let mut catch_up = leader.add_learner(NodeId(4), &address(4)).await.unwrap();
+    catch_up.done().await.unwrap();
+    leader.relieve(NodeId(3), NodeId(4)).await.unwrap();
+    leader.demote(NodeId(2)).await.unwrap();
+    let again = leader.demote(NodeId(2)).await;
+    assert_eq!(again, Err(ChangeError::NotVoter(NodeId(2))));
+    let expected = [
+        (1, Role::Voter),
+        (2, Role::Learner),
+        (3, Role::Learner),
+        (4, Role::Voter),
+    ];
+    assert_eq!(roles(&cluster, 1), expected);
+    cluster.commit_all(0..5).await;
+    assert_eq!(cluster.converge().await, commands(0..5));
+    for node in [2, 3] {
+        let leader = &cluster.running(1).group;
+        leader.remove(NodeId(node)).await.unwrap();
+    }
+    assert_eq!(roles(&cluster, 1), [(1, Role::Voter), (4, Role::Voter)]);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wiped_node_harms_nobody_and_comes_back_under_a_new_id() {
     let mut cluster = Cluster::start(44, 3, small()).await;
     cluster.commit_all(0..5).await;
