@@ -216,7 +216,9 @@ impl Keeper {
             match member.state {
                 MemberState::Joining => continue,
                 MemberState::Active => data.admit(member).await?,
-                MemberState::Leaving(Departure::Drained) => data.drain(member.id).await?,
+                MemberState::Leaving(Departure::Drained) | MemberState::Drained => {
+                    data.drain(member.id).await?;
+                }
                 MemberState::Leaving(Departure::Dead) | MemberState::Gone => {
                     data.declare_dead(member.id).await?;
                 }

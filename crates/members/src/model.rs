@@ -22,6 +22,9 @@ pub enum MemberState {
     Active,
     /// It will be gone.
     Leaving(Departure),
+    /// It will be gone, and others have its data. Only the leader of group 0 sees when that is so, and
+    /// the leaders of the other groups wait for it.
+    Drained,
     /// It is no member any more and never will be again.
     Gone,
 }
@@ -33,6 +36,12 @@ impl MemberState {
         matches!(self, Self::Joining | Self::Active)
     }
 
+    /// Whether it was a member like the others and is on its way out.
+    #[must_use]
+    pub const fn leaves(self) -> bool {
+        matches!(self, Self::Leaving(_) | Self::Drained)
+    }
+
     /// In words, for people and JSON.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -41,6 +50,7 @@ impl MemberState {
             Self::Active => "active",
             Self::Leaving(Departure::Drained) => "draining",
             Self::Leaving(Departure::Dead) => "dead",
+            Self::Drained => "drained",
             Self::Gone => "gone",
         }
     }

@@ -38,6 +38,7 @@ pub(crate) fn set_state(row: &mut MemberRow, state: MemberState, now: TimestampM
             (pb::MemberState::Leaving, pb::Departure::Drained)
         }
         MemberState::Leaving(Departure::Dead) => (pb::MemberState::Leaving, pb::Departure::Dead),
+        MemberState::Drained => (pb::MemberState::Drained, pb::Departure::Drained),
         // How it left stays in the row.
         MemberState::Gone => (pb::MemberState::Gone, row.departure()),
     };
@@ -54,6 +55,7 @@ fn state_of(row: &MemberRow) -> Result<MemberState, DamagedMember> {
     Ok(match (row.state(), row.departure()) {
         (pb::MemberState::Joining, _) => MemberState::Joining,
         (pb::MemberState::Active, _) => MemberState::Active,
+        (pb::MemberState::Drained, _) => MemberState::Drained,
         (pb::MemberState::Gone, _) => MemberState::Gone,
         (pb::MemberState::Leaving, pb::Departure::Drained) => {
             MemberState::Leaving(Departure::Drained)
@@ -123,6 +125,7 @@ mod tests {
             MemberState::Leaving(Departure::Drained),
             MemberState::Leaving(Departure::Dead),
             MemberState::Gone,
+            MemberState::Drained,
         ] {
             set_state(&mut row, state, TimestampMs(6));
             assert_eq!(member_from_row(&row).unwrap().state, state);
@@ -145,6 +148,7 @@ mod tests {
             draining 080312076e333a373030301a090a047a6f6e6512017a200328013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
             dead 080312076e333a373030301a090a047a6f6e6512017a200328023004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
             gone 080312076e333a373030301a090a047a6f6e6512017a200428023004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
+            drained 080312076e333a373030301a090a047a6f6e6512017a200528013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
             81
             cluster 080410011805
         "#]].assert_eq(&text);

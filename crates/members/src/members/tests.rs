@@ -209,6 +209,28 @@ async fn one_member_leaves_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_that_dies_while_its_data_is_copied_can_be_given_up() {
+    let lab = Lab::of(5).await;
+    let cx = lab.cx();
+    lab.data.owe(NodeId(5), Some(3));
+    lab.members
+        .remove(&cx, NodeId(5), Departure::Drained)
+        .await
+        .unwrap();
+    lab.settle().await;
+    let alive = lab.members.remove(&cx, NodeId(5), Departure::Dead).await;
+    assert!(alive.is_err(), "{alive:?}");
+    lab.groups.down(NodeId(5));
+    lab.members
+        .remove(&cx, NodeId(5), Departure::Dead)
+        .await
+        .unwrap();
+    lab.settle().await;
+    let status = lab.members.status().await.unwrap();
+    assert_eq!(status.members[4].state, MemberState::Gone);
+}
+
+#[tokio::test(start_paused = true)]
 async fn leadership_is_handed_to_a_voter_that_answers() {
     let lab = Lab::of(3).await;
     let groups = lab.members.transfer_leader(None, NodeId(2)).await.unwrap();

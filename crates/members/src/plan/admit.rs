@@ -154,14 +154,13 @@ fn staying(roster: &Roster, node: NodeId) -> Result<&Member, Refused> {
     let member = roster.get(&node).ok_or(Refused::Unknown { node })?;
     match member.state {
         MemberState::Gone => Err(Refused::Gone { node }),
-        MemberState::Leaving(_) => Err(Refused::AlreadyLeaving { node }),
+        MemberState::Leaving(_) | MemberState::Drained => Err(Refused::AlreadyLeaving { node }),
         MemberState::Joining | MemberState::Active => Ok(member),
     }
 }
 
 fn idle(roster: &Roster) -> Result<(), Refused> {
-    let leaving = |m: &&Member| matches!(m.state, MemberState::Leaving(_));
-    match roster.values().find(leaving) {
+    match roster.values().find(|member| member.state.leaves()) {
         Some(member) => Err(Refused::Busy {
             node: member.id,
             state: member.state.word(),
@@ -215,6 +214,9 @@ pub fn may_depart(
     departure: Departure,
     rules: &Rules,
 ) -> Result<(), Refused> {
+    if is_lost_while_drained(roster, views, node) && departure == Departure::Dead {
+        return Ok(());
+    }
     let member = staying(roster, node)?;
     idle(roster)?;
     match (departure, answers(views, node)) {
@@ -229,6 +231,14 @@ pub fn may_depart(
         // It was not counted, so nothing shrinks.
         enough_remain(views, node, before, 0, rules)
     }
+}
+
+/// Whether a member whose data is being copied away has fallen silent. Giving it up asks for no more
+/// than its departure did: the others have to be enough without it either way.
+fn is_lost_while_drained(roster: &Roster, views: &[GroupView], node: NodeId) -> bool {
+    let draining = MemberState::Leaving(Departure::Drained);
+    let member = roster.get(&node);
+    member.is_some_and(|member| member.state == draining) && !answers(views, node)
 }
 
 /// How a member that is replaced leaves: a living one has its data copied away first.

@@ -91,7 +91,7 @@ impl fmt::Display for Waiting {
                 Some(shards) => {
                     write!(f, "{shards} shards are still to be copied from node {node}")
                 }
-                None => write!(f, "what is to be copied from node {node} is being counted"),
+                None => write!(f, "the data of node {node} is still being copied to others"),
             },
             Self::Majority(risk) => write!(f, "the majority would be at risk: {risk}"),
             Self::Successor => f.write_str("the leader leaves, and no voter can take over yet"),
@@ -177,7 +177,7 @@ impl Planner<'_> {
     /// The leaving voter whose place `node` takes.
     fn replaces(&self, node: NodeId) -> Option<NodeId> {
         let leaving = self.roster.values().find(|member| {
-            matches!(member.state, MemberState::Leaving(_))
+            member.state.leaves()
                 && member.replaced_by == Some(node)
                 && self.view.voters.contains(&member.id)
         });
@@ -296,9 +296,8 @@ impl Planner<'_> {
         let mut waiting = Next::Done;
         for member in self.retiring(&self.view.learners) {
             let node = member.id;
-            let shards = self.owed.get(&node).copied();
-            let drained = member.state == MemberState::Leaving(Departure::Drained);
-            if drained && shards != Some(0) {
+            if member.state == MemberState::Leaving(Departure::Drained) {
+                let shards = self.owed.get(&node).copied();
                 waiting = Next::Wait(Waiting::Data { node, shards });
             } else {
                 return Next::Do(Step::RemoveLearner { node });

@@ -24,10 +24,13 @@ pub fn settle(
                 .iter()
                 .all(|view| settled(view, node))
                 .then_some((node, MemberState::Active)),
-            MemberState::Leaving(departure) => {
+            MemberState::Leaving(Departure::Drained) => {
+                let empty = owed.get(&node) == Some(&0);
+                empty.then_some((node, MemberState::Drained))
+            }
+            MemberState::Leaving(Departure::Dead) | MemberState::Drained => {
                 let left = views.iter().all(|view| !view.includes(node));
-                let empty = departure == Departure::Dead || owed.get(&node) == Some(&0);
-                (left && empty).then_some((node, MemberState::Gone))
+                left.then_some((node, MemberState::Gone))
             }
             MemberState::Active | MemberState::Gone => None,
         }

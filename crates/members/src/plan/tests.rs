@@ -209,7 +209,9 @@ fn a_drained_node_stays_a_learner_until_its_data_is_elsewhere() {
     assert_eq!(decide(&roster, &view), data(None));
     let owed = |shards| next(&roster, &view, &BTreeMap::from([(node, shards)]), &RULES);
     assert_eq!(owed(7), data(Some(7)));
-    assert_eq!(owed(0), Next::Do(Step::RemoveLearner { node }));
+    let elsewhere = with(&[(4, MemberState::Drained)]);
+    let remove = Next::Do(Step::RemoveLearner { node });
+    assert_eq!(decide(&elsewhere, &view), remove);
 }
 
 #[test]
@@ -249,7 +251,12 @@ fn a_member_is_settled_once_every_group_says_so() {
         "its data is not accounted for"
     );
     let empty = BTreeMap::from([(id(4), 0)]);
-    assert_eq!(settle(&drained, &out, &empty, &RULES), gone);
+    let away = Some((id(4), MemberState::Drained));
+    assert_eq!(settle(&drained, &out, &empty, &RULES), away);
+    let drained = with(&[(4, MemberState::Drained)]);
+    assert_eq!(settle(&drained, &out, &none, &RULES), gone);
+    let learning = [view(&[1, 2, 3], &[4])];
+    assert_eq!(settle(&drained, &learning, &none, &RULES), None);
 }
 
 #[test]
@@ -393,6 +400,7 @@ fn states() -> impl Strategy<Value = MemberState> {
         4 => Just(ACTIVE),
         2 => Just(JOINING),
         1 => Just(DRAINED),
+        1 => Just(MemberState::Drained),
         1 => Just(DEAD),
         1 => Just(MemberState::Gone),
     ]
@@ -443,9 +451,12 @@ proptest! {
         let mut last = Next::Done;
         for _ in 0..60 {
             last = next(&rows, &view, &owed, &RULES);
-            match &last {
-                Next::Do(step) => apply(&mut view, step),
-                _ => break,
+            if let Next::Do(step) = &last {
+                apply(&mut view, step);
+            } else if let Some((node, state)) = settle(&rows, &[view.clone()], &owed, &RULES) {
+                rows.insert(node, member(node.0, state));
+            } else {
+                break;
             }
         }
         prop_assert_eq!(last, Next::Done);
