@@ -103,6 +103,16 @@ impl Cluster {
         members.map(|(id, _)| *id).collect()
     }
 
+    /// Who says of itself that it leads a group: the first of them.
+    pub(crate) fn leader(&self, group: usize) -> Option<u64> {
+        let mut doors = self.doors().into_iter();
+        let led = doors.find(|(_, door)| {
+            let (_, store) = &door.node.groups()[group];
+            store.leadership().borrow().ready
+        });
+        led.map(|(node, _)| node)
+    }
+
     /// Members without a process.
     pub(crate) fn down(&self) -> Vec<u64> {
         let machines = self.machines.lock();

@@ -28,9 +28,21 @@ impl Nemesis {
             tokio::time::sleep(pause).await;
             match self.cluster.members().len() {
                 1 => self.disturb_one(),
+                _ if self.cluster.draw(12) == 0 => self.depose().await,
                 _ => self.disturb_many(),
             }
         }
+    }
+
+    /// A leader is cut off, and nothing else happens until the others have had the time to elect
+    /// and to commit: only then can it show whether it still answers.
+    async fn depose(&self) {
+        let group = usize::try_from(self.cluster.draw(2)).unwrap_or(0);
+        let leader = self.cluster.leader(group).unwrap_or_else(|| self.any());
+        self.cluster.record.note("isolate leader", &[leader]);
+        self.cluster.network.isolate(NodeId(leader));
+        let pause = Duration::from_millis(1_500 + self.cluster.draw(2_000));
+        tokio::time::sleep(pause).await;
     }
 
     /// Everything that was cut, slowed or switched off comes back.

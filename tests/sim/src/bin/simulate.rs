@@ -20,9 +20,9 @@ struct Arguments {
     /// How many nodes; without it the mix of the tests
     #[arg(long)]
     nodes: Option<u64>,
-    /// Let members leave, too, in every cluster
+    /// Let members come and go in every cluster, not only in a third of them
     #[arg(long)]
-    departures: bool,
+    changes: bool,
     /// Plant a bug, for example `SkippedFsync`
     #[arg(long, value_parser = bug)]
     bug: Option<Bug>,
@@ -37,7 +37,7 @@ impl Arguments {
             Some(nodes) => Plan::of(seed, nodes),
             None => Plan::small(seed),
         };
-        let members = match self.departures {
+        let members = match self.changes {
             true if plan.nodes > 1 => Members::Changing,
             _ => plan.members,
         };
