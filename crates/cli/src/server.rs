@@ -3,7 +3,7 @@
 use crate::config::ConfigArguments;
 use clap::Args;
 use floeberg_env::Env;
-use floeberg_members::Home;
+use floeberg_members::{FeatureLevels, Home};
 use floeberg_node::{
     ClientLimits, ClusterPart, Elections, ListenConfig, MemberConfig, NodeConfig, PeerNetwork,
     PortCertificate, Server,
@@ -101,6 +101,7 @@ fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
                 min: elections.election_min,
                 max: elections.election_max,
             },
+            features: FeatureLevels::OF_THIS_BINARY,
             network: PeerNetwork::Tls {
                 listen: settings.peer.listen,
             },

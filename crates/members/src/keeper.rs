@@ -85,9 +85,12 @@ impl Keeper {
         }
         let roster = self.members.roster().await?;
         let owed = self.members.owed(&roster).await;
+        let (_, level) = self.members.local_rows()?;
         let mut turn = Turn::Quiet;
         for group in &led {
-            if self.advance(*group, &roster, &owed).await? == Turn::Changed {
+            if self.raise(*group, level).await? == Turn::Changed
+                || self.advance(*group, &roster, &owed).await? == Turn::Changed
+            {
                 turn = Turn::Changed;
             }
         }
@@ -109,6 +112,17 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// The groups follow the level that every member has reached.
+    async fn raise(&self, group: GroupId, level: u32) -> Result<Turn, GroupsError> {
+        let groups = &self.members.parts.groups;
+        if groups.feature_level(group) >= level {
+            return Ok(Turn::Quiet);
+        }
+        groups.raise_feature_level(group, level).await?;
+        tracing::info!(%group, level, "the group's commands need a higher feature level");
+        Ok(Turn::Changed)
     }
 
     /// One step of one group.

@@ -62,6 +62,13 @@ pub trait Groups: Send + Sync + 'static {
     /// On the leader: stops to send the log to `node`, which has no vote.
     async fn remove_learner(&self, group: GroupId, node: NodeId) -> Result<(), GroupsError>;
 
+    /// The feature level of a group's commands, as applied here.
+    fn feature_level(&self, group: GroupId) -> u32;
+
+    /// On the leader: every later command of the group needs `level`. A node that does not know it
+    /// stops when it meets one, so all members do.
+    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError>;
+
     /// From anywhere: the leader hands over to `to`. Answers once `to` leads.
     async fn transfer_leader(&self, group: GroupId, to: NodeId) -> Result<(), GroupsError>;
 }

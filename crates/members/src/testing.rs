@@ -38,6 +38,7 @@ struct State {
     voters: BTreeMap<GroupId, BTreeSet<NodeId>>,
     learners: BTreeMap<GroupId, BTreeSet<NodeId>>,
     up: BTreeSet<NodeId>,
+    levels: BTreeMap<GroupId, u32>,
     refusals: u32,
 }
 
@@ -60,6 +61,7 @@ impl TestGroups {
             voters: per_group(&[ME]),
             learners: per_group(&[]),
             up: [ME].into(),
+            levels: BTreeMap::new(),
             refusals: 0,
         };
         Self {
@@ -185,6 +187,15 @@ impl Groups for TestGroups {
         self.change(group, |_, learners| {
             learners.remove(&node);
         })
+    }
+
+    fn feature_level(&self, group: GroupId) -> u32 {
+        self.state.lock().levels.get(&group).copied().unwrap_or(1)
+    }
+
+    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError> {
+        self.state.lock().levels.insert(group, level);
+        Ok(())
     }
 
     async fn transfer_leader(&self, group: GroupId, to: NodeId) -> Result<(), GroupsError> {

@@ -2,6 +2,7 @@
 //! never meets an invalid one.
 
 use floeberg_auth::RootKey;
+use floeberg_members::FeatureLevels;
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_types::{AccountId, GroupId, Region};
 use std::collections::BTreeMap;
@@ -61,6 +62,8 @@ pub struct MemberConfig {
     pub snapshot_bytes_per_second: u64,
     /// Timing of elections, the same on every member.
     pub elections: Elections,
+    /// What the binary can work at: [`FeatureLevels::OF_THIS_BINARY`], or less to stand for an older one.
+    pub features: FeatureLevels,
     /// How the members reach each other.
     pub network: PeerNetwork,
 }

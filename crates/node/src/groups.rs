@@ -6,11 +6,13 @@ use crate::status_wire::{self, Ask};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_consensus::{ChangeError, RaftGroup, Role};
+use floeberg_env::Env;
 use floeberg_members::{GroupView, Groups, GroupsError};
+use floeberg_metastore::{Cx, Store, TransactError};
 use floeberg_rpc::{CallError, Handler, Method, Peers, Refusal, RefusalCode, Request, Transport};
-use floeberg_types::{GroupId, NodeId};
+use floeberg_types::{AccountId, GroupId, NodeId, RequestId};
 use futures::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -24,15 +26,27 @@ const VIEW: Duration = Duration::from_secs(2);
 /// How long a change of leaders may take.
 const TRANSFER: Duration = Duration::from_secs(15);
 
-/// The groups of a node, and the way to the nodes that lead them. Keeps neither open.
+/// The groups of a node, and the way to the nodes that lead them.
 #[derive(Clone)]
 pub(crate) struct NodeGroups {
     me: NodeId,
-    groups: Arc<BTreeMap<GroupId, RaftGroup>>,
+    account: AccountId,
+    env: Env,
+    stores: GroupStores,
     peers: Arc<Peers>,
     transport: Arc<dyn Transport>,
     /// Cancelled when this node is about to stop.
     leaving: CancellationToken,
+}
+
+/// What the groups of a node are made of.
+pub(crate) struct NodeGroupsParts {
+    pub(crate) me: NodeId,
+    pub(crate) account: AccountId,
+    pub(crate) env: Env,
+    pub(crate) stores: GroupStores,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) transport: Arc<dyn Transport>,
 }
 
 fn refused(group: GroupId, error: &ChangeError) -> GroupsError {
@@ -47,16 +61,20 @@ fn refused(group: GroupId, error: &ChangeError) -> GroupsError {
 }
 
 impl NodeGroups {
-    pub(crate) fn new(
-        me: NodeId,
-        groups: impl IntoIterator<Item = RaftGroup>,
-        peers: Arc<Peers>,
-        transport: Arc<dyn Transport>,
-    ) -> Self {
-        let groups = groups.into_iter().map(|group| (group.group(), group));
+    pub(crate) fn new(parts: NodeGroupsParts) -> Self {
+        let NodeGroupsParts {
+            me,
+            account,
+            env,
+            stores,
+            peers,
+            transport,
+        } = parts;
         Self {
             me,
-            groups: Arc::new(groups.collect()),
+            account,
+            env,
+            stores,
             peers,
             transport,
             leaving: CancellationToken::new(),
@@ -68,10 +86,15 @@ impl NodeGroups {
         &self.leaving
     }
 
+    fn store(&self, group: GroupId) -> Result<&Store, GroupsError> {
+        let mut stores = self.stores.each().into_iter();
+        let found = stores.find(|(id, _)| *id == group);
+        let (_, store) = found.ok_or(GroupsError::NoLeader { group })?;
+        Ok(store)
+    }
+
     fn group(&self, group: GroupId) -> Result<&RaftGroup, GroupsError> {
-        self.groups
-            .get(&group)
-            .ok_or(GroupsError::NoLeader { group })
+        self.store(group).map(Store::group)
     }
 
     fn leads(group: &RaftGroup) -> bool {
@@ -150,7 +173,8 @@ impl NodeGroups {
     /// when this node stops. From the first step on nobody else hands one to this node.
     pub(crate) async fn hand_over(&self) {
         self.leaving.cancel();
-        let led = self.groups.values().filter(|group| Self::leads(group));
+        let all = self.stores.each().map(|(_, store)| store.group());
+        let led = all.into_iter().filter(|group| Self::leads(group));
         join_all(led.map(|group| self.hand_over_one(group))).await;
     }
 
@@ -175,12 +199,13 @@ impl NodeGroups {
 #[async_trait]
 impl Groups for NodeGroups {
     fn all(&self) -> Vec<GroupId> {
-        self.groups.keys().copied().collect()
+        self.stores.each().map(|(group, _)| group).to_vec()
     }
 
     fn led(&self) -> Vec<GroupId> {
-        let led = self.groups.iter().filter(|(_, group)| Self::leads(group));
-        led.map(|(id, _)| *id).collect()
+        let all = self.stores.each().into_iter();
+        let led = all.filter(|(_, store)| Self::leads(store.group()));
+        led.map(|(id, _)| id).collect()
     }
 
     async fn view(&self, group: GroupId) -> Result<GroupView, GroupsError> {
@@ -234,6 +259,29 @@ impl Groups for NodeGroups {
         removed.map_err(|e| refused(group, &e))
     }
 
+    fn feature_level(&self, group: GroupId) -> u32 {
+        self.store(group).map_or(0, Store::feature_level)
+    }
+
+    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError> {
+        let cx = Cx {
+            request_id: RequestId::from_bytes(self.env.rng.id128()),
+            account: self.account.clone(),
+            principal: "floeberg".into(),
+            deadline: None,
+            idempotency: None,
+        };
+        let raised = self.store(group)?.raise_feature_level(&cx, level).await;
+        raised.map_err(|error| match error {
+            TransactError::Unavailable => GroupsError::NoLeader { group },
+            TransactError::Indefinite => GroupsError::Unknown { group },
+            other @ (TransactError::Refused(_) | TransactError::Storage(_)) => {
+                let reason = other.to_string();
+                GroupsError::Refused { group, reason }
+            }
+        })
+    }
+
     async fn transfer_leader(&self, group: GroupId, to: NodeId) -> Result<(), GroupsError> {
         let here = self.group(group)?;
         if Self::leads(here) {
@@ -249,7 +297,6 @@ impl Groups for NodeGroups {
 /// it hands one over, and the digests of what it has applied.
 pub(crate) struct StatusDesk {
     pub(crate) groups: NodeGroups,
-    pub(crate) stores: GroupStores,
 }
 
 fn refusal(error: &GroupsError) -> Refusal {
@@ -289,8 +336,7 @@ impl Handler for StatusDesk {
             )),
             Ask::Alive => Ok(status_wire::encode_alive()),
             Ask::Marks => {
-                let here = self.stores.each().into_iter().find(|(id, _)| *id == group);
-                let (_, store) = here.ok_or_else(|| refusal(&GroupsError::NoLeader { group }))?;
+                let store = self.groups.store(group).map_err(|e| refusal(&e))?;
                 Ok(status_wire::encode_marks(&store.digest_marks()))
             }
             Ask::View => {

@@ -12,8 +12,8 @@ use floeberg_consensus::RaftService;
 use floeberg_env::Env;
 use floeberg_members::plan::Rules;
 use floeberg_members::{
-    AddressDesk, Announcement, AuthorityDesk, ChangeError, FeatureLevels, Identity, JoinDesk,
-    Keeper, KeeperConfig, Members, MembersParts, Placing, Rotator,
+    AddressDesk, Announcement, AuthorityDesk, ChangeError, Identity, JoinDesk, Keeper,
+    KeeperConfig, Members, MembersParts, Placing, Rotator,
 };
 use floeberg_metastore::{ProposalService, Store};
 use floeberg_placement::PlacementMap;
@@ -163,7 +163,6 @@ impl Wiring<'_> {
         routes.add(Method::Members, Arc::new(AddressDesk(members.clone())));
         let status = StatusDesk {
             groups: self.groups.clone(),
-            stores: self.stores.clone(),
         };
         routes.add(Method::Status, Arc::new(status));
     }
@@ -173,7 +172,7 @@ impl Wiring<'_> {
             node: self.identity.node,
             address: self.member.address.clone(),
             labels: self.member.labels.clone(),
-            features: FeatureLevels::OF_THIS_BINARY,
+            features: self.member.features,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -4,9 +4,7 @@ use crate::listen;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::NoPeers;
 use floeberg_env::Env;
-use floeberg_members::{
-    ClusterAuthority, Diverged, FeatureLevels, Home, Identity, RecoveryOrder, Shown,
-};
+use floeberg_members::{ClusterAuthority, Diverged, Home, Identity, RecoveryOrder, Shown};
 use floeberg_pki::{Credentials, NodeTls, TrustBundle};
 use floeberg_rpc::{
     Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
@@ -118,7 +116,7 @@ impl Network {
         let trust = papers.authority.trust();
         let tls = NodeTls::new(&papers.credentials, &trust, env.clock.clone())?;
         let tls = Arc::new(tls);
-        let features = FeatureLevels::OF_THIS_BINARY;
+        let features = member.features;
         let station = Station {
             local: LocalNode {
                 cluster: identity.cluster,

@@ -2,7 +2,7 @@
 
 use crate::belongings;
 use crate::divergence::Alarms;
-use crate::groups::NodeGroups;
+use crate::groups::{NodeGroups, NodeGroupsParts};
 use crate::membership;
 use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
@@ -133,9 +133,15 @@ impl Ground<'_> {
             raft.add(store.group());
             proposals.add(store);
         }
-        let groups = stores.each().map(|(_, store)| store.group().clone());
-        let (peers, transport) = (network.peers.clone(), network.transport.clone());
-        let groups = NodeGroups::new(self.identity.node, groups, peers, transport.clone());
+        let transport = network.transport.clone();
+        let groups = NodeGroups::new(NodeGroupsParts {
+            me: self.identity.node,
+            account: self.config.account.clone(),
+            env: self.env.clone(),
+            stores: stores.clone(),
+            peers: network.peers.clone(),
+            transport: transport.clone(),
+        });
         let shards = Shards::new(ShardsParts {
             node: self.identity.node,
             volume: self.volume.clone(),

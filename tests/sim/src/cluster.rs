@@ -10,6 +10,7 @@ use bytes::Bytes;
 use floeberg_auth::RootKey;
 use floeberg_env::{Env, Rng, SeededRng, Tasks};
 use floeberg_members::{Applicant, FeatureLevels, Home, found};
+use floeberg_metastore::Store;
 use floeberg_node::{
     ClientLimits, ClusterPart, Elections, FatalHook, MemberConfig, Node, NodeConfig, PeerNetwork,
     Stores,
@@ -43,7 +44,17 @@ pub(crate) struct Cluster {
     alone: bool,
     bug: Option<Bug>,
     armed: Arc<AtomicBool>,
+    /// What comes with every machine.
+    binary: FeatureLevels,
 }
+
+/// The binary before this one: it knows the first feature level only.
+const OLDER: FeatureLevels = FeatureLevels { low: 1, high: 1 };
+/// This binary, or one that still knows what the older one does.
+const NEWER: FeatureLevels = FeatureLevels {
+    low: 1,
+    high: FeatureLevels::OF_THIS_BINARY.high,
+};
 
 fn address(node: u64) -> String {
     format!("node-{node}:7000")
@@ -74,6 +85,7 @@ impl Cluster {
             alone,
             bug,
             armed,
+            binary: if seed.is_multiple_of(2) { OLDER } else { NEWER },
         })
     }
 
@@ -137,6 +149,7 @@ impl Cluster {
         Machine::new(
             self.seed.wrapping_mul(1009).wrapping_add(number),
             self.started,
+            self.binary,
         )
     }
 
@@ -187,7 +200,7 @@ impl Cluster {
             members: &members[..1],
             address: &address(number),
             labels: BTreeMap::new(),
-            features: FeatureLevels::OF_THIS_BINARY,
+            features: machine.features,
             version: "simulated",
         };
         let knock = async |_: &str, body: Bytes| self.knock(&members, body).await;
@@ -224,7 +237,7 @@ impl Cluster {
         Err(last)
     }
 
-    fn config(&self, node: u64) -> NodeConfig {
+    fn config(&self, node: u64, features: FeatureLevels) -> NodeConfig {
         let member = MemberConfig {
             address: address(node),
             labels: BTreeMap::new(),
@@ -237,6 +250,7 @@ impl Cluster {
                 min: Duration::from_millis(500),
                 max: Duration::from_secs(1),
             },
+            features,
             network: PeerNetwork::Memory(self.network.clone()),
         };
         NodeConfig {
@@ -275,14 +289,14 @@ impl Cluster {
             machine.map(|machine| {
                 let (life, env) = machine.begin();
                 let stores = machine.stores(self.fatal(node, &life));
-                (life, env, stores)
+                (life, env, stores, self.config(node, machine.features))
             })
         };
-        let Some((life, env, stores)) = begun else {
+        let Some((life, env, stores, config)) = begun else {
             return;
         };
         self.record.note("start", &[node]);
-        let starting = Node::start(self.config(node), env, Stores::Memory(stores));
+        let starting = Node::start(config, env, Stores::Memory(stores));
         let started = tokio::select! {
             biased;
             () = life.over.cancelled() => return,
@@ -314,6 +328,22 @@ impl Cluster {
         if let Some(door) = dead {
             bury(door);
         }
+    }
+
+    /// The node ends, and starts again as the newer binary.
+    pub(crate) async fn upgrade(self: &Arc<Self>, node: u64) {
+        if let Some(machine) = self.machines.lock().get_mut(&node) {
+            machine.features = NEWER;
+        }
+        self.crash(node);
+        self.boot(node).await;
+    }
+
+    /// Whether everything runs at the newest feature level: the cluster and each group.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        let newest = |(_, store): (_, Store)| store.feature_level() == NEWER.high;
+        let mut doors = self.doors().into_iter();
+        doors.all(|(_, door)| door.node.groups().into_iter().all(newest))
     }
 
     /// The node is taken out for good.

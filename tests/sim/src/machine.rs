@@ -5,6 +5,7 @@ use crate::door::Door;
 use crate::life::Life;
 use floeberg_env::{Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
 use floeberg_kv::MemKvStore;
+use floeberg_members::FeatureLevels;
 use floeberg_node::{FatalHook, MemoryStores};
 use floeberg_raftlog::MemLogStore;
 use std::sync::Arc;
@@ -27,10 +28,12 @@ pub(crate) struct Machine {
     pub(crate) door: Option<Arc<Door>>,
     /// Taken out of the cluster for good.
     pub(crate) retired: bool,
+    /// What the binary on it can work at.
+    pub(crate) features: FeatureLevels,
 }
 
 impl Machine {
-    pub(crate) fn new(seed: u64, started: Instant) -> Self {
+    pub(crate) fn new(seed: u64, started: Instant, features: FeatureLevels) -> Self {
         let disk = MemDisk::new();
         let rows = || MemKvStore::with_copies_on(Arc::new(disk.clone()));
         // Syncs take up to 4 ms, so that crashes fall between a write and its sync.
@@ -47,6 +50,7 @@ impl Machine {
             life: None,
             door: None,
             retired: false,
+            features,
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Change {
     Replace,
     /// A node comes; another has lost its machine.
     Dead,
+    /// Every node starts again, one after the other, with a newer binary.
+    Upgrade,
 }
 
 impl Operator {
@@ -123,6 +125,27 @@ impl Operator {
         }
     }
 
+    /// Upgrades node after node; whether the cluster and every group use what only the newer binary knows,
+    /// and did not while an older one ran.
+    async fn upgrade(&self, members: &[u64]) -> bool {
+        for node in members {
+            self.cluster.upgrade(*node).await;
+            let newer = |status: &Value| member(status, *node)["features"]["high"] == 2;
+            if !self.until(newer).await {
+                return false;
+            }
+        }
+        for _ in 0..TRIES {
+            match self.status(None).await {
+                Some(status) if status["feature-level"] == 2 && self.cluster.is_upgraded() => {
+                    return true;
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        false
+    }
+
     /// Does `change` and says whether it came about.
     pub(crate) async fn change(&self, change: Change) -> bool {
         let record = &self.cluster.record;
@@ -130,13 +153,16 @@ impl Operator {
         let at = usize::try_from(self.cluster.draw(members.len() as u64)).unwrap_or(0);
         let old = members[at];
         record.note(format!("begin {change:?}"), &[old]);
+        if change == Change::Upgrade {
+            return self.upgrade(&members).await;
+        }
         let Some(new) = self.grow().await else {
             record.note("nobody joined", &[]);
             return false;
         };
         record.note("joined", &[new]);
         let gone = match change {
-            Change::Join => return true,
+            Change::Join | Change::Upgrade => return true,
             Change::Remove => self.leave(old, "remove", &json!({})).await,
             Change::Replace => self.leave(old, "replace", &json!({"with": new})).await,
             Change::Dead => {
@@ -152,10 +178,14 @@ impl Operator {
     }
 }
 
+fn member(status: &Value, node: u64) -> &Value {
+    let members = status["members"].as_array().map_or(&[][..], Vec::as_slice);
+    let found = members.iter().find(|member| member["node"] == node);
+    found.unwrap_or(&Value::Null)
+}
+
 fn state(status: &Value, node: u64) -> Option<&str> {
-    let members = status["members"].as_array()?;
-    let member = members.iter().find(|member| member["node"] == node)?;
-    member["state"].as_str()
+    member(status, node)["state"].as_str()
 }
 
 fn votes_everywhere(status: &Value, node: u64) -> bool {

@@ -24,7 +24,8 @@ const LATE: Duration = Duration::from_secs(10);
 pub enum Members {
     /// Nobody.
     Fixed,
-    /// One comes, and perhaps another leaves, is replaced, or is lost with its machine.
+    /// One comes, and perhaps another leaves, is replaced, or is lost with its machine; or all are
+    /// upgraded one after the other.
     Changing,
 }
 
@@ -32,7 +33,13 @@ impl Members {
     const fn changes(self) -> &'static [Change] {
         match self {
             Self::Fixed => &[],
-            Self::Changing => &[Change::Join, Change::Remove, Change::Replace, Change::Dead],
+            Self::Changing => &[
+                Change::Join,
+                Change::Remove,
+                Change::Replace,
+                Change::Dead,
+                Change::Upgrade,
+            ],
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Lab, announcement};
-use crate::{Departure, FeatureLevels};
+use crate::{Departure, FeatureLevels, Groups as _};
 use floeberg_types::{GroupId, NodeId};
 use std::collections::BTreeSet;
 
@@ -140,8 +140,12 @@ async fn the_feature_level_rises_with_the_last_upgrade() {
     let mut upgraded = announcement(3);
     upgraded.features = FeatureLevels { low: 1, high: 2 };
     lab.members.announce(&upgraded).await.unwrap();
+    assert_eq!(lab.groups.feature_level(GroupId::OBJECTS), 1);
     lab.settle().await;
     assert_eq!(level().await, 2);
+    for group in [GroupId::CATALOG, GroupId::OBJECTS] {
+        assert_eq!(lab.groups.feature_level(group), 2, "commands follow");
+    }
     let old = lab.members.announce(&announcement(3)).await.unwrap_err();
     assert!(old.to_string().contains("use a newer floeberg"), "{old}");
 }
