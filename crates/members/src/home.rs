@@ -1,7 +1,7 @@
 //! What a node keeps in its data directory about its membership: who it is, and nothing that could
 //! be made twice.
 
-use floeberg_env::{Disk, OpenMode};
+use floeberg_env::{Disk, OpenMode, Rng};
 use floeberg_pki::PkiError;
 use floeberg_types::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// Version of the identity file.
 const FORMAT: u32 = 1;
 const FILE: &str = "identity.json";
+/// How often a node was started here, as a decimal number.
+const STARTS: &str = "starts";
 /// What init and join make before the identity, what a start makes that finds none, and what file
 /// systems make themselves.
 const BEFORE: [&str; 4] = ["pki", "identity.draft", "LOCK", ROOT];
@@ -152,6 +154,30 @@ impl Home {
     pub fn occupant(&self) -> Result<Identity, HomeError> {
         let path = self.dir.clone();
         self.identity()?.ok_or(HomeError::Vacant { path })
+    }
+
+    /// Counts a start of the node, durably. The number is above those of all earlier starts, and no
+    /// other process has it, not even one that uses a copy of the directory: the count is in the upper
+    /// 32 bits, the lower ones are random.
+    ///
+    /// # Errors
+    /// The file is damaged, or the disk refuses.
+    pub fn count_start(&self, rng: &dyn Rng) -> Result<u64, HomeError> {
+        let path = self.dir.join(STARTS);
+        let before = match self.read(&path)? {
+            None => 0,
+            Some(bytes) => {
+                let number = std::str::from_utf8(&bytes).ok().map(str::trim);
+                let number = number.and_then(|text| text.parse::<u32>().ok());
+                number.ok_or(HomeError::Damaged {
+                    path,
+                    reason: "it is not a number",
+                })?
+            }
+        };
+        let count = before.saturating_add(1);
+        self.write(STARTS, format!("{count}\n").as_bytes())?;
+        Ok((u64::from(count) << 32) | rng.below(1 << 32))
     }
 
     /// Fails if the directory belongs to somebody.
@@ -415,6 +441,20 @@ mod tests {
             let error = home.identity().unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn starts_are_counted_across_crashes() {
+        let (env, control) = Env::simulated(1);
+        let home = home(&env);
+        env.disk.create_dir_all(Path::new("/data")).unwrap();
+        env.disk.sync_dir(Path::new("/")).unwrap();
+        let count = || home.count_start(env.rng.as_ref()).map(|start| start >> 32);
+        assert_eq!(count().unwrap(), 1);
+        control.crash_disk(UnsyncedData::Lost);
+        assert_eq!(count().unwrap(), 2);
+        home.write(STARTS, b"many").unwrap();
+        assert!(count().is_err());
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Keeper {
                 self.peers.remove(member.id);
             } else {
                 self.peers.set(member.id, member.address.clone());
+                self.peers.started(member.id, member.start);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::rows::{self, ClusterRow, MemberRow};
 use bytes::Bytes;
 use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
-use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, RequestId, TimestampMs};
+use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, Region, RequestId, TimestampMs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub struct MembersParts {
     pub cluster: ClusterId,
     /// The account that the cluster's own commands are booked on.
     pub account: AccountId,
+    /// The region that this node answers for.
+    pub region: Region,
     /// Rows of group 0.
     pub store: Store,
     /// The Raft groups.
@@ -57,6 +59,8 @@ pub struct Announcement {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: String,
+    /// Which start of it this is, see [`Home::count_start`](crate::Home::count_start).
+    pub start: u64,
 }
 
 /// What is known of the cluster from here; nothing may be decided on it.
@@ -147,7 +151,9 @@ impl Members {
     /// The node is gone, unknown, or its binary does not fit the cluster.
     pub async fn announce(&self, me: &Announcement) -> Result<Member, ChangeError> {
         let cx = self.own_cx();
-        let done = self.parts.store.transact(&cx, |txn| announce(txn, me));
+        let (account, region) = (&self.parts.account, &self.parts.region);
+        let agree = |txn: &mut Txn<'_>| announce(txn, me, account, region);
+        let done = self.parts.store.transact(&cx, agree);
         Ok(done.await?.value)
     }
 
@@ -326,6 +332,7 @@ pub(crate) fn new_row(
         joined_at_ms: now.0,
         features: Some(rows::features_to_row(me.features)),
         version: me.version.clone(),
+        start: me.start,
         csr_hash: csr,
         ..MemberRow::default()
     };
@@ -333,7 +340,38 @@ pub(crate) fn new_row(
     row
 }
 
-fn announce(txn: &mut Txn<'_>, me: &Announcement) -> Result<Member, ChangeError> {
+/// What every node must say alike, because ARNs and signatures are made of it. Clusters founded before
+/// this was kept take it from the first node that starts.
+fn agree(
+    txn: &mut Txn<'_>,
+    mut cluster: ClusterRow,
+    account: &AccountId,
+    region: &Region,
+) -> Result<(), ChangeError> {
+    let (account, region) = (account.as_str(), region.as_str());
+    if cluster.account.is_empty() {
+        cluster.account = account.to_owned();
+        cluster.region = region.to_owned();
+        txn.put(keys::cluster(), &cluster);
+    }
+    for (key, ours, theirs) in [
+        ("cluster.account", account, cluster.account),
+        ("cluster.region", region, cluster.region),
+    ] {
+        if ours != theirs {
+            let ours = ours.to_owned();
+            return Err(Refused::Settings { key, ours, theirs }.into());
+        }
+    }
+    Ok(())
+}
+
+fn announce(
+    txn: &mut Txn<'_>,
+    me: &Announcement,
+    account: &AccountId,
+    region: &Region,
+) -> Result<Member, ChangeError> {
     let (node, features) = (me.node, me.features);
     let now = txn.now();
     let Some(cluster) = txn.get::<ClusterRow>(&keys::cluster())? else {
@@ -341,6 +379,8 @@ fn announce(txn: &mut Txn<'_>, me: &Announcement) -> Result<Member, ChangeError>
             next_node_id: node.0 + 1,
             feature_level: features.high,
             founded_at_ms: now.0,
+            account: account.as_str().to_owned(),
+            region: region.as_str().to_owned(),
         };
         let row = new_row(me, MemberState::Active, now, Bytes::new());
         txn.put(keys::cluster(), &cluster);
@@ -352,11 +392,17 @@ fn announce(txn: &mut Txn<'_>, me: &Announcement) -> Result<Member, ChangeError>
     if rows::member_from_row(&row)?.state == MemberState::Gone {
         return Err(Refused::Gone { node }.into());
     }
-    let level = cluster.feature_level;
+    let level = cluster.value.feature_level;
     if !features.include(level) {
         return Err(Refused::Features { level, features }.into());
     }
+    if me.start < row.start {
+        let (start, known) = (me.start, row.start);
+        return Err(Refused::Superseded { node, start, known }.into());
+    }
+    agree(txn, cluster.value, account, region)?;
     let before = row.clone();
+    row.start = me.start;
     row.address.clone_from(&me.address);
     row.labels.clone_from(&me.labels);
     row.version.clone_from(&me.version);

@@ -100,4 +100,6 @@ pub struct Member {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: String,
+    /// Which start of it was heard of last, see [`Home::count_start`](crate::Home::count_start); 0: none.
+    pub start: u64,
 }

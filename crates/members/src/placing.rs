@@ -181,6 +181,7 @@ mod tests {
             changed_at: TimestampMs(1),
             features: FeatureLevels { low: 1, high: 1 },
             version: "0.1.0".to_owned(),
+            start: 1,
         }
     }
 

@@ -79,6 +79,7 @@ pub(crate) fn member_from_row(row: &MemberRow) -> Result<Member, DamagedMember> 
         changed_at: TimestampMs(row.changed_at_ms),
         features: features_from_row(row.features),
         version: row.version.clone(),
+        start: row.start,
     })
 }
 
@@ -135,10 +136,22 @@ mod tests {
             next_node_id: 4,
             feature_level: 1,
             founded_at_ms: 5,
+            ..ClusterRow::default()
         };
         text += &format!(
             "{}\ncluster {}\n",
             hex::encode(keys::cluster()),
+            hex::encode(cluster.encode_to_vec())
+        );
+        row.start = 7;
+        let cluster = ClusterRow {
+            account: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+            ..cluster
+        };
+        let started = hex::encode(row.encode_to_vec());
+        text += &format!(
+            "started {started}\nagreed {}\n",
             hex::encode(cluster.encode_to_vec())
         );
         expect![[r#"
@@ -151,6 +164,8 @@ mod tests {
             drained 080312076e333a373030301a090a047a6f6e6512017a200528013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
             81
             cluster 080410011805
+            started 080312076e333a373030301a090a047a6f6e6512017a200528013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c56007
+            agreed 080410011805220c3030303030303030303030302a0975732d656173742d31
         "#]].assert_eq(&text);
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn announcement(node: u64) -> Announcement {
         labels: [("zone".to_owned(), format!("z{node}"))].into(),
         features: FeatureLevels { low: 1, high: 1 },
         version: "0.1.0".to_owned(),
+        start: 1,
     }
 }
 
@@ -339,6 +340,7 @@ impl Lab {
         let members = Members::new(MembersParts {
             cluster: CLUSTER,
             account: "000000000000".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
             store: open(&env).await,
             groups: groups.clone(),
             data: data.clone(),

@@ -20,7 +20,7 @@ use floeberg_placement::PlacementMap;
 use floeberg_rpc::{Method, Peers};
 use floeberg_shards::{ServerParts, ShardServer, Shards, ShardsConfig};
 use floeberg_telemetry::NodeMetrics;
-use floeberg_types::AccountId;
+use floeberg_types::{AccountId, Region};
 use floeberg_volume::Volume;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ pub(crate) fn serve_shards(
 pub(crate) struct Wiring<'a> {
     pub(crate) member: &'a MemberConfig,
     pub(crate) account: &'a AccountId,
+    pub(crate) region: &'a Region,
     pub(crate) identity: Identity,
     pub(crate) env: &'a Env,
     pub(crate) network: &'a Network,
@@ -88,6 +89,7 @@ impl Wiring<'_> {
         let members = Members::new(MembersParts {
             cluster: self.identity.cluster,
             account,
+            region: self.region.clone(),
             store: store.clone(),
             groups: Arc::new(self.groups.clone()),
             data: Arc::new(data),
@@ -112,7 +114,7 @@ impl Wiring<'_> {
             peers: self.network.peers.clone(),
             shown: self.network.shown(),
         };
-        let me = self.announcement();
+        let me = self.announcement(papers.start);
         let peers = self.network.peers.clone();
         let config = KeeperConfig::default();
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
@@ -120,7 +122,10 @@ impl Wiring<'_> {
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
-            tasks.spawn("announce", announce(members.clone(), me)),
+            tasks.spawn(
+                "announce",
+                announce(members.clone(), me, self.removal.clone()),
+            ),
             tasks.spawn("keeper", keeper.run()),
             tasks.spawn("mover", Mover::run(mover)),
             tasks.spawn("digests", watch.run()),
@@ -167,13 +172,14 @@ impl Wiring<'_> {
         routes.add(Method::Status, Arc::new(status));
     }
 
-    fn announcement(&self) -> Announcement {
+    fn announcement(&self, start: u64) -> Announcement {
         Announcement {
             node: self.identity.node,
             address: self.member.address.clone(),
             labels: self.member.labels.clone(),
             features: self.member.features,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            start,
         }
     }
 }
@@ -196,7 +202,7 @@ async fn follow_addresses(store: Store, me: Announcement, peers: Arc<Peers>) {
 }
 
 /// Tells the cluster where this node is and what it can do, once that can be told.
-async fn announce(members: Members, me: Announcement) {
+async fn announce(members: Members, me: Announcement, removal: Removal) {
     loop {
         match members.announce(&me).await {
             Ok(member) => {
@@ -205,6 +211,7 @@ async fn announce(members: Members, me: Announcement) {
             }
             Err(error @ (ChangeError::Refused(_) | ChangeError::Damaged(_))) => {
                 tracing::error!(%error, "the cluster does not take this node: stop it");
+                removal.refuse(&error);
                 return;
             }
             Err(error) => {

@@ -23,6 +23,8 @@ pub(crate) struct Papers {
     pub(crate) home: Home,
     pub(crate) authority: Arc<ClusterAuthority>,
     credentials: Credentials,
+    /// Which start of the node this is.
+    pub(crate) start: u64,
     /// The order to go on alone, if one waits to be carried out.
     pub(crate) recovery: Option<RecoveryOrder>,
 }
@@ -56,6 +58,7 @@ pub(crate) fn identify(
     let authority = Arc::new(ClusterAuthority::load(&home, env)?);
     let credentials = authority.renewed(&home, &member.address)?;
     let papers = Papers {
+        start: home.count_start(env.rng.as_ref())?,
         home,
         authority,
         credentials,
@@ -121,6 +124,7 @@ impl Network {
             local: LocalNode {
                 cluster: identity.cluster,
                 node: identity.node,
+                start: papers.start,
                 features: Features {
                     low: features.low,
                     high: features.high,

@@ -175,6 +175,7 @@ impl Ground<'_> {
         let wiring = membership::Wiring {
             member,
             account: &self.config.account,
+            region: &self.config.region,
             identity: self.identity,
             env: self.env,
             network: &base.network,

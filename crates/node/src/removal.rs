@@ -1,13 +1,14 @@
-//! Notices that this node was removed from the cluster. Nobody sends it the log any more, so it cannot
-//! read that in the rows: the others say so when it calls them.
+//! Notices that this node was removed from the cluster, or that a copy of it took its place. Nobody sends
+//! it the log any more, so it cannot read that in the rows: the others say so when it calls them.
 
 use crate::status_wire::Ask;
 use floeberg_metastore::Store;
 use floeberg_rpc::{CallError, Peers, RefusalCode, Transport};
 use floeberg_types::{GroupId, NodeId};
 use futures::future::join_all;
+use parking_lot::Mutex;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Pause between two looks.
@@ -16,23 +17,58 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How long a peer may take to answer, and a read to be confirmed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether this node was removed; shared with the readiness probe.
+/// Why the others do not listen to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Removed,
+    Superseded,
+}
+
+impl Cause {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Removed => {
+                "this node was removed from the cluster; stop it, and if the machine is to be used \
+                 again, wipe its data directory and let it join as a new node (`floeberg cluster join`)"
+            }
+            Self::Superseded => {
+                "the cluster knows a later start of this node: another process uses a copy of this data \
+                 directory, or an older copy was put back; stop this one, and if the other is the \
+                 mistake, give the node up (`floeberg cluster remove --dead`) and let the machine join \
+                 as a new one"
+            }
+        }
+    }
+}
+
+/// Whether the others listen to this node; shared with the readiness probe.
 #[derive(Clone, Default)]
-pub(crate) struct Removal(Arc<AtomicBool>);
+pub(crate) struct Removal(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    cause: Option<Cause>,
+    /// Why the cluster did not take this node when it started; that lasts.
+    refused: Option<String>,
+}
 
 impl Removal {
     /// What there is to say about it.
     pub(crate) fn notice(&self) -> Option<String> {
-        self.0.load(Ordering::Relaxed).then(|| {
-            "nothing: this node was removed from the cluster; stop it, and if the machine is to be \
-             used again, wipe its data directory and let it join as a new node"
-                .to_owned()
-        })
+        let heard = self.0.lock();
+        let refused = heard.refused.as_deref();
+        let text = refused.or(heard.cause.map(Cause::text))?;
+        Some(format!("nothing: {text}"))
+    }
+
+    /// The cluster does not take this node as it is.
+    pub(crate) fn refuse(&self, why: &dyn fmt::Display) {
+        self.0.lock().refused = Some(why.to_string());
     }
 
     /// Whether that is news.
-    fn set(&self, removed: bool) -> bool {
-        self.0.swap(removed, Ordering::Relaxed) != removed
+    fn set(&self, cause: Option<Cause>) -> bool {
+        std::mem::replace(&mut self.0.lock().cause, cause) != cause
     }
 }
 
@@ -49,7 +85,7 @@ pub(crate) struct Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     Member,
-    Removed,
+    Refused(Cause),
     Nothing,
 }
 
@@ -58,20 +94,17 @@ impl Watch {
     pub(crate) async fn run(self) {
         loop {
             tokio::time::sleep(EVERY).await;
-            let removed = match verdict(&self.ask().await) {
-                Word::Member => false,
+            let cause = match verdict(&self.ask().await) {
+                Word::Member => None,
                 Word::Nothing => continue,
                 // A node that went on alone says so of everybody; who can still decide without it is
                 // not the one that has left.
-                Word::Removed => !self.works().await,
+                Word::Refused(cause) => (!self.works().await).then_some(cause),
             };
-            if self.removal.set(removed) && removed {
-                tracing::error!(
-                    node = %self.me,
-                    "this node was removed from the cluster, the other members refuse it: stop it. If \
-                     the machine is to be used again, wipe its data directory and let it join as a new \
-                     node (`floeberg cluster join`)"
-                );
+            if self.removal.set(cause)
+                && let Some(cause) = cause
+            {
+                tracing::error!(node = %self.me, "{}", cause.text());
             }
         }
     }
@@ -85,9 +118,11 @@ impl Watch {
         let answers = join_all(asked).await.into_iter();
         let word = |answer| match answer {
             Ok(_) => Word::Member,
-            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::Removed => {
-                Word::Removed
-            }
+            Err(CallError::Refused(refusal)) => match refusal.code {
+                RefusalCode::Removed => Word::Refused(Cause::Removed),
+                RefusalCode::Superseded => Word::Refused(Cause::Superseded),
+                _ => Word::Nothing,
+            },
             Err(_) => Word::Nothing,
         };
         answers.map(word).collect()
@@ -103,10 +138,9 @@ impl Watch {
 fn verdict(words: &[Word]) -> Word {
     if words.contains(&Word::Member) {
         Word::Member
-    } else if words.contains(&Word::Removed) {
-        Word::Removed
     } else {
-        Word::Nothing
+        let refused = |word: &&Word| matches!(word, Word::Refused(_));
+        words.iter().find(refused).copied().unwrap_or(Word::Nothing)
     }
 }
 
@@ -116,22 +150,24 @@ mod tests {
 
     #[test]
     fn one_who_still_takes_it_outweighs_those_who_do_not() {
-        use Word::{Member, Nothing, Removed};
+        use Word::{Member, Nothing, Refused};
+        let (removed, superseded) = (Refused(Cause::Removed), Refused(Cause::Superseded));
         assert_eq!(verdict(&[]), Nothing);
         assert_eq!(verdict(&[Nothing, Nothing]), Nothing);
-        assert_eq!(verdict(&[Nothing, Removed]), Removed);
-        assert_eq!(verdict(&[Removed, Member, Nothing]), Member);
+        assert_eq!(verdict(&[Nothing, removed]), removed);
+        assert_eq!(verdict(&[superseded, Nothing]), superseded);
+        assert_eq!(verdict(&[removed, Member, Nothing]), Member);
     }
 
     #[test]
     fn a_notice_is_news_once() {
         let removal = Removal::default();
         assert_eq!(removal.notice(), None);
-        assert!(!removal.set(false));
-        assert!(removal.set(true));
-        assert!(!removal.set(true));
+        assert!(!removal.set(None));
+        assert!(removal.set(Some(Cause::Removed)));
+        assert!(!removal.set(Some(Cause::Removed)));
         assert!(removal.notice().unwrap().contains("was removed"));
-        assert!(removal.set(false));
+        assert!(removal.set(None));
         assert_eq!(removal.notice(), None);
     }
 }

@@ -140,6 +140,8 @@ pub enum RefusalCode {
     Failed,
     /// The caller was removed from the cluster.
     Removed,
+    /// A later start of the caller is known.
+    Superseded,
 }
 
 /// A peer's answer that it did not do it.

@@ -4,6 +4,7 @@
 use crate::codec::FrameCodec;
 use crate::line::{Line, Outbox};
 use crate::link::{About, Io, Link};
+use crate::peers::Unwanted;
 use crate::station::windows;
 use crate::wire::{self, Frame, Kind, Proof};
 use crate::{CallError, Lane, Refusal, RefusalCode, Security, Settings, Station};
@@ -56,6 +57,8 @@ pub(crate) async fn open(
             if from != to {
                 return Err(not_the_one(to, from, address).into());
             }
+            let admitted = station.peers.admit(from, hello.start);
+            admitted.map_err(|unwanted| outdated(unwanted, from, hello.start))?;
         }
         Some(Kind::Goodbye(refusal)) => return Err(wire::refusal_from_wire(refusal).into()),
         _ => return Err(CallError::not_sent(format!("{address} did not say hello"))),
@@ -66,6 +69,11 @@ pub(crate) async fn open(
 fn not_the_one(to: NodeId, from: NodeId, address: &str) -> Refusal {
     let message = format!("{address} is node {from}, not node {to}: correct the address of {to}");
     Refusal::new(RefusalCode::WrongNode, message)
+}
+
+/// The peer is to blame, not this node: it must not take the refusal for its own.
+fn outdated(unwanted: Unwanted, node: NodeId, start: u64) -> CallError {
+    CallError::not_sent(unwanted.refusal(node, start).message)
 }
 
 /// The certificate must be the peer's before a byte of ours is sent.

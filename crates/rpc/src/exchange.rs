@@ -80,10 +80,8 @@ impl Host {
             return Err(malformed("the first frame must be a hello"));
         };
         let (from, lane) = wire::check_hello(&hello, &self.station.local, about.proof)?;
-        let member = self.station.peers.membership(from).ok_or_else(|| {
-            let message = format!("node {from} was removed from the cluster");
-            Refusal::new(RefusalCode::Removed, message)
-        })?;
+        let admitted = self.station.peers.admit(from, hello.start);
+        let member = admitted.map_err(|unwanted| unwanted.refusal(from, hello.start))?;
         Ok((from, lane, member))
     }
 

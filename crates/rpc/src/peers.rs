@@ -1,6 +1,6 @@
 //! The address book of a node: where the others are, and which were removed.
 
-use crate::STRANGER;
+use crate::{Refusal, RefusalCode, STRANGER};
 use floeberg_types::NodeId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -21,6 +21,37 @@ struct Entry {
     way: Option<Way>,
     /// Cancelled once the node is removed.
     gone: CancellationToken,
+    /// The latest start of it that is known.
+    start: u64,
+    /// Cancelled once it is removed or a later start is known.
+    current: CancellationToken,
+}
+
+/// Why a node is not listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwanted {
+    Removed,
+    /// The start that is known.
+    Superseded(u64),
+}
+
+impl Unwanted {
+    pub(crate) fn refusal(self, node: NodeId, start: u64) -> Refusal {
+        match self {
+            Self::Removed => {
+                let message = format!("node {node} was removed from the cluster");
+                Refusal::new(RefusalCode::Removed, message)
+            }
+            Self::Superseded(known) => {
+                let (this, known) = (start >> 32, known >> 32);
+                let message = format!(
+                    "this is start {this} of node {node}, and start {known} of another process of it is \
+                     known: two use copies of one data directory, or an older copy was put back"
+                );
+                Refusal::new(RefusalCode::Superseded, message)
+            }
+        }
+    }
 }
 
 /// How a node is reached.
@@ -88,6 +119,29 @@ impl Peers {
         book.iter().filter_map(with_address).collect()
     }
 
+    /// The other members have heard of this start of `node`: streams of earlier ones are closed.
+    pub fn started(&self, node: NodeId, start: u64) {
+        if node == STRANGER {
+            return;
+        }
+        let mut book = self.book.lock();
+        book.entry(node).or_insert_with(Entry::absent).hear(start);
+    }
+
+    /// What is cancelled once a stream of this start of `node` must end.
+    pub(crate) fn admit(&self, node: NodeId, start: u64) -> Result<CancellationToken, Unwanted> {
+        let mut book = self.book.lock();
+        let entry = book.entry(node).or_insert_with(Entry::absent);
+        if entry.gone.is_cancelled() {
+            return Err(Unwanted::Removed);
+        }
+        entry.hear(start);
+        if start < entry.start {
+            return Err(Unwanted::Superseded(entry.start));
+        }
+        Ok(entry.current.clone())
+    }
+
     pub(crate) fn way(&self, node: NodeId) -> Option<Way> {
         self.book.lock().get(&node).and_then(|e| e.way.clone())
     }
@@ -102,9 +156,20 @@ impl Peers {
 
 impl Entry {
     fn absent() -> Self {
+        let gone = CancellationToken::new();
         Self {
             way: None,
-            gone: CancellationToken::new(),
+            current: gone.child_token(),
+            gone,
+            start: 0,
+        }
+    }
+
+    fn hear(&mut self, start: u64) {
+        if start > self.start {
+            self.start = start;
+            let before = std::mem::replace(&mut self.current, self.gone.child_token());
+            before.cancel();
         }
     }
 }
@@ -142,6 +207,25 @@ mod tests {
         assert!(peers.membership(SEVEN).is_some());
         peers.remove(NodeId(8));
         assert!(peers.membership(NodeId(8)).is_none(), "also one never seen");
+    }
+
+    #[test]
+    fn a_later_start_ends_the_streams_of_an_earlier_one() {
+        let peers = Peers::new();
+        let first = peers.admit(SEVEN, 1).expect("nothing is known against it");
+        assert!(
+            peers.admit(SEVEN, 1).is_ok(),
+            "of several streams of one start"
+        );
+        let second = peers.admit(SEVEN, 2).expect("it started again");
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        assert_eq!(peers.admit(SEVEN, 1).err(), Some(Unwanted::Superseded(2)));
+        peers.started(SEVEN, 5);
+        assert!(second.is_cancelled());
+        let third = peers.admit(SEVEN, 5).expect("the one that was heard of");
+        peers.remove(SEVEN);
+        assert!(third.is_cancelled());
+        assert_eq!(peers.admit(SEVEN, 6).err(), Some(Unwanted::Removed));
     }
 
     #[test]

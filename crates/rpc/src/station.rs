@@ -23,6 +23,9 @@ pub struct LocalNode {
     pub cluster: ClusterId,
     /// Its id in the cluster.
     pub node: NodeId,
+    /// Which start of it this is; 0: not known. The count is in the upper 32 bits, the lower ones are
+    /// random. Of two processes with one id the one with the higher number is listened to.
+    pub start: u64,
     /// What it can work with.
     pub features: Features,
 }

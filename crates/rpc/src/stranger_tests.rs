@@ -45,6 +45,7 @@ fn station(node: NodeId, env: &Env) -> (Station, Arc<ClientConfig>) {
         local: LocalNode {
             cluster: CLUSTER,
             node,
+            start: 0,
             features: Features { low: 1, high: 1 },
         },
         security: Security::MutualTls(Arc::new(tls)),
@@ -134,6 +135,7 @@ async fn only_the_door_opens_without_a_certificate() {
     // As a member that it is not, with the right words.
     let claimed = LocalNode {
         node: NodeId(1),
+        start: 0,
         ..station.local
     };
     let line = Arc::new(Line::new(Settings::default()));

@@ -49,6 +49,7 @@ pub(crate) fn hello(local: &LocalNode, to: NodeId, lane: Lane) -> Frame {
         lane: lane_number(lane),
         feature_level_low: local.features.low,
         feature_level_high: local.features.high,
+        start: local.start,
     }))
 }
 
@@ -193,6 +194,7 @@ fn refusal_to_wire(mut refusal: Refusal) -> proto::Refusal {
         RefusalCode::Busy => proto::RefusalCode::Busy,
         RefusalCode::Failed => proto::RefusalCode::Failed,
         RefusalCode::Removed => proto::RefusalCode::Removed,
+        RefusalCode::Superseded => proto::RefusalCode::Superseded,
     };
     proto::Refusal {
         code: code.into(),
@@ -210,6 +212,7 @@ pub(crate) fn refusal_from_wire(refusal: proto::Refusal) -> Refusal {
         proto::RefusalCode::UnknownMethod => RefusalCode::UnknownMethod,
         proto::RefusalCode::Busy => RefusalCode::Busy,
         proto::RefusalCode::Removed => RefusalCode::Removed,
+        proto::RefusalCode::Superseded => RefusalCode::Superseded,
         // A reason of a later version is still a refusal.
         proto::RefusalCode::Failed | proto::RefusalCode::Unspecified => RefusalCode::Failed,
     };

@@ -9,12 +9,14 @@ use std::fmt::Write as _;
 const LOCAL: LocalNode = LocalNode {
     cluster: ClusterId::from_bytes([0xc1; 16]),
     node: NodeId(2),
+    start: 0,
     features: Features { low: 3, high: 5 },
 };
 
 fn hello_of(node: u64, low: u32, high: u32) -> proto::Hello {
     let speaker = LocalNode {
         node: NodeId(node),
+        start: 0,
         features: Features { low, high },
         ..LOCAL
     };
@@ -36,6 +38,7 @@ fn frames_keep_their_bytes() {
         body: Bytes::from_static(b"body"),
     };
     let refusal = Refusal::new(RefusalCode::Busy, "later");
+    let third = LocalNode { start: 3, ..LOCAL };
     let mut text = String::new();
     for (name, frame) in [
         ("hello", hello(&LOCAL, NodeId(7), Lane::Bulk)),
@@ -47,6 +50,7 @@ fn frames_keep_their_bytes() {
         ("refusal", answer(301, Outcome::Refused(refusal.clone()))),
         ("unknown", answer(302, Outcome::Unknown("stopped".into()))),
         ("goodbye", goodbye(refusal)),
+        ("hello of start 3", hello(&third, NodeId(7), Lane::Bulk)),
     ] {
         writeln!(text, "{name} {}", hex::encode(frame.encode_to_vec())).unwrap();
     }

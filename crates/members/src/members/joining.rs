@@ -121,6 +121,7 @@ fn enter(
         labels: request.labels.clone(),
         features,
         version: request.version.clone(),
+        start: 0,
     };
     let row = new_row(&me, MemberState::Joining, txn.now(), hash.clone());
     txn.put(keys::cluster(), &cluster);

@@ -178,6 +178,37 @@ async fn announcing_again_brings_the_row_up_to_date_but_never_back_from_the_dead
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_was_started_less_often_is_refused() {
+    let lab = Lab::of(3).await;
+    let mut again = announcement(3);
+    again.start = 4 << 32;
+    lab.members.announce(&again).await.unwrap();
+    lab.members.announce(&again).await.unwrap();
+    again.start = 3 << 32;
+    let older = lab.members.announce(&again).await.unwrap_err();
+    assert!(
+        older.to_string().contains("knows start 4 of node 3"),
+        "{older}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_set_up_for_another_region_or_account_is_refused() {
+    let lab = Lab::of(2).await;
+    let (account, region) = ("000000000000", "eu-central-1");
+    let cx = lab.cx();
+    let announced = lab.members.parts.store.transact(&cx, |txn| {
+        let (account, region) = (account.parse().unwrap(), region.parse().unwrap());
+        super::announce(txn, &announcement(2), &account, &region)
+    });
+    let other = announced.await.unwrap_err().to_string();
+    assert!(
+        other.contains("cluster.region is `eu-central-1` here and `us-east-1`"),
+        "{other}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_member_leaves_at_a_time() {
     let lab = Lab::of(5).await;
     let cx = lab.cx();

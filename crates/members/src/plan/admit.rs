@@ -130,6 +130,34 @@ pub enum Refused {
         /// The binary's.
         features: FeatureLevels,
     },
+    /// It is set up for another cluster.
+    #[error(
+        "{key} is `{ours}` here and `{theirs}` in the cluster: correct the configuration of this node \
+         and start it again"
+    )]
+    Settings {
+        /// The key.
+        key: &'static str,
+        /// What this node has.
+        ours: String,
+        /// What the others have.
+        theirs: String,
+    },
+    /// A process with a copy of its data directory was there before it.
+    #[error(
+        "the cluster knows start {} of node {node}, and this is start {} of a copy of its data \
+         directory, or of an older one that was put back. Stop this one; if the other is the mistake, \
+         give the node up (`floeberg cluster remove {node} --dead`) and let the machine join as a new one",
+        known >> 32, start >> 32
+    )]
+    Superseded {
+        /// The id.
+        node: NodeId,
+        /// Which start this is: the count in the upper 32 bits.
+        start: u64,
+        /// The latest that is known.
+        known: u64,
+    },
     /// Another member has that address.
     #[error(
         "node {node} is already reached at {address}: give this node its own peer.advertise, or \

@@ -32,6 +32,7 @@ fn member(node: u64, state: MemberState) -> Member {
         changed_at: TimestampMs(0),
         features: FeatureLevels { low: 1, high: 1 },
         version: String::new(),
+        start: 1,
     }
 }
 

@@ -89,6 +89,7 @@ impl Cluster {
             let members = Members::new(MembersParts {
                 cluster: ClusterId::from_bytes([1; 16]),
                 account: of.account.clone(),
+                region: "us-east-1".parse().unwrap(),
                 store: of.store.clone(),
                 groups: of.groups.clone(),
                 data: of.data.clone(),

@@ -59,6 +59,7 @@ pub fn station(node: NodeId, security: Security, env: &Env) -> Station {
         local: LocalNode {
             cluster: CLUSTER,
             node,
+            start: 0,
             features: Features { low: 1, high: 1 },
         },
         security,

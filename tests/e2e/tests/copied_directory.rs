@@ -1,0 +1,53 @@
+//! Two processes with one identity: a node's data directory is copied, and the copy is started as well.
+
+use floeberg_test_e2e::fleet::Fleet;
+use floeberg_test_e2e::process::binary;
+use std::fs;
+use std::path::Path;
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of a node and its copy only one is listened to; the other says why and does not serve.
+#[tokio::test]
+async fn of_a_node_and_its_copy_only_one_is_listened_to() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut fleet = Fleet::found(&binary()?, dir.path(), 3).await?;
+    fleet.stop(3).await?;
+    let (own, aside) = (fleet.data(3)?, dir.path().join("aside"));
+    copy(&own, &aside)?;
+    // The original goes on: two starts ahead of the copy.
+    for _ in 0..2 {
+        fleet.start(3)?;
+        fleet.ready(3).await?;
+        fleet.stop(3).await?;
+    }
+    // Somebody puts the copy back, and starts it in place of the original.
+    let newer = dir.path().join("newer");
+    fs::rename(&own, &newer)?;
+    fs::rename(&aside, &own)?;
+    fleet.start(3)?;
+    fleet.logs(3, "the cluster knows").await?;
+    fleet.kill(3).await?;
+    // With the right directory it is a member again.
+    fs::remove_dir_all(&own)?;
+    fs::rename(&newer, &own)?;
+    fleet.start(3)?;
+    fleet.ready(3).await?;
+    fleet.voters(1, &[1, 2, 3]).await?;
+    for node in 1..=3 {
+        fleet.stop(node).await?;
+    }
+    Ok(())
+}
