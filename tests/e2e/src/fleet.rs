@@ -2,6 +2,7 @@
 //! as a person would.
 
 use crate::process::Endpoints;
+use crate::seat::Seat;
 use anyhow::{Context as _, bail, ensure};
 use floeberg_client::{Auth, Endpoint, Request};
 use http::Method;
@@ -9,7 +10,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -29,72 +29,6 @@ pub struct Fleet {
     dir: PathBuf,
     seats: BTreeMap<u64, Seat>,
     drawn: usize,
-}
-
-/// Where one node lives.
-#[derive(Debug)]
-struct Seat {
-    home: PathBuf,
-    ports: [u16; 3],
-    starts: u32,
-    running: Option<Child>,
-}
-
-impl Seat {
-    fn new(home: PathBuf) -> anyhow::Result<Self> {
-        // All are held until each has its own; somebody else may take one before the node does, and
-        // the node says so then.
-        let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let held = [any()?, any()?, any()?];
-        let mut ports = [0; 3];
-        for (port, listener) in ports.iter_mut().zip(&held) {
-            *port = listener.local_addr()?.port();
-        }
-        let seat = Self {
-            home,
-            ports,
-            starts: 0,
-            running: None,
-        };
-        seat.write_config()?;
-        Ok(seat)
-    }
-
-    fn write_config(&self) -> anyhow::Result<()> {
-        fs::create_dir_all(&self.home)?;
-        let [lakehouse, s3, peer] = self.ports;
-        let data = self.data();
-        let text = format!(
-            "[data]\n\
-             dir = {data:?}\n\
-             [peer]\n\
-             listen = \"127.0.0.1:{peer}\"\n\
-             [lakehouse]\n\
-             listen = \"127.0.0.1:{lakehouse}\"\n\
-             [s3]\n\
-             listen = \"127.0.0.1:{s3}\"\n\
-             [tls]\n\
-             plain = \"loopback\"\n\
-             [limits]\n\
-             volume_segment = \"64 MiB\"\n\
-             [log]\n\
-             filter = \"warn,floeberg=info\"\n\
-             format = \"json\"\n"
-        );
-        Ok(fs::write(self.config(), text)?)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.home.join("data")
-    }
-
-    fn config(&self) -> PathBuf {
-        self.home.join("floeberg.toml")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.home.join(format!("log-{}", self.starts))
-    }
 }
 
 impl Fleet {
@@ -143,6 +77,19 @@ impl Fleet {
     /// If a step fails.
     pub async fn join(&mut self, through: u64) -> anyhow::Result<u64> {
         let seat = self.draw()?;
+        self.admit(seat, through).await
+    }
+
+    /// Lets the machine of a node that was stopped and wiped join, under the address it had; its new id.
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub async fn rejoin(&mut self, node: u64, through: u64) -> anyhow::Result<u64> {
+        let seat = self.seats.remove(&node).context("no such node")?;
+        self.admit(seat, through).await
+    }
+
+    async fn admit(&mut self, seat: Seat, through: u64) -> anyhow::Result<u64> {
         let token = self.ask(through, &["token", "--ttl", "5m"]).await?;
         let config = seat.config().display().to_string();
         let peer = format!("127.0.0.1:{}", self.seat(through)?.ports[2]);
@@ -352,6 +299,26 @@ impl Fleet {
             self.log(node)?
         );
         Ok(())
+    }
+
+    /// Starts a node that was stopped, and waits until it serves.
+    ///
+    /// # Errors
+    /// As [`Self::ready`].
+    pub async fn restart(&mut self, node: u64) -> anyhow::Result<()> {
+        self.start(node)?;
+        self.ready(node).await
+    }
+
+    /// Starts a node that is expected to end by itself; what it says.
+    ///
+    /// # Errors
+    /// If it goes on, or ends as if all were well.
+    pub async fn turned_away(&mut self, node: u64) -> anyhow::Result<String> {
+        self.start(node)?;
+        let status = self.ended(node).await?;
+        ensure!(!status.success(), "node {node} started");
+        self.log(node)
     }
 
     /// Waits until a node ends by itself; how.
