@@ -365,6 +365,7 @@ impl Wiring {
             addresses: addresses_sender,
             outgoing: self.outgoing.clone(),
             on_fatal: self.on_fatal,
+            metrics: self.metrics.clone(),
         };
         let tasks = &env.tasks;
         let forwarding = submit::forward(raft.clone(), self.node.0, submissions);

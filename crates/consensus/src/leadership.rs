@@ -5,6 +5,7 @@ use crate::machine::EntryId;
 use crate::raft::{LogId, Metrics, Raft, TypeConfig};
 use crate::start::OnFatal;
 use crate::transfer::outgoing::Outgoing;
+use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::{GroupId, NodeId};
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
@@ -48,6 +49,7 @@ pub(crate) struct Follower {
     pub(crate) addresses: watch::Sender<Addresses>,
     pub(crate) outgoing: Outgoing,
     pub(crate) on_fatal: OnFatal,
+    pub(crate) metrics: ConsensusMetrics,
 }
 
 impl Follower {
@@ -142,6 +144,10 @@ impl Follower {
                 is_leader,
                 ready,
             } = now;
+            self.metrics
+                .term
+                .set(i64::try_from(term).unwrap_or(i64::MAX));
+            self.metrics.leads.set(i64::from(ready));
             tracing::info!(group = %self.group, term, is_leader, ready, "leadership");
         }
     }

@@ -10,6 +10,7 @@ mod files;
 mod groups;
 mod listen;
 mod membership;
+mod metered;
 mod network;
 mod node;
 mod ports;

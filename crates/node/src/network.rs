@@ -1,6 +1,7 @@
 //! The way to the other members: certificates, the transport, the node-to-node port.
 
 use crate::listen;
+use crate::metered::Metered;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::NoPeers;
 use floeberg_env::Env;
@@ -10,6 +11,7 @@ use floeberg_rpc::{
     Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
     Transport,
 };
+use floeberg_telemetry::RpcMetrics;
 use floeberg_types::{ClusterId, NodeId};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -101,7 +103,12 @@ impl Network {
         identity: Identity,
         papers: &Papers,
         env: &Env,
+        metrics: &RpcMetrics,
     ) -> Result<Self, StartError> {
+        let metered = |way: Arc<dyn Transport>| {
+            let metrics = metrics.clone();
+            Arc::new(Metered { way, metrics })
+        };
         let (peers, routes) = (Arc::new(Peers::new()), Routes::new());
         let listen = match &member.network {
             PeerNetwork::Memory(network) => {
@@ -109,7 +116,7 @@ impl Network {
                 return Ok(Self {
                     peers,
                     routes,
-                    transport,
+                    transport: metered(transport),
                     sockets: Mutex::new(None),
                     tls: None,
                 });
@@ -141,7 +148,7 @@ impl Network {
         Ok(Self {
             peers,
             routes,
-            transport: transport.clone(),
+            transport: metered(transport.clone()),
             sockets: Mutex::new(Some(SocketsInUse { server, transport })),
             tls: Some(tls),
         })

@@ -118,7 +118,9 @@ impl Ground<'_> {
         let (raft, proposals) = (RaftService::new(), ProposalService::new());
         let network = match (&self.config.cluster, papers) {
             (ClusterPart::Member(member), Some(papers)) => {
-                let network = Network::open(member, self.identity, papers, self.env).await?;
+                let network =
+                    Network::open(member, self.identity, papers, self.env, &self.metrics.rpc)
+                        .await?;
                 membership::serve(&network, &raft, &proposals);
                 membership::serve_shards(&network, self.identity, self.volume, &map, self.env);
                 network

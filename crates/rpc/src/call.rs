@@ -83,6 +83,31 @@ impl Method {
         Self::Authority,
     ];
 
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vote => "vote",
+            Self::PreVote => "pre-vote",
+            Self::Append => "append",
+            Self::TransferLeader => "transfer-leader",
+            Self::SnapshotBegin => "snapshot-begin",
+            Self::SnapshotChunk => "snapshot-chunk",
+            Self::SnapshotInstall => "snapshot-install",
+            Self::ReadIndex => "read-index",
+            Self::Propose => "propose",
+            Self::Withdraw => "withdraw",
+            Self::ShardWrite => "shard-write",
+            Self::ShardRead => "shard-read",
+            Self::ShardDelete => "shard-delete",
+            Self::ShardStat => "shard-stat",
+            Self::Status => "status",
+            Self::Join => "join",
+            Self::Members => "members",
+            Self::Authority => "authority",
+        }
+    }
+
     /// The stream that carries it.
     #[must_use]
     pub const fn lane(self) -> Lane {

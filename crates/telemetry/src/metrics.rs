@@ -40,6 +40,10 @@ pub struct ConsensusMetrics {
     pub applied: Counter,
     /// Linearizable read rounds.
     pub read_barriers: Counter,
+    /// The newest term seen.
+    pub term: Gauge,
+    /// 1 on the leader, 0 elsewhere.
+    pub leads: Gauge,
 }
 
 /// Transactions over the replicated state.
@@ -104,6 +108,42 @@ pub struct VolumeMetrics {
     pub live_bytes: Gauge,
     /// Payload bytes that dead chunks hold.
     pub dead_bytes: Gauge,
+}
+
+/// What a call to another node is counted under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// What is asked for.
+    pub method: &'static str,
+    /// `answered`, `refused`, `not-sent` or `lost`.
+    pub outcome: &'static str,
+}
+
+/// The label of a call's latency.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabels {
+    method: &'static str,
+}
+
+/// Calls to other nodes: consensus, snapshots and shards alike.
+#[derive(Clone, Debug)]
+pub struct RpcMetrics {
+    calls: Family<CallLabels, Counter>,
+    bytes: Family<MethodLabels, Counter>,
+    latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
+}
+
+impl RpcMetrics {
+    /// Counts one finished call, whose body had `bytes` and which took `seconds`.
+    pub fn record(&self, labels: CallLabels, bytes: usize, seconds: f64) {
+        let method = MethodLabels {
+            method: labels.method,
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes.get_or_create(&method).inc_by(bytes);
+        self.latency.get_or_create(&method).observe(seconds);
+        self.calls.get_or_create(&labels).inc();
+    }
 }
 
 /// What a request is counted under.
@@ -177,6 +217,8 @@ pub struct NodeMetrics {
     pub objects: ObjectsMetrics,
     /// The volume.
     pub volume: VolumeMetrics,
+    /// Calls to other nodes.
+    pub rpc: RpcMetrics,
     /// Requests.
     pub http: HttpMetrics,
     registry: Arc<Mutex<Registry>>,
@@ -226,6 +268,16 @@ impl Default for VolumeMetrics {
     }
 }
 
+impl Default for RpcMetrics {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            bytes: Family::default(),
+            latency: Family::new_with_constructor(seconds as fn() -> Histogram),
+        }
+    }
+}
+
 impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
@@ -253,6 +305,12 @@ fn register_group(
         "raft_read_barriers",
         "Linearizable read rounds",
         raft.read_barriers.clone(),
+    );
+    labelled.register("raft_term", "The newest term seen", raft.term.clone());
+    labelled.register(
+        "raft_leads",
+        "1 on the leader, 0 elsewhere",
+        raft.leads.clone(),
     );
     labelled.register(
         "store_commits",
@@ -289,12 +347,14 @@ impl NodeMetrics {
             catalog: CatalogMetrics::default(),
             objects: ObjectsMetrics::default(),
             volume: VolumeMetrics::default(),
+            rpc: RpcMetrics::default(),
             http: HttpMetrics::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("floeberg"))),
         };
         let mut registry = metrics.registry.lock();
         metrics.register_log(&mut registry);
         metrics.register_volume(&mut registry);
+        metrics.register_calls(&mut registry);
         metrics.register_services(&mut registry);
         drop(registry);
         metrics
@@ -370,6 +430,24 @@ impl NodeMetrics {
             "volume_dead_bytes",
             "Payload bytes of dead chunks",
             volume.dead_bytes.clone(),
+        );
+    }
+
+    fn register_calls(&self, registry: &mut Registry) {
+        registry.register(
+            "rpc_calls",
+            "Calls to other nodes by method and outcome",
+            self.rpc.calls.clone(),
+        );
+        registry.register(
+            "rpc_call_bytes",
+            "Bytes of the calls' bodies",
+            self.rpc.bytes.clone(),
+        );
+        registry.register(
+            "rpc_call_seconds",
+            "Latency of a call by method",
+            self.rpc.latency.clone(),
         );
     }
 
@@ -450,6 +528,19 @@ impl NodeMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_family_is_documented() {
+        let page = NodeMetrics::new().render();
+        let described = include_str!("../../../docs/operations/metrics.md");
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().unwrap_or_default();
+            assert!(
+                described.contains(&format!("`{name}`")),
+                "{name} is missing"
+            );
+        }
+    }
 
     #[test]
     fn the_page_names_every_recorded_request() {
