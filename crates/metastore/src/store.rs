@@ -367,6 +367,8 @@ impl Store {
     }
 }
 
+mod dump;
+
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
