@@ -128,6 +128,13 @@ pub(crate) fn repair(chunk: ChunkId) -> Bytes {
     KeyWriter::new(tag::REPAIR).id(chunk.as_bytes()).finish()
 }
 
+/// The chunk in an owner row's key.
+pub(crate) fn parse_owner(row: &[u8]) -> Result<ChunkId, MalformedKey> {
+    KeyReader::new(row, tag::OWNER)?
+        .id()
+        .map(ChunkId::from_bytes)
+}
+
 /// The bucket and key in the row key of a current object.
 pub(crate) fn parse_current(row: &[u8]) -> Result<(BucketId, String), MalformedKey> {
     let mut fields = KeyReader::new(row, tag::CURRENT)?;

@@ -10,6 +10,7 @@
 //! client's DELETE is a request that only garbage collection may carry out. The bytes of
 //! `metadata/*.metadata.json` come from the catalog, through the ports that this crate declares.
 
+mod backup;
 mod body;
 mod buckets;
 mod chunks;
@@ -37,6 +38,7 @@ mod store;
 mod survey;
 mod tags;
 
+pub use backup::BackupRows;
 pub use body::{Body, BodyError, BodyStream, SentChecksum, TrailerReader};
 pub use complete::{CompleteRequest, CompletedPart};
 pub use copy::{CopyPartRequest, CopyRequest};

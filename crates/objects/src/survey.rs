@@ -52,7 +52,7 @@ pub fn stored_objects(
     Ok(objects)
 }
 
-fn chunks_of(extents: &[pb::Extent]) -> Vec<(ChunkId, u64)> {
+pub(crate) fn chunks_of(extents: &[pb::Extent]) -> Vec<(ChunkId, u64)> {
     let chunk = |extent: &pb::Extent| match &extent.place {
         Some(pb::extent::Place::Chunk(chunk)) => {
             let id = <[u8; 16]>::try_from(&chunk.chunk_id[..]).ok()?;
