@@ -74,6 +74,18 @@ impl ClientError {
             _ => None,
         }
     }
+
+    /// Whether the same call may succeed later, without anybody doing something about it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Timeout { .. } => true,
+            Self::Service(error) => {
+                error.status.is_server_error() || error.status == StatusCode::TOO_MANY_REQUESTS
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An error answer.
