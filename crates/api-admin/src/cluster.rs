@@ -127,6 +127,7 @@ impl AdminState {
     ) -> Handled {
         match asked {
             Protected::Status => self.status(who),
+            Protected::Backup(ask) => self.back_up(ask, who).await,
             Protected::Cluster => {
                 self.allow::<action::GetClusterStatus>(who)?;
                 let status = self.members()?.status().await?;

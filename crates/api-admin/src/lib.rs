@@ -5,6 +5,7 @@
 //! public and say nothing about data; `/admin/v1/` is for verified principals. Paths that no
 //! protocol of the port claims end here too.
 
+mod backup;
 mod cluster;
 mod page;
 mod route;
@@ -15,6 +16,7 @@ pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readines
 use axum::body::Body;
 use floeberg_auth::action::{self, Action};
 use floeberg_auth::{Authorizer, Denied, Principal, Resource};
+use floeberg_backup::Source;
 use floeberg_http::{
     Answer, Api, Call, NotRouted, Refusal, RefusalNames, Routed, Shell, json, with_code,
     with_header, with_retry_after,
@@ -26,6 +28,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use route::{Protected, Public};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Where axum mounts this protocol; the last entry takes what nothing else claims.
 pub const MOUNTS: &[&str] = &[
@@ -50,6 +53,8 @@ pub struct AdminState {
     pub authorizer: Authorizer,
     /// The members of the cluster; `None` on a node that belongs to none.
     pub members: Option<Members>,
+    /// What backups are made from.
+    pub backups: Arc<dyn Source>,
 }
 
 /// The routes, to be merged with those of the other protocols.

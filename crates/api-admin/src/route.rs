@@ -1,5 +1,6 @@
 //! The operations of this protocol, and which method and path name them.
 
+use crate::backup::Ask;
 use floeberg_http::{NotRouted, Routed};
 use http::Method;
 
@@ -23,6 +24,7 @@ pub enum Protected {
     Replace { node: String },
     TransferLeader,
     RotateAuthority,
+    Backup(Ask),
 }
 
 pub(crate) fn route(
@@ -53,6 +55,23 @@ pub(crate) fn route(
         ["admin", "v1", "cluster", "members", node, "replace"] => {
             let node = member(node);
             (P(Protected::Replace { node }, "cluster-replace"), true)
+        }
+        ["admin", "v1", "backup"] => (P(Protected::Backup(Ask::Begin), "backup-begin"), true),
+        ["admin", "v1", "backup", "pages", backup, group, number] => {
+            let [backup, group, number] = [backup, group, number].map(|part| (*part).to_owned());
+            let ask = Ask::Page {
+                backup,
+                group,
+                number,
+            };
+            (P(Protected::Backup(ask), "backup-page"), false)
+        }
+        ["admin", "v1", "backup", "chunks", chunk, len] => {
+            let [chunk, len] = [chunk, len].map(|part| (*part).to_owned());
+            (
+                P(Protected::Backup(Ask::Chunk { chunk, len }), "backup-chunk"),
+                false,
+            )
         }
         _ => return Err(NotRouted::Unknown),
     };

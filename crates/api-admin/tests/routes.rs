@@ -8,14 +8,33 @@ use floeberg_api_admin::{
 };
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Authorizer, Keyring, RootKey};
+use floeberg_backup::SourceError;
 use floeberg_env::Env;
 use floeberg_http::{Limits, Room, Shell};
 use floeberg_telemetry::NodeMetrics;
-use floeberg_types::ClusterId;
+use floeberg_types::{ChunkId, ClusterId, GroupId};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
+
+/// A node that gives nothing out.
+struct NoBackups;
+
+#[async_trait::async_trait]
+impl floeberg_backup::Source for NoBackups {
+    async fn begin(&self) -> Result<floeberg_backup::Begun, SourceError> {
+        Err(SourceError::Unavailable("nobody leads".to_owned()))
+    }
+
+    async fn page(&self, _: &str, _: GroupId, _: u64) -> Result<bytes::Bytes, SourceError> {
+        Err(SourceError::Unknown)
+    }
+
+    async fn chunk(&self, _: ChunkId, len: u64) -> Result<bytes::Bytes, SourceError> {
+        Ok(vec![7; usize::try_from(len).unwrap()].into())
+    }
+}
 
 struct Fixture {
     app: axum::Router,
@@ -85,6 +104,7 @@ fn fixture() -> Fixture {
         endpoints,
         authorizer: Authorizer,
         members: None,
+        backups: Arc::new(NoBackups),
     };
     Fixture {
         app: router(shell, state),
@@ -193,6 +213,35 @@ async fn unclaimed_paths_end_in_a_clear_answer() {
     let (status, _, page) = f.get("/", None).await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("http://localhost:8181/iceberg"));
+}
+
+#[tokio::test]
+async fn backups_are_for_principals_only_and_say_what_is_wrong() {
+    let f = fixture();
+    let chunk = format!("chunks/{}", "07".repeat(16));
+    let path = |path: &str| format!("/admin/v1/backup/{path}");
+    let unsigned = f.get(&path(&format!("{chunk}/5")), None).await.0;
+    assert_eq!(unsigned, StatusCode::UNAUTHORIZED);
+    let (status, headers, body) = f.get(&path(&format!("{chunk}/5")), Some(&f.token)).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, "\x07".repeat(5).as_str())
+    );
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    for (wrong, expected) in [
+        ("pages/b/0/0", "NoSuchBackupException"),
+        ("pages/b/x/0", "BadRequestException"),
+        ("pages/b/0/x", "BadRequestException"),
+        ("chunks/07/5", "BadRequestException"),
+        (&format!("{chunk}/x"), "BadRequestException"),
+    ] {
+        let (status, _, body) = f.get(&path(wrong), Some(&f.token)).await;
+        assert!(status.is_client_error(), "{wrong}: {status}");
+        assert!(body.contains(expected), "{wrong}: {body}");
+    }
+    let (status, headers, _) = f.get("/admin/v1/backup", Some(&f.token)).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(headers["allow"], "POST");
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ actions! {
         DeleteBucket,
         /// Read the state of the cluster.
         GetClusterStatus,
+        /// Copy everything for a backup.
+        CreateBackup,
         /// Make a token that lets nodes join the cluster.
         CreateJoinToken,
         /// Remove a node from the cluster.

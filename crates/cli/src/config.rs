@@ -55,7 +55,8 @@ impl ConfigArguments {
     }
 }
 
-fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Settings> {
+/// Reads a file, with what goes before it.
+pub fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Settings> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the configuration {}", file.display()))?;
     Settings::parse(&text, &overrides.overrides)

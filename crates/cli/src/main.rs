@@ -1,5 +1,6 @@
 //! The `floeberg` command: starts nodes, talks to running ones, measures them.
 
+mod backup;
 mod banner;
 mod bench;
 mod cluster;
@@ -34,6 +35,9 @@ enum Command {
     /// Make a cluster, let nodes join, remove and replace them
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Copy a cluster, check the copy, put it into a new cluster
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Create, list, show and delete table buckets
     #[command(subcommand)]
     Bucket(resources::BucketCommand),
@@ -69,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Server(arguments) => server::run(arguments).await,
             Command::Config(command) => config::run(&command),
             Command::Cluster(command) => cluster::run(command).await,
+            Command::Backup(command) => backup::run(command).await,
             Command::Bucket(command) => resources::bucket(command).await,
             Command::Namespace(command) => resources::namespace(command).await,
             Command::Table(command) => resources::table(command).await,

@@ -68,7 +68,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
+pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
     let keys_file = settings.keys_file.as_deref();
     let root_key = root_key(|name| std::env::var(name).ok(), keys_file)?;
     let (limits, elections) = (&settings.limits, &settings.consensus);

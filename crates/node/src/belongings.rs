@@ -5,11 +5,9 @@
 //! what it has acknowledged: it would no longer be the node that the others count on. So each
 //! directory gets a mark at the first start, and a node that misses one does not start.
 
-use crate::{NodeConfig, StartError};
-use floeberg_env::{Env, OpenMode};
+use crate::{NodeConfig, StartError, marks};
+use floeberg_env::Env;
 use floeberg_members::Identity;
-use std::io;
-use std::path::Path;
 
 /// The mark in each directory.
 const MARK: &str = "floeberg-owner";
@@ -17,17 +15,13 @@ const MARK: &str = "floeberg-owner";
 /// In the data directory: the marks are made.
 const MARKED: &str = "marked";
 
-/// Longer than any mark.
-const LENGTH_MAX: usize = 256;
-
 /// Fails if a directory is not the node's own; makes the marks at the first start. Blocks.
 pub(crate) fn check(config: &NodeConfig, identity: Identity, env: &Env) -> Result<(), StartError> {
     let mark = format!("{} {}\n", identity.cluster, identity.node.0);
     let dirs = [config.log_dir(), config.state_dir(), config.volume_dir()];
-    let marked = config.data_dir().join(MARKED);
-    if read(&marked, env)?.is_some() {
+    if are_marked(config, env)? {
         for dir in dirs {
-            if read(&dir.join(MARK), env)?.as_deref() != Some(mark.as_str()) {
+            if marks::read(&dir.join(MARK), env)?.as_deref() != Some(mark.as_str()) {
                 let path = dir;
                 return Err(StartError::Lost { path });
             }
@@ -35,48 +29,16 @@ pub(crate) fn check(config: &NodeConfig, identity: Identity, env: &Env) -> Resul
         return Ok(());
     }
     for dir in dirs {
-        write(&dir, MARK, &mark, env)?;
+        marks::write(&dir, MARK, &mark, env)?;
     }
     // Last: a crash before it is a first start again.
-    write(config.data_dir(), MARKED, &mark, env)
+    marks::write(config.data_dir(), MARKED, &mark, env)
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    let path = path.to_owned();
-    move |source| StartError::DataDir { path, source }
-}
-
-fn read(path: &Path, env: &Env) -> Result<Option<String>, StartError> {
-    if !env.disk.exists(path) {
-        return Ok(None);
-    }
-    let read = || {
-        let file = env.disk.open(path, OpenMode::Read)?;
-        let mut bytes = vec![0; LENGTH_MAX];
-        let length = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(length);
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().map(Some).map_err(failed(path))
-}
-
-/// Renamed into place, so that a mark is there whole or not at all.
-fn write(dir: &Path, name: &str, text: &str, env: &Env) -> Result<(), StartError> {
-    let write = || {
-        let disk = &env.disk;
-        disk.create_dir_all(dir)?;
-        let draft = dir.join(name).with_extension("draft");
-        if disk.exists(&draft) {
-            disk.remove_file(&draft)?;
-        }
-        let file = disk.open(&draft, OpenMode::CreateNew)?;
-        file.write_at(text.as_bytes(), 0)?;
-        file.sync_data()?;
-        disk.rename(&draft, &dir.join(name))?;
-        disk.sync_dir(dir)?;
-        dir.parent().map_or(Ok(()), |above| disk.sync_dir(above))
-    };
-    write().map_err(failed(dir))
+/// Whether the node has ever started. Blocks.
+pub(crate) fn are_marked(config: &NodeConfig, env: &Env) -> Result<bool, StartError> {
+    let marked = marks::read(&config.data_dir().join(MARKED), env)?;
+    Ok(marked.is_some())
 }
 
 #[cfg(test)]
@@ -129,7 +91,7 @@ mod tests {
     fn a_crash_at_the_first_start_is_a_first_start_again() {
         let (env, _) = Env::simulated(1);
         let config = config();
-        write(&config.log_dir(), MARK, "half a first start\n", &env).unwrap();
+        marks::write(&config.log_dir(), MARK, "half a first start\n", &env).unwrap();
         check(&config, ME, &env).unwrap();
         check(&config, ME, &env).unwrap();
     }

@@ -50,6 +50,15 @@ pub enum StartError {
     /// An order to go on alone cannot be followed.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// A backup was not put in to its end.
+    #[error(
+        "backup {backup} is only partly restored in this data directory: give `floeberg backup \
+         restore` again, or empty the directory"
+    )]
+    Restoring {
+        /// Its id.
+        backup: String,
+    },
     /// Its rows were found to be wrong.
     #[error(
         "this node has diverged: at entry {} of group {} its rows differed from those that a \

@@ -1,6 +1,7 @@
 //! The composition root: opens the stores, wires the services to each other and to the protocols,
 //! and starts and stops them in the right order. The only crate that knows all others.
 
+mod backup;
 mod belongings;
 mod config;
 mod data;
@@ -9,6 +10,7 @@ mod error;
 mod files;
 mod groups;
 mod listen;
+mod marks;
 mod membership;
 mod metered;
 mod network;
@@ -17,6 +19,7 @@ mod ports;
 mod probes;
 mod recover;
 mod removal;
+mod restore;
 mod room;
 mod server;
 mod services;
@@ -31,5 +34,6 @@ pub use error::StartError;
 pub use floeberg_auth::{RootKey, RootKeyError};
 pub use listen::BindError;
 pub use node::Node;
+pub use restore::{RestoreError, Restored, restore};
 pub use server::{Server, Sockets};
 pub use stores::{FatalHook, MemoryStores, Stores};

@@ -1,5 +1,6 @@
 //! One node: what it is made of, in which order that starts, and in which it stops.
 
+use crate::backup::{About, Backups};
 use crate::belongings;
 use crate::divergence::Alarms;
 use crate::groups::{NodeGroups, NodeGroupsParts};
@@ -9,6 +10,7 @@ use crate::ports::ObjectsPort;
 use crate::probes::{self, Parts};
 use crate::recover;
 use crate::removal::Removal;
+use crate::restore;
 use crate::room;
 use crate::services::Services;
 use crate::stores::{self, Stores};
@@ -89,8 +91,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) config: &'a NodeConfig,
     pub(crate) env: &'a Env,
     pub(crate) identity: Identity,
-    metrics: &'a NodeMetrics,
-    opened: &'a stores::Opened,
+    pub(crate) metrics: &'a NodeMetrics,
+    pub(crate) opened: &'a stores::Opened,
     pub(crate) volume: &'a Volume,
 }
 
@@ -232,6 +234,16 @@ impl Ground<'_> {
         Ok(GroupStores { catalog, objects })
     }
 
+    fn backups(&self, base: &Base) -> Arc<Backups> {
+        let about = About {
+            cluster: self.identity.cluster,
+            region: self.config.region.to_string(),
+            account: self.config.account.to_string(),
+        };
+        let (stores, shards) = (base.stores.clone(), base.shards.clone());
+        Arc::new(Backups::new(about, stores, shards, self.env.clone()))
+    }
+
     fn store_config(&self, id: GroupId, begin: Begin) -> StoreConfig {
         let mut config = StoreConfig::new(self.identity.cluster, id, self.identity.node);
         if let ClusterPart::Member(member) = &self.config.cluster {
@@ -251,7 +263,7 @@ impl Ground<'_> {
 
 /// Only the node that `cluster init` made begins the groups; every other is added to them. Ids are
 /// never given out again, so there is one such node in all time.
-fn begin(node: NodeId) -> Begin {
+pub(crate) fn begin(node: NodeId) -> Begin {
     if node == NodeId(1) {
         Begin::Alone
     } else {
@@ -294,6 +306,7 @@ impl Node {
             stores: &base.stores,
             shards: &base.shards,
             members,
+            backups: ground.backups(&base),
             room: room.clone(),
             probes: probes::new(Parts {
                 config: &config,
@@ -420,6 +433,7 @@ async fn open(
     let (config, env, metrics) = (config.clone(), env.clone(), metrics.clone());
     let opening = tasks.spawn_blocking("open-stores", move || {
         let lock = stores::lock(config.data_dir(), &env)?;
+        restore::check_finished(&config, &env)?;
         // Whose directory it is comes first: nothing is written into one that is somebody else's.
         let (identity, papers) = network::identify(&config.cluster, config.data_dir(), &env)?;
         if matches!(stores, Stores::Disk) {

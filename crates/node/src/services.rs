@@ -27,6 +27,7 @@ pub(crate) struct Services<'a> {
     pub(crate) stores: &'a GroupStores,
     pub(crate) shards: &'a Shards,
     pub(crate) members: Option<Members>,
+    pub(crate) backups: Arc<dyn floeberg_backup::Source>,
     pub(crate) probes: Probes,
     pub(crate) room: Room,
 }
@@ -98,6 +99,7 @@ impl Services<'_> {
             endpoints: self.endpoints(),
             authorizer: Authorizer,
             members: self.members.clone(),
+            backups: self.backups.clone(),
         };
         floeberg_api_iceberg::router(shell.clone(), iceberg)
             .merge(floeberg_api_s3tables::router(shell.clone(), tables))

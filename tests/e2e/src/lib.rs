@@ -11,6 +11,7 @@ pub mod content;
 pub mod fleet;
 pub mod history;
 pub mod kill_cycles;
+pub mod lake;
 pub mod log_lines;
 pub mod names;
 pub mod outcome;
