@@ -89,7 +89,7 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
             drain: limits.drain,
             ..ClientLimits::default()
         },
-        cluster: ClusterPart::Member(MemberConfig {
+        cluster: ClusterPart::Member(Box::new(MemberConfig {
             address: settings.peer.advertise.clone(),
             labels: settings.labels.to_map(),
             log_dir: settings.data.log_dir.clone(),
@@ -105,6 +105,6 @@ pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
             network: PeerNetwork::Tls {
                 listen: settings.peer.listen,
             },
-        }),
+        })),
     })
 }

@@ -42,7 +42,7 @@ pub enum ClusterPart {
     /// It is the whole cluster: it founds one in an empty data directory and never has peers.
     Single,
     /// It is one of several; its data directory was prepared by `cluster init` or `cluster join`.
-    Member(MemberConfig),
+    Member(Box<MemberConfig>),
 }
 
 /// What a member needs to know beyond a single node.

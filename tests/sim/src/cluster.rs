@@ -265,7 +265,7 @@ impl Cluster {
             limits: ClientLimits::default(),
             cluster: match self.alone {
                 true => ClusterPart::Single,
-                false => ClusterPart::Member(member),
+                false => ClusterPart::Member(Box::new(member)),
             },
         }
     }
