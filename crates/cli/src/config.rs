@@ -1,9 +1,11 @@
 //! `floeberg config …`, and how every command reads a configuration file.
 
 use crate::output::print_done;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
-use floeberg_settings::{Settings, example};
+use floeberg_env::Env;
+use floeberg_node::PortCertificate;
+use floeberg_settings::{ClientTls, RootKeyProblem, Settings, example, root_key};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,9 @@ pub enum ConfigCommand {
     Check {
         /// The file
         file: PathBuf,
+        /// Do not look at the certificate and the keys it names: it is for another machine
+        #[arg(long)]
+        file_only: bool,
         #[command(flatten)]
         overrides: Overrides,
     },
@@ -63,10 +68,49 @@ pub fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Settings> {
         .map_err(|problems| anyhow!("{} is not usable\n{problems}", file.display()))
 }
 
+/// What the file names and this machine does not have in a usable form.
+fn wrong_here(settings: &Settings) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if let ClientTls::Files { cert, key } = &settings.tls {
+        let files = PortCertificate {
+            certificate: cert.clone(),
+            key: key.clone(),
+        };
+        if let Err(error) = files.check(&Env::real()) {
+            wrong.push(format!(
+                "  tls.cert, tls.key: {:#}",
+                anyhow::Error::from(error)
+            ));
+        }
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    match root_key(variable, settings.keys_file.as_deref()) {
+        // A service has an environment of its own.
+        Ok(_) | Err(RootKeyProblem::Missing) => {}
+        Err(error) => wrong.push(format!("  keys: {:#}", anyhow::Error::from(error))),
+    }
+    wrong
+}
+
 pub fn run(command: &ConfigCommand) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Check { file, overrides } => {
-            load(file, overrides)?;
+        ConfigCommand::Check {
+            file,
+            file_only,
+            overrides,
+        } => {
+            let settings = load(file, overrides)?;
+            let wrong = match file_only {
+                true => Vec::new(),
+                false => wrong_here(&settings),
+            };
+            if !wrong.is_empty() {
+                bail!(
+                    "{} is not usable here\n{}",
+                    file.display(),
+                    wrong.join("\n")
+                );
+            }
             print_done(false, &format!("{} is usable", file.display()))?;
         }
         ConfigCommand::Example => write!(std::io::stdout().lock(), "{}", example())?,
@@ -86,13 +130,17 @@ mod tests {
         let overrides = |texts: &[&str]| Overrides {
             overrides: texts.iter().map(|t| pair(t).unwrap()).collect(),
         };
-        let check = |texts: &[&str]| {
+        let look = |file_only, texts: &[&str]| {
             run(&ConfigCommand::Check {
                 file: file.clone(),
+                file_only,
                 overrides: overrides(texts),
             })
         };
+        let check = |texts: &[&str]| look(true, texts);
         check(&[]).unwrap();
+        let here = look(false, &["tls.cert=/nope/chain.pem"]).unwrap_err();
+        assert!(here.to_string().contains("/nope/chain.pem"), "{here}");
         check(&["peer.advertise=n2:7000", "labels.zone = hall-2"]).unwrap();
         let error = check(&["peer.advertise=n2"]).unwrap_err().to_string();
         assert!(error.contains("--set: peer.advertise = n2: "), "{error}");

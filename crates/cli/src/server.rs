@@ -31,7 +31,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let env = Env::real();
-    let identity = Home::new(&settings.data.dir, env.disk.clone()).occupant()?;
+    let identity = Home::new(&settings.data.dir, env.disk.clone()).member()?;
     let config = node_config(&settings)?;
     let listen = ListenConfig {
         lakehouse: settings.lakehouse.listen,

@@ -16,6 +16,7 @@ use openraft::impls::BasicNode;
 use openraft::raft::Precondition;
 use openraft::vote::RaftLeaderId as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::sync::watch;
 
 type ChangeMembers = openraft::ChangeMembers<u64, BasicNode>;
@@ -131,17 +132,20 @@ fn leader_text(leader: &Option<NodeId>) -> String {
     }
 }
 
+/// Pause between two looks for a change that is not ended.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// What changing members needs.
 pub(crate) struct Administration {
     /// Held through a change.
     changing: tokio::sync::Mutex<()>,
     pub(crate) lag_max: u64,
     /// How long a successor may take.
-    pub(crate) patience: std::time::Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Administration {
-    pub(crate) fn new(lag_max: u64, patience: std::time::Duration) -> Self {
+    pub(crate) fn new(lag_max: u64, patience: Duration) -> Self {
         Self {
             changing: tokio::sync::Mutex::default(),
             lag_max,
@@ -444,7 +448,8 @@ impl RaftGroup {
         changed.map(|_| ()).map_err(|e| change_error(group, e))
     }
 
-    /// Ends a change that an earlier leader began: the group needs two quorums until then.
+    /// Ends a change whose second half was never committed, because an earlier leader began it or this
+    /// one had no quorum for a while: the group needs two quorums until then.
     async fn settle(&self) {
         let Ok(_alone) = self.inner.members.changing.try_lock() else {
             return;
@@ -473,7 +478,8 @@ impl RaftGroup {
         }
     }
 
-    /// Settles what earlier leaders left whenever this node begins to lead, until the group stops.
+    /// Settles what was left whenever this node begins to lead and now and then while it does, until
+    /// the group stops.
     pub(crate) async fn settle_always(
         group: std::sync::Weak<crate::group::Inner>,
         mut leadership: watch::Receiver<Leadership>,
@@ -483,8 +489,11 @@ impl RaftGroup {
                 return;
             };
             Self { inner }.settle().await;
-            if leadership.changed().await.is_err() {
-                return;
+            // Biased, so that a seed replays exactly.
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(SETTLE) => {}
             }
         }
     }

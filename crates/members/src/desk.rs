@@ -31,6 +31,10 @@ pub struct JoinRequest {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: String,
+    /// The account that it is set to; empty: not said.
+    pub account: String,
+    /// The region that it is set to; empty: not said.
+    pub region: String,
 }
 
 /// What it gets.
@@ -70,6 +74,8 @@ impl JoinRequest {
             labels: self.labels.clone(),
             features: Some(rows::features_to_row(self.features)),
             version: self.version.clone(),
+            account: self.account.clone(),
+            region: self.region.clone(),
         };
         message.encode_to_vec().into()
     }
@@ -86,6 +92,8 @@ impl JoinRequest {
             labels: message.labels,
             features: rows::features_from_row(message.features),
             version: message.version,
+            account: message.account,
+            region: message.region,
         })
     }
 }
@@ -221,6 +229,8 @@ mod tests {
             labels: [("zone".to_owned(), "z".to_owned())].into(),
             features: FeatureLevels { low: 1, high: 2 },
             version: "0.1.0".to_owned(),
+            account: String::new(),
+            region: String::new(),
         }
     }
 

@@ -39,8 +39,9 @@ pub enum FoundingError {
     },
     /// No member answered.
     #[error(
-        "no member could be asked ({reasons}): name one that runs with `--peer` or peer.seeds, and \
-         open its node-to-node port"
+        "no member could be asked ({reasons}): name one that runs with `--peer` or peer.seeds, by its \
+         node-to-node port, and open that. If a certificate was refused, the token is older than the \
+         cluster's authority: make a new one with `floeberg cluster token`"
     )]
     Nobody {
         /// What happened, by member.
@@ -84,6 +85,10 @@ pub struct Applicant<'a> {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: &'a str,
+    /// The account that it is set to.
+    pub account: &'a str,
+    /// The region that it is set to.
+    pub region: &'a str,
 }
 
 impl Applicant<'_> {
@@ -121,6 +126,8 @@ impl Applicant<'_> {
             labels: self.labels.clone(),
             features: self.features,
             version: self.version.to_owned(),
+            account: self.account.to_owned(),
+            region: self.region.to_owned(),
         };
         let reply = self.ask(&request, knock).await?;
         let identity = Identity {
@@ -273,6 +280,8 @@ mod tests {
             labels: BTreeMap::new(),
             features: FeatureLevels { low: 1, high: 1 },
             version: "0.1.0",
+            account: "000000000000",
+            region: "us-east-1",
         };
         let error = applicant(&token).join(&env).await.unwrap_err();
         assert!(error.to_string().contains("`--peer`"), "{error}");

@@ -16,8 +16,10 @@ const FILE: &str = "identity.json";
 const STARTS: &str = "starts";
 /// What init and join make before the identity, what a start makes that finds none, and what file
 /// systems make themselves.
-const BEFORE: [&str; 4] = ["pki", "identity.draft", "LOCK", ROOT];
+const BEFORE: [&str; 4] = [CERTIFICATES, "identity.draft", "LOCK", ROOT];
 const ROOT: &str = "lost+found";
+/// Where members have their certificates.
+pub(crate) const CERTIFICATES: &str = "pki";
 /// Longer than any file that is kept here.
 const LENGTH_MAX: u64 = 64 * 1024;
 
@@ -61,8 +63,8 @@ pub enum HomeError {
     },
     /// The directory belongs to a node already.
     #[error(
-        "`{path}` belongs to node {} of cluster {}: start it with `floeberg server`, or use an \
-         empty data directory",
+        "`{path}` belongs to node {} of cluster {}: start it with what made it (`floeberg server` or \
+         `floeberg dev`), or use an empty data directory",
         identity.node, identity.cluster
     )]
     Taken {
@@ -77,6 +79,22 @@ pub enum HomeError {
          `floeberg cluster join` for every other"
     )]
     Vacant {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A single node's directory, for a member of a cluster.
+    #[error(
+        "`{path}` has no certificates of a cluster: either `floeberg dev` made it, and a single node never \
+         becomes a member (copy what it has into a cluster with `floeberg backup`), or they were lost, and \
+         the machine joins as a new node with empty directories"
+    )]
+    Single {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A member's directory, for a single node.
+    #[error("`{path}` is that of a member of a cluster: start it with `floeberg server`")]
+    Member {
         /// The directory.
         path: PathBuf,
     },
@@ -145,6 +163,36 @@ impl Home {
         let path = self.dir.join(FILE);
         let bytes = self.read(&path)?;
         bytes.map(|bytes| parse(&path, &bytes)).transpose()
+    }
+
+    /// Who the directory of a member belongs to.
+    ///
+    /// # Errors
+    /// As [`Self::identity`], nobody, or a single node.
+    pub fn member(&self) -> Result<Identity, HomeError> {
+        let identity = self.occupant()?;
+        if !self.has_certificates() {
+            let path = self.dir.clone();
+            return Err(HomeError::Single { path });
+        }
+        Ok(identity)
+    }
+
+    /// Who the directory of a single node belongs to; `None` if nobody.
+    ///
+    /// # Errors
+    /// As [`Self::identity`], or a member.
+    pub fn single(&self) -> Result<Option<Identity>, HomeError> {
+        let identity = self.identity()?;
+        if identity.is_some() && self.has_certificates() {
+            let path = self.dir.clone();
+            return Err(HomeError::Member { path });
+        }
+        Ok(identity)
+    }
+
+    fn has_certificates(&self) -> bool {
+        self.disk.exists(&self.dir.join(CERTIFICATES))
     }
 
     /// Who the directory belongs to.
@@ -364,107 +412,4 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, HomeError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use floeberg_env::{Env, UnsyncedData};
-
-    const ME: Identity = Identity {
-        cluster: ClusterId::from_bytes([0xc1; 16]),
-        node: NodeId(3),
-    };
-
-    fn home(env: &Env) -> Home {
-        Home::new(Path::new("/data"), env.disk.clone())
-    }
-
-    #[test]
-    fn a_directory_is_taken_once_and_for_ever() {
-        let (env, _) = Env::simulated(1);
-        let home = home(&env);
-        assert!(matches!(home.occupant(), Err(HomeError::Vacant { .. })));
-        home.take(ME).unwrap();
-        assert_eq!(home.occupant().unwrap(), ME);
-        let other = Identity {
-            node: NodeId(4),
-            ..ME
-        };
-        let error = home.take(other).unwrap_err();
-        assert!(error.to_string().contains("belongs to node 3"), "{error}");
-        assert_eq!(home.identity().unwrap(), Some(ME));
-    }
-
-    #[test]
-    fn only_what_a_join_leaves_may_be_there_before() {
-        let (env, _) = Env::simulated(1);
-        let stores = vec!["/fast/log".into(), "/data/volume".into()];
-        let home = home(&env).with_stores(stores);
-        let make = |dir: &str| env.disk.create_dir_all(Path::new(dir)).unwrap();
-        home.empty().unwrap();
-        for dir in ["/data/pki", "/data/lost+found", "/data/volume/lost+found"] {
-            make(dir);
-            home.empty().unwrap();
-        }
-        make("/fast/log");
-        home.write("identity.draft", b"half").unwrap();
-        home.empty().unwrap();
-        for dir in ["/data/raft", "/fast/log/db", "/data/volume/segments"] {
-            make(dir);
-            let error = home.empty().unwrap_err().to_string();
-            assert!(error.contains("is not empty"), "{error}");
-            env.disk.remove_dir_all(Path::new(dir)).unwrap();
-        }
-        home.take(ME).unwrap();
-        assert!(matches!(home.empty(), Err(HomeError::Taken { .. })));
-    }
-
-    #[test]
-    fn damage_and_later_formats_are_told_apart() {
-        let (env, _) = Env::simulated(1);
-        let home = home(&env);
-        let id = ME.cluster;
-        for (text, expected) in [
-            ("{}".to_owned(), "expected JSON"),
-            (
-                format!(r#"{{"format":2,"cluster_id":"{id}","node_id":1}}"#),
-                "newer",
-            ),
-            (
-                format!(r#"{{"format":1,"cluster_id":"{id}","node_id":0}}"#),
-                "node id 0",
-            ),
-            (
-                r#"{"format":1,"cluster_id":"x","node_id":1}"#.to_owned(),
-                "cluster id",
-            ),
-        ] {
-            home.write(FILE, text.as_bytes()).unwrap();
-            let error = home.identity().unwrap_err();
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn starts_are_counted_across_crashes() {
-        let (env, control) = Env::simulated(1);
-        let home = home(&env);
-        env.disk.create_dir_all(Path::new("/data")).unwrap();
-        env.disk.sync_dir(Path::new("/")).unwrap();
-        let count = || home.count_start(env.rng.as_ref()).map(|start| start >> 32);
-        assert_eq!(count().unwrap(), 1);
-        control.crash_disk(UnsyncedData::Lost);
-        assert_eq!(count().unwrap(), 2);
-        home.write(STARTS, b"many").unwrap();
-        assert!(count().is_err());
-    }
-
-    #[test]
-    fn a_crash_leaves_nobody_or_the_whole_identity() {
-        let (env, control) = Env::simulated(1);
-        let home = home(&env);
-        env.disk.create_dir_all(Path::new("/data")).unwrap();
-        env.disk.sync_dir(Path::new("/")).unwrap();
-        home.take(ME).unwrap();
-        control.crash_disk(UnsyncedData::Lost);
-        assert_eq!(home.identity().unwrap(), Some(ME));
-    }
-}
+mod tests;

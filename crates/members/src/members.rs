@@ -340,8 +340,21 @@ pub(crate) fn new_row(
     row
 }
 
-/// What every node must say alike, because ARNs and signatures are made of it. Clusters founded before
-/// this was kept take it from the first node that starts.
+/// What every node must say alike, because ARNs and signatures are made of it: what differs here.
+fn differs(cluster: &ClusterRow, account: &str, region: &str) -> Option<Refused> {
+    let pairs = [
+        ("cluster.account", account, &cluster.account),
+        ("cluster.region", region, &cluster.region),
+    ];
+    let unlike = |(_, ours, theirs): &(&str, &str, &String)| {
+        !ours.is_empty() && !theirs.is_empty() && ours != theirs
+    };
+    let (key, ours, theirs) = pairs.into_iter().find(unlike)?;
+    let (ours, theirs) = (ours.to_owned(), theirs.clone());
+    Some(Refused::Settings { key, ours, theirs })
+}
+
+/// Clusters founded before account and region were kept take them from the first node that starts.
 fn agree(
     txn: &mut Txn<'_>,
     mut cluster: ClusterRow,
@@ -349,19 +362,13 @@ fn agree(
     region: &Region,
 ) -> Result<(), ChangeError> {
     let (account, region) = (account.as_str(), region.as_str());
+    if let Some(refused) = differs(&cluster, account, region) {
+        return Err(refused.into());
+    }
     if cluster.account.is_empty() {
         cluster.account = account.to_owned();
         cluster.region = region.to_owned();
         txn.put(keys::cluster(), &cluster);
-    }
-    for (key, ours, theirs) in [
-        ("cluster.account", account, cluster.account),
-        ("cluster.region", region, cluster.region),
-    ] {
-        if ours != theirs {
-            let ours = ours.to_owned();
-            return Err(Refused::Settings { key, ours, theirs }.into());
-        }
     }
     Ok(())
 }

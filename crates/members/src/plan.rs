@@ -51,6 +51,12 @@ impl GroupView {
         self.voters.contains(&node) || self.learners.contains(&node)
     }
 
+    /// How many voters answer.
+    #[must_use]
+    pub fn answering(&self) -> usize {
+        self.voters.intersection(&self.reachable).count()
+    }
+
     /// Entries that `node` lacks; a node of which nothing is known lacks all.
     #[must_use]
     pub fn lag(&self, node: NodeId) -> u64 {

@@ -1,7 +1,7 @@
 //! The cluster's authority on a member: what signs certificates and join tokens. Every member keeps
 //! it, so that each can let others join whoever else is down.
 
-use crate::home::{Home, HomeError};
+use crate::home::{CERTIFICATES, Home, HomeError};
 use crate::ports::{Authority, Certified, MemberSecrets, TokenRefused};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,7 +52,7 @@ impl Held {
 
 /// Where certificates and keys are kept below a data directory.
 pub(crate) fn dir(home: &Home) -> PathBuf {
-    home.path("pki")
+    home.path(CERTIFICATES)
 }
 
 impl ClusterAuthority {

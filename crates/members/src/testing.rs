@@ -382,6 +382,8 @@ impl Lab {
             labels: me.labels,
             features: me.features,
             version: me.version,
+            account: String::new(),
+            region: String::new(),
         };
         let node = self.members.join(&request).await.unwrap().node;
         self.groups.up(node);

@@ -39,7 +39,7 @@ pub(crate) fn identify(
 ) -> Result<(Identity, Option<Papers>), StartError> {
     let home = Home::new(dir, env.disk.clone());
     let ClusterPart::Member(member) = cluster else {
-        if let Some(identity) = home.identity()? {
+        if let Some(identity) = home.single()? {
             return Ok((identity, None));
         }
         let identity = Identity {
@@ -49,7 +49,7 @@ pub(crate) fn identify(
         home.take(identity)?;
         return Ok((identity, None));
     };
-    let identity = home.occupant()?;
+    let identity = home.member()?;
     if let Some(found) = Diverged::read(&home)? {
         return Err(StartError::Diverged {
             found,

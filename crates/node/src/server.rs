@@ -67,6 +67,18 @@ impl Sockets {
     }
 }
 
+impl PortCertificate {
+    /// Whether the files are there, belong together and can be served.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(self, env: &Env) -> Result<(), StartError> {
+        let (disk, clock) = (env.disk.clone(), env.clock.clone());
+        let loaded = PortTls::load(self.certificate, self.key, disk, clock);
+        loaded.map(|_| ()).map_err(StartError::PortCertificate)
+    }
+}
+
 /// How often the files of the ports' certificate are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
 

@@ -1,6 +1,7 @@
 //! TLS of the client ports: a certificate from the operator's PEM files, read again when they
 //! change.
 
+use crate::certificate::Certificate;
 use crate::credentials::{certificates, certify};
 use crate::node_tls::{EnvTime, Shown, provider};
 use crate::{PkiError, files};
@@ -34,6 +35,7 @@ pub struct PortTls {
     key: PathBuf,
     disk: Arc<dyn Disk>,
     shown: Arc<Shown>,
+    clock: Arc<dyn Clock>,
     /// What the last look found, so that a broken file is reported once.
     seen: Mutex<Seen>,
     config: Arc<ServerConfig>,
@@ -57,8 +59,16 @@ impl PortTls {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PkiError> {
         let (texts, digest) = read(&certificate, &key, disk.as_ref())?;
-        let shown = Arc::new(Shown(ArcSwap::new(parse(&texts)?)));
-        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(EnvTime(clock)))
+        let certified = parse(&texts)?;
+        if has_ended(&certified, clock.as_ref()) {
+            tracing::warn!(
+                certificate = %certificate.display(),
+                "the port's certificate has expired: clients refuse it until the file holds a new one"
+            );
+        }
+        let shown = Arc::new(Shown(ArcSwap::new(certified)));
+        let time = Arc::new(EnvTime(clock.clone()));
+        let mut config = ServerConfig::builder_with_details(provider(), time)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| PkiError::unusable("the TLS configuration", e))?
             .with_no_client_auth()
@@ -69,6 +79,7 @@ impl PortTls {
             key,
             disk,
             shown,
+            clock,
             seen: Mutex::new(Seen::Files(digest)),
             config: Arc::new(config),
         })
@@ -91,7 +102,8 @@ impl PortTls {
         if std::mem::replace(&mut *self.seen.lock(), now.clone()) == now {
             return Reload::Unchanged;
         }
-        match look.and_then(|(texts, _)| parse(&texts)) {
+        let parsed = look.and_then(|(texts, _)| parse(&texts));
+        match parsed.and_then(|certified| self.no_worse(certified)) {
             Ok(certified) => {
                 self.shown.0.store(certified);
                 tracing::info!(certificate = %self.certificate.display(), "the port's certificate is new");
@@ -109,6 +121,25 @@ impl PortTls {
             }
         }
     }
+}
+
+impl PortTls {
+    /// A certificate that has expired does not take the place of one that has not.
+    fn no_worse(&self, certified: Arc<CertifiedKey>) -> Result<Arc<CertifiedKey>, PkiError> {
+        let clock = self.clock.as_ref();
+        if has_ended(&certified, clock) && !has_ended(&self.shown.0.load(), clock) {
+            let reason = "it has expired";
+            return Err(PkiError::unusable("the port's certificate", reason));
+        }
+        Ok(certified)
+    }
+}
+
+/// Whether the certificate has expired; one whose times we cannot read has not.
+fn has_ended(certified: &CertifiedKey, clock: &dyn Clock) -> bool {
+    let leaf = certified.cert.first();
+    let read = leaf.and_then(|leaf| Certificate::read(leaf).ok());
+    read.is_some_and(|leaf| leaf.valid_until < clock.now())
 }
 
 impl fmt::Debug for PortTls {

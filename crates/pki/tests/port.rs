@@ -119,6 +119,13 @@ fn a_new_certificate_is_served_and_a_broken_one_is_not() {
     write(disk.as_ref(), KEY, "nonsense");
     assert_eq!(port.reload(), Reload::Kept);
     assert_eq!(shown(&port, &authority, &env), second);
+    // One that has ended does not take the place of one that has not.
+    let (past, _) = Env::simulated(2);
+    let (certificate, key) = pair(&Authority::create(CLUSTER, &past).unwrap(), &past);
+    write(disk.as_ref(), KEY, &key);
+    write(disk.as_ref(), CERTIFICATE, &certificate);
+    assert_eq!(port.reload(), Reload::Kept);
+    assert_eq!(shown(&port, &authority, &env), second);
     let errors = log.lines().iter().filter(|l| l.contains("ERROR")).count();
-    assert_eq!(errors, 3, "{:#?}", log.lines());
+    assert_eq!(errors, 4, "{:#?}", log.lines());
 }

@@ -70,6 +70,19 @@ pub(crate) enum Scheme {
     Https,
 }
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The first part of a log filter that is neither a level nor `module=level`. A misspelt level would
+/// be taken for a module of which every line is wanted.
+pub(crate) fn log_filter(text: &str) -> Option<&str> {
+    let is_level = |text: &str| LEVELS.contains(&text.to_ascii_lowercase().as_str());
+    let fits = |part: &&str| match part.rsplit_once('=') {
+        None => is_level(part),
+        Some((module, level)) => !module.is_empty() && is_level(level),
+    };
+    text.split(',').map(str::trim).find(|part| !fits(part))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

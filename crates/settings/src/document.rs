@@ -30,6 +30,8 @@ pub(crate) struct Found {
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     values: BTreeMap<&'static str, Found>,
+    /// The text is not TOML.
+    unread: bool,
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -84,17 +86,30 @@ impl Document {
         let mut document = Self::default();
         match DeTable::parse(text) {
             Ok(table) => document.take(text, "", table.get_ref(), problems),
-            Err(error) => problems.push(Problem {
-                origin: error.span().map_or(Origin::Absent, |span| {
-                    Origin::Line(line_of(text, span.start))
-                }),
-                key: String::new(),
-                value: None,
-                wrong: format!("this is not TOML: {}", error.message().trim()),
-                advice: "write `key = \"value\"` lines below `[section]` lines".to_owned(),
-            }),
+            Err(error) => {
+                document.unread = true;
+                let span = error.span();
+                let part = span.clone().and_then(|span| text.get(span));
+                let part = part.and_then(|part| part.lines().next()).map(str::trim);
+                let part = part.filter(|part| !part.is_empty());
+                let at = part.map_or_else(String::new, |part| format!(", at `{part}`"));
+                problems.push(Problem {
+                    origin: span.map_or(Origin::Absent, |span| {
+                        Origin::Line(line_of(text, span.start))
+                    }),
+                    key: String::new(),
+                    value: None,
+                    wrong: format!("this is not TOML: {}{at}", error.message().trim()),
+                    advice: "write `key = \"value\"` lines below `[section]` lines".to_owned(),
+                });
+            }
         }
         document
+    }
+
+    /// Whether the text could not be read at all.
+    pub(crate) const fn is_unread(&self) -> bool {
+        self.unread
     }
 
     fn take(

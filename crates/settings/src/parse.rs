@@ -140,6 +140,10 @@ impl Settings {
     pub fn parse(text: &str, overrides: &[(String, String)]) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut document = Document::read(text, &mut problems);
+        if document.is_unread() {
+            // Whatever else there is to say would be about keys that nobody could read.
+            return Err(Problems(problems));
+        }
         for (path, value) in overrides {
             document.overlay(path, value, &mut problems);
         }
@@ -227,6 +231,15 @@ impl Reader {
             volume_dir: volume_dir.unwrap_or_else(|| dir.join("volume")),
             dir,
         };
+        for (key, at) in [
+            ("data.log_dir", &dirs.log_dir),
+            ("data.volume_dir", &dirs.volume_dir),
+        ] {
+            if *at == dirs.dir {
+                let wrong = "data.dir is the same directory";
+                self.refuse(key, wrong, "name one below it, or elsewhere");
+            }
+        }
         if dirs.log_dir == dirs.volume_dir {
             self.refuse(
                 "data.volume_dir",
@@ -257,7 +270,7 @@ impl Reader {
                 Vec::new()
             }
         };
-        if let Some(bad) = seeds.iter().find(|seed| !check::is_reachable(seed)) {
+        for bad in seeds.iter().filter(|seed| !check::is_reachable(seed)) {
             self.refuse("peer.seeds", format!("`{bad}`: {wrong}"), advice);
         }
         PeerPort {
@@ -436,6 +449,12 @@ impl Reader {
 
     fn log(&mut self) -> Option<Log> {
         let filter = self.text("log.filter");
+        let wrong = filter.as_deref().and_then(check::log_filter);
+        if let Some(part) = wrong {
+            let wrong = format!("`{part}` is neither a level nor a module with one");
+            let advice = "write for example \"warn,floeberg=debug\"; levels are off, error, warn, info, debug, trace";
+            self.refuse("log.filter", wrong, advice);
+        }
         let style = self.parsed(
             "log.format",
             |text| match text {

@@ -1,5 +1,11 @@
 //! Every metric family: name, unit, help text and the handles that crates update.
 
+mod calls;
+mod groups;
+
+pub use calls::{CallLabels, RpcMetrics};
+use groups::GroupFamilies;
+pub use groups::{ConsensusMetrics, MetastoreMetrics};
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -29,34 +35,6 @@ pub struct RaftLogMetrics {
     pub batch_records: Histogram,
     /// Duration of one sync.
     pub fsync_seconds: Histogram,
-}
-
-/// One Raft group.
-#[derive(Clone, Debug, Default)]
-pub struct ConsensusMetrics {
-    /// Commands submitted to the log.
-    pub proposals: Counter,
-    /// Entries applied.
-    pub applied: Counter,
-    /// Linearizable read rounds.
-    pub read_barriers: Counter,
-    /// The newest term seen.
-    pub term: Gauge,
-    /// 1 on the leader, 0 elsewhere.
-    pub leads: Gauge,
-}
-
-/// Transactions over the replicated state.
-#[derive(Clone, Debug, Default)]
-pub struct MetastoreMetrics {
-    /// Transactions that committed a command.
-    pub commits: Counter,
-    /// Commands that apply turned down because a row had changed; they are evaluated again.
-    pub misses: Counter,
-    /// Transactions whose outcome stayed unknown.
-    pub indefinite: Counter,
-    /// Nodes whose rows differ from this node's.
-    pub diverged: Gauge,
 }
 
 /// Table commits as clients see them.
@@ -108,42 +86,6 @@ pub struct VolumeMetrics {
     pub live_bytes: Gauge,
     /// Payload bytes that dead chunks hold.
     pub dead_bytes: Gauge,
-}
-
-/// What a call to another node is counted under.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallLabels {
-    /// What is asked for.
-    pub method: &'static str,
-    /// `answered`, `refused`, `not-sent` or `lost`.
-    pub outcome: &'static str,
-}
-
-/// The label of a call's latency.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MethodLabels {
-    method: &'static str,
-}
-
-/// Calls to other nodes: consensus, snapshots and shards alike.
-#[derive(Clone, Debug)]
-pub struct RpcMetrics {
-    calls: Family<CallLabels, Counter>,
-    bytes: Family<MethodLabels, Counter>,
-    latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
-}
-
-impl RpcMetrics {
-    /// Counts one finished call, whose body had `bytes` and which took `seconds`.
-    pub fn record(&self, labels: CallLabels, bytes: usize, seconds: f64) {
-        let method = MethodLabels {
-            method: labels.method,
-        };
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.bytes.get_or_create(&method).inc_by(bytes);
-        self.latency.get_or_create(&method).observe(seconds);
-        self.calls.get_or_create(&labels).inc();
-    }
 }
 
 /// What a request is counted under.
@@ -268,16 +210,6 @@ impl Default for VolumeMetrics {
     }
 }
 
-impl Default for RpcMetrics {
-    fn default() -> Self {
-        Self {
-            calls: Family::default(),
-            bytes: Family::default(),
-            latency: Family::new_with_constructor(seconds as fn() -> Histogram),
-        }
-    }
-}
-
 impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
@@ -288,62 +220,19 @@ impl Default for HttpMetrics {
     }
 }
 
-fn register_group(
-    registry: &mut Registry,
-    group: &'static str,
-    raft: &ConsensusMetrics,
-    store: &MetastoreMetrics,
-) {
-    let labelled = registry.sub_registry_with_label(("group".into(), group.into()));
-    labelled.register(
-        "raft_proposals",
-        "Commands submitted to the log",
-        raft.proposals.clone(),
-    );
-    labelled.register("raft_applied", "Log entries applied", raft.applied.clone());
-    labelled.register(
-        "raft_read_barriers",
-        "Linearizable read rounds",
-        raft.read_barriers.clone(),
-    );
-    labelled.register("raft_term", "The newest term seen", raft.term.clone());
-    labelled.register(
-        "raft_leads",
-        "1 on the leader, 0 elsewhere",
-        raft.leads.clone(),
-    );
-    labelled.register(
-        "store_commits",
-        "Transactions that committed a command",
-        store.commits.clone(),
-    );
-    labelled.register(
-        "store_misses",
-        "Commands evaluated again after a miss",
-        store.misses.clone(),
-    );
-    labelled.register(
-        "store_indefinite",
-        "Transactions of unknown outcome",
-        store.indefinite.clone(),
-    );
-    labelled.register(
-        "store_diverged_nodes",
-        "Nodes whose rows differ from this node's: must be 0",
-        store.diverged.clone(),
-    );
-}
-
 impl NodeMetrics {
     /// Registers every family under the prefix `floeberg_`.
     #[must_use]
     pub fn new() -> Self {
+        let groups = GroupFamilies::default();
+        let (catalog_group, catalog_store) = groups.of("0");
+        let (objects_group, objects_store) = groups.of("1");
         let metrics = Self {
             raft_log: RaftLogMetrics::default(),
-            catalog_group: ConsensusMetrics::default(),
-            objects_group: ConsensusMetrics::default(),
-            catalog_store: MetastoreMetrics::default(),
-            objects_store: MetastoreMetrics::default(),
+            catalog_group,
+            objects_group,
+            catalog_store,
+            objects_store,
             catalog: CatalogMetrics::default(),
             objects: ObjectsMetrics::default(),
             volume: VolumeMetrics::default(),
@@ -353,8 +242,9 @@ impl NodeMetrics {
         };
         let mut registry = metrics.registry.lock();
         metrics.register_log(&mut registry);
+        groups.register(&mut registry);
         metrics.register_volume(&mut registry);
-        metrics.register_calls(&mut registry);
+        metrics.rpc.register(&mut registry);
         metrics.register_services(&mut registry);
         drop(registry);
         metrics
@@ -433,27 +323,7 @@ impl NodeMetrics {
         );
     }
 
-    fn register_calls(&self, registry: &mut Registry) {
-        registry.register(
-            "rpc_calls",
-            "Calls to other nodes by method and outcome",
-            self.rpc.calls.clone(),
-        );
-        registry.register(
-            "rpc_call_bytes",
-            "Bytes of the calls' bodies",
-            self.rpc.bytes.clone(),
-        );
-        registry.register(
-            "rpc_call_seconds",
-            "Latency of a call by method",
-            self.rpc.latency.clone(),
-        );
-    }
-
     fn register_services(&self, registry: &mut Registry) {
-        register_group(registry, "0", &self.catalog_group, &self.catalog_store);
-        register_group(registry, "1", &self.objects_group, &self.objects_store);
         let catalog = &self.catalog;
         registry.register(
             "commits",
@@ -528,17 +398,18 @@ impl NodeMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_family_is_documented() {
         let page = NodeMetrics::new().render();
         let described = include_str!("../../../docs/operations/metrics.md");
-        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let mut named = BTreeSet::new();
+        for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
             let name = line.split(' ').next().unwrap_or_default();
-            assert!(
-                described.contains(&format!("`{name}`")),
-                "{name} is missing"
-            );
+            let written = format!("`{name}`");
+            assert!(described.contains(&written), "{name} is missing");
+            assert!(named.insert(name), "{name} is described twice");
         }
     }
 

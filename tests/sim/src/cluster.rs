@@ -29,6 +29,7 @@ use tokio::time::Instant;
 /// Small segments, so that a run fills and reclaims several.
 const SEGMENT_BYTES: u64 = 1 << 20;
 const DATA: &str = "/data";
+const ACCOUNT: &str = "000000000000";
 /// How long somebody who wants to join goes on asking.
 const KNOCKS: u32 = 200;
 
@@ -202,6 +203,8 @@ impl Cluster {
             labels: BTreeMap::new(),
             features: machine.features,
             version: "simulated",
+            account: ACCOUNT,
+            region: REGION,
         };
         let knock = async |_: &str, body: Bytes| self.knock(&members, body).await;
         let joined = applicant.join_by(&env, knock).await;
@@ -255,7 +258,7 @@ impl Cluster {
         };
         NodeConfig {
             data_dir: PathBuf::from(DATA),
-            account: "000000000000".parse().expect("twelve digits"),
+            account: ACCOUNT.parse().expect("twelve digits"),
             region: REGION.parse().expect("a region"),
             root_key: RootKey::new(ACCESS_KEY, SECRET_KEY).expect("a legal pair"),
             s3_endpoint: "http://127.0.0.1:9000".into(),

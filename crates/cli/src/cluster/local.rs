@@ -74,6 +74,8 @@ pub async fn join(arguments: &JoinArguments) -> anyhow::Result<()> {
         labels: settings.labels.to_map(),
         features: FeatureLevels::OF_THIS_BINARY,
         version: env!("CARGO_PKG_VERSION"),
+        account: settings.account.as_str(),
+        region: settings.region.as_str(),
     };
     let identity = applicant.join(&env).await?;
     let next = start_line(arguments.config.path());

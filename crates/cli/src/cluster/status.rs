@@ -116,6 +116,11 @@ impl ClusterStatus {
         for part in parts {
             writeln!(out, "{part}").expect("writing to a string never fails");
         }
+        for group in &self.groups {
+            if let Some(error) = &group.error {
+                writeln!(out, "\n{error}").expect("writing to a string never fails");
+            }
+        }
         for waiting in &self.waiting {
             writeln!(out, "\ngroup {} waits: {}", waiting.group, waiting.text)
                 .expect("writing to a string never fails");
@@ -205,7 +210,7 @@ impl ClusterStatus {
             let behind: Vec<_> = behind.collect();
             vec![
                 group.group.to_string(),
-                group.error.clone().unwrap_or_else(|| number(group.leader)),
+                number(group.leader),
                 number(group.term),
                 list(&group.voters),
                 list(&group.learners),
@@ -247,7 +252,8 @@ mod tests {
             "2 node2.example:7000 active yes zone=hall-1 0.1.0",
             "3 node3.example:7000 dead, replaced by 4 no zone=hall-2 0.1.0",
             "0 1 7 1 2 3 4 3:40000 4:12000",
-            "1 group 1 has no leader that can be reached; nothing was changed, try again - - - -",
+            "1 - - - - -",
+            "group 1 has no leader that can be reached; nothing was changed, try again",
             "group 0 leader 7 81234 81234",
             "group 0 waits: node 4 still lacks 12000 log entries",
         ] {

@@ -93,6 +93,9 @@ fn enter(
             _ => Ok(node),
         };
     }
+    if let Some(refused) = super::differs(&cluster, &request.account, &request.region) {
+        return Err(refused.into());
+    }
     let (level, features) = (cluster.feature_level, request.features);
     if !features.include(level) {
         return Err(Refused::Features { level, features }.into());

@@ -18,6 +18,8 @@ fn request(name: &str) -> JoinRequest {
         labels: me.labels,
         features: me.features,
         version: me.version,
+        account: String::new(),
+        region: String::new(),
     }
 }
 
@@ -206,6 +208,21 @@ async fn a_node_that_is_set_up_for_another_region_or_account_is_refused() {
         other.contains("cluster.region is `eu-central-1` here and `us-east-1`"),
         "{other}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_set_up_for_another_region_does_not_join() {
+    let lab = Lab::of(1).await;
+    let mut elsewhere = request("b");
+    elsewhere.account = "000000000000".to_owned();
+    elsewhere.region = "eu-central-1".to_owned();
+    let refused = lab.members.join(&elsewhere).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("cluster.region is"),
+        "{refused}"
+    );
+    elsewhere.region = "us-east-1".to_owned();
+    lab.members.join(&elsewhere).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

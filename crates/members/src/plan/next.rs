@@ -67,6 +67,13 @@ pub enum Waiting {
     },
     /// The step would cost the majority.
     Majority(MajorityAtRisk),
+    /// Too few voters answer: nothing can be decided.
+    NoMajority {
+        /// How many answer.
+        answering: usize,
+        /// How many voters there are.
+        voters: usize,
+    },
     /// The leader leaves and nobody can take over.
     Successor,
 }
@@ -93,6 +100,11 @@ impl fmt::Display for Waiting {
                 }
                 None => write!(f, "the data of node {node} is still being copied to others"),
             },
+            Self::NoMajority { answering, voters } => write!(
+                f,
+                "only {answering} of {voters} voters answer: nothing can be committed until a majority \
+                 is back"
+            ),
             Self::Majority(risk) => write!(f, "the majority would be at risk: {risk}"),
             Self::Successor => f.write_str("the leader leaves, and no voter can take over yet"),
         }
@@ -109,6 +121,7 @@ impl Waiting {
             Self::Silent { .. } => "silent",
             Self::Data { .. } => "data",
             Self::Majority(_) => "majority",
+            Self::NoMajority { .. } => "no-majority",
             Self::Successor => "successor",
         }
     }
@@ -133,6 +146,10 @@ pub fn next(
     owed: &BTreeMap<NodeId, u64>,
     rules: &Rules,
 ) -> Next {
+    let (answering, voters) = (view.answering(), view.voters.len());
+    if answering * 2 <= voters {
+        return Next::Wait(Waiting::NoMajority { answering, voters });
+    }
     if view.changing {
         return Next::Wait(Waiting::Change);
     }
