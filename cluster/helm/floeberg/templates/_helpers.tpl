@@ -42,6 +42,17 @@ env:
     valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
   - name: ADVERTISE
     value: "$(POD_NAME).{{ include "floeberg.peer" . }}"
+  # For the commands that ask a node: `floeberg cluster ...` in the pod needs no options.
+  - name: FLOEBERG_ENDPOINT
+    value: "{{ include "floeberg.scheme" . }}://{{ include "floeberg.host" . }}:8181"
+  - name: FLOEBERG_REGION
+    value: {{ .Values.cluster.region | quote }}
+  - name: FLOEBERG_ACCOUNT
+    value: {{ .Values.cluster.account | quote }}
+  {{- if .Values.tls.caSecret }}
+  - name: FLOEBERG_CA
+    value: "/etc/floeberg-ca/{{ .Values.tls.caKey }}"
+  {{- end }}
   - name: FLOEBERG_ROOT_ACCESS_KEY
     valueFrom: {secretKeyRef: {name: {{ .Values.rootKeys.existingSecret | quote }}, key: access-key}}
   - name: FLOEBERG_ROOT_SECRET_KEY
@@ -59,6 +70,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if .Values.tls.existingSecret }}
   - {name: tls, mountPath: /etc/floeberg-tls, readOnly: true}
+  {{- end }}
+  {{- if .Values.tls.caSecret }}
+  - {name: ca, mountPath: /etc/floeberg-ca, readOnly: true}
   {{- end }}
 {{- end }}
 
