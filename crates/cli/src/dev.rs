@@ -103,7 +103,11 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
         },
         cluster: ClusterPart::Single,
     };
-    let server = Server::start(config.clone(), env, sockets).await?;
+    let server = tokio::select! {
+        started = Server::start(config.clone(), env, sockets) => started?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
     if let Some(path) = &arguments.ready_file {
         write_ready_file(path, &config)?;
     }

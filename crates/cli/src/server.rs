@@ -1,6 +1,7 @@
 //! `floeberg server`: one node of a cluster, as its configuration file says.
 
 use crate::config::ConfigArguments;
+use anyhow::bail;
 use clap::Args;
 use floeberg_env::Env;
 use floeberg_members::{FeatureLevels, Home};
@@ -45,7 +46,11 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
             key: key.clone(),
         }),
     };
-    let server = Server::start(config, env, sockets).await?;
+    let server = tokio::select! {
+        started = Server::start(config, env, sockets) => started?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
     tracing::info!(
         cluster = %identity.cluster,
         node = %identity.node,
@@ -53,7 +58,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
         s3 = %settings.s3.endpoint,
         "serving"
     );
-    loop {
+    let refused = loop {
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("interrupted, stopping"),
             _ = terminate.recv() => tracing::info!("asked to stop"),
@@ -61,11 +66,15 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
                 server.reload();
                 continue;
             }
+            why = server.node().refused() => break Some(why),
         }
-        break;
-    }
+        break None;
+    };
     server.stop().await;
-    Ok(())
+    match refused {
+        None => Ok(()),
+        Some(why) => bail!("the cluster does not take this node: {why}"),
+    }
 }
 
 pub fn node_config(settings: &Settings) -> anyhow::Result<NodeConfig> {

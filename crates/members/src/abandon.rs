@@ -34,6 +34,16 @@ pub async fn abandon_others(
     Ok(done.value)
 }
 
+/// Where everyone is who is not gone, as applied here.
+///
+/// # Errors
+/// The rows cannot be read.
+pub fn present_members(store: &Store) -> Result<Vec<(NodeId, String)>, ChangeError> {
+    let roster = rows::all(&store.local())?;
+    let present = roster.values().filter(|m| m.state != MemberState::Gone);
+    Ok(present.map(|m| (m.id, m.address.clone())).collect())
+}
+
 /// Everyone who is gone, as applied here: their certificates are good for a while yet, so whoever
 /// listens has to know before it listens.
 ///

@@ -31,7 +31,7 @@ mod secrets;
 #[cfg(test)]
 mod testing;
 
-pub use abandon::{abandon_others, gone_members};
+pub use abandon::{abandon_others, gone_members, present_members};
 pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
 pub use diverged::Diverged;
 pub use error::{ChangeError, DamagedMember};

@@ -50,6 +50,16 @@ pub enum StartError {
     /// An order to go on alone cannot be followed.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// An order to go on alone, although others are there.
+    #[error(
+        "this node was ordered to go on alone, but node {others} answers. If a majority can run, \
+         nothing is lost: remove `recover.json` from the data directory and start this node as usual. Only \
+         if the majority is gone for good, stop every other node, wipe it, and start this one again"
+    )]
+    NotAlone {
+        /// Who answers.
+        others: String,
+    },
     /// A backup was not put in to its end.
     #[error(
         "backup {backup} is only partly restored in this data directory: give `floeberg backup \

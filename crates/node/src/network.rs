@@ -2,23 +2,28 @@
 
 use crate::listen;
 use crate::metered::Metered;
+use crate::status_wire::Ask;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::NoPeers;
 use floeberg_env::Env;
 use floeberg_members::{ClusterAuthority, Diverged, Home, Identity, RecoveryOrder, Shown};
 use floeberg_pki::{Credentials, NodeTls, TrustBundle};
 use floeberg_rpc::{
-    Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
-    Transport,
+    CallError, Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings,
+    Station, Transport,
 };
 use floeberg_telemetry::RpcMetrics;
-use floeberg_types::{ClusterId, NodeId};
+use floeberg_types::{ClusterId, GroupId, NodeId};
+use futures::future::join_all;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a member looks whether its certificate has to be renewed.
 const RENEWAL: Duration = Duration::from_secs(3600);
+
+/// How long a member may take to show that it is there.
+const KNOCK: Duration = Duration::from_secs(3);
 
 /// What a member keeps in its data directory to prove who it is.
 pub(crate) struct Papers {
@@ -67,6 +72,66 @@ pub(crate) fn identify(
         recovery,
     };
     Ok((identity, Some(papers)))
+}
+
+impl Papers {
+    fn tls(&self, env: &Env) -> Result<Arc<NodeTls>, StartError> {
+        let trust = self.authority.trust();
+        let tls = NodeTls::new(&self.credentials, &trust, env.clock.clone())?;
+        Ok(Arc::new(tls))
+    }
+}
+
+fn station(
+    member: &MemberConfig,
+    identity: Identity,
+    papers: &Papers,
+    (tls, peers): (&Arc<NodeTls>, &Arc<Peers>),
+    env: &Env,
+) -> Station {
+    let features = member.features;
+    Station {
+        local: LocalNode {
+            cluster: identity.cluster,
+            node: identity.node,
+            start: papers.start,
+            features: Features {
+                low: features.low,
+                high: features.high,
+            },
+        },
+        security: Security::MutualTls(tls.clone()),
+        peers: peers.clone(),
+        settings: Settings::default(),
+        env: env.clone(),
+    }
+}
+
+/// Which of `others` answer this node, be it that they refuse it. A network in memory is not asked.
+pub(crate) async fn who_answers(
+    member: &MemberConfig,
+    identity: Identity,
+    papers: &Papers,
+    env: &Env,
+    others: impl Iterator<Item = (NodeId, String)>,
+) -> Result<Vec<NodeId>, StartError> {
+    let (tls, peers) = (papers.tls(env)?, Arc::new(Peers::new()));
+    let others: Vec<_> = others.collect();
+    for (node, address) in &others {
+        peers.set(*node, address.clone());
+    }
+    if matches!(member.network, PeerNetwork::Memory(_)) {
+        return Ok(Vec::new());
+    }
+    let transport = NetTransport::new(station(member, identity, papers, (&tls, &peers), env));
+    let asked = others.iter().map(async |(node, _)| {
+        let request = Ask::Alive.request(GroupId::CATALOG);
+        let answer = transport.call(*node, request, KNOCK).await;
+        matches!(answer, Ok(_) | Err(CallError::Refused(_))).then_some(*node)
+    });
+    let answered = join_all(asked).await.into_iter().flatten().collect();
+    transport.stop().await;
+    Ok(answered)
 }
 
 /// A node's connections to the others.
@@ -123,25 +188,8 @@ impl Network {
             }
             PeerNetwork::Tls { listen } => *listen,
         };
-        let trust = papers.authority.trust();
-        let tls = NodeTls::new(&papers.credentials, &trust, env.clock.clone())?;
-        let tls = Arc::new(tls);
-        let features = member.features;
-        let station = Station {
-            local: LocalNode {
-                cluster: identity.cluster,
-                node: identity.node,
-                start: papers.start,
-                features: Features {
-                    low: features.low,
-                    high: features.high,
-                },
-            },
-            security: Security::MutualTls(tls.clone()),
-            peers: peers.clone(),
-            settings: Settings::default(),
-            env: env.clone(),
-        };
+        let tls = papers.tls(env)?;
+        let station = station(member, identity, papers, (&tls, &peers), env);
         let listener = listen::bind(listen, "peer.listen").await?;
         let transport = Arc::new(NetTransport::new(station.clone()));
         let server = Server::start(listener, station, routes.clone())?;

@@ -51,6 +51,7 @@ pub struct Node {
     background: Vec<JoinHandle<()>>,
     files: Arc<ObjectsPort>,
     metrics: NodeMetrics,
+    removal: Removal,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
 }
@@ -341,6 +342,7 @@ impl Node {
             background,
             files,
             metrics,
+            removal,
             _lock: opened.lock,
         })
     }
@@ -386,6 +388,11 @@ impl Node {
     /// What the node counts.
     pub(crate) const fn metrics(&self) -> &NodeMetrics {
         &self.metrics
+    }
+
+    /// Waits until the cluster has refused this node as it is set up; why. Only a person can mend that.
+    pub async fn refused(&self) -> String {
+        self.removal.refused().await
     }
 
     /// Waits until both groups have a leader that answers a read of this node.

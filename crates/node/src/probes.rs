@@ -54,9 +54,9 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
             let leaving = leaving
                 .is_cancelled()
                 .then(|| "a new start: this node is stopping".to_owned());
-            let obstacle = removal.notice().or(leaving);
+            let unwanted = removal.notice().map(|why| format!("a person: {why}"));
             Box::pin(async move {
-                if let Some(waiting_for) = obstacle {
+                if let Some(waiting_for) = unwanted.or(leaving) {
                     return Readiness::NotReady { waiting_for };
                 }
                 readiness(&groups, &shards, &room).await

@@ -6,12 +6,12 @@
 //! and the groups stop again with all of this durable. Only then the order is removed, and the start
 //! goes on as usual. After a crash anywhere before, the next start does all of it again.
 
-use crate::StartError;
-use crate::network::{Network, Papers};
-use crate::node::{Ground, GroupStores};
+use crate::network::{self, Network, Papers};
+use crate::node::{Ground, GroupStores, begin};
+use crate::{ClusterPart, StartError};
 use floeberg_consensus::Begin;
 use floeberg_env::OpenMode;
-use floeberg_members::{RecoveryOrder, abandon_others};
+use floeberg_members::{RecoveryOrder, abandon_others, present_members};
 use floeberg_objects::stored_objects;
 use floeberg_types::NodeId;
 use std::fmt::Write as _;
@@ -31,6 +31,16 @@ pub(crate) async fn if_ordered(ground: &Ground<'_>, papers: &Papers) -> Result<(
     let Some(order) = papers.recovery else {
         return Ok(());
     };
+    let others = others_that_answer(ground, papers).await?;
+    if !others.is_empty() {
+        return Err(StartError::NotAlone {
+            others: others
+                .iter()
+                .map(NodeId::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        });
+    }
     tracing::warn!(
         ordered_at_ms = order.ordered_at.0,
         "going on alone, as ordered: commits that only the lost nodes had are gone"
@@ -49,6 +59,24 @@ pub(crate) async fn if_ordered(ground: &Ground<'_>, papers: &Papers) -> Result<(
         "this node is the whole cluster now: let new nodes join; the old ones are refused"
     );
     Ok(())
+}
+
+/// The members that are there: while one is, another cluster of the same name could go on beside this.
+async fn others_that_answer(
+    ground: &Ground<'_>,
+    papers: &Papers,
+) -> Result<Vec<NodeId>, StartError> {
+    let me = ground.identity.node;
+    let stores = ground.groups(&Network::none(), begin(me)).await?;
+    let members = present_members(&stores.catalog);
+    for (_, store) in stores.each().into_iter().rev() {
+        store.shutdown().await?;
+    }
+    let ClusterPart::Member(member) = &ground.config.cluster else {
+        return Ok(Vec::new());
+    };
+    let others = members?.into_iter().filter(|(node, _)| *node != me);
+    network::who_answers(member, ground.identity, papers, ground.env, others).await
 }
 
 async fn settle(ground: &Ground<'_>, stores: &GroupStores) -> Result<Vec<NodeId>, StartError> {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -43,32 +44,37 @@ impl Cause {
 
 /// Whether the others listen to this node; shared with the readiness probe.
 #[derive(Clone, Default)]
-pub(crate) struct Removal(Arc<Mutex<Heard>>);
+pub(crate) struct Removal(Arc<Heard>);
 
 #[derive(Default)]
 struct Heard {
-    cause: Option<Cause>,
+    cause: Mutex<Option<Cause>>,
     /// Why the cluster did not take this node when it started; that lasts.
-    refused: Option<String>,
+    refused: watch::Sender<Option<String>>,
 }
 
 impl Removal {
     /// What there is to say about it.
     pub(crate) fn notice(&self) -> Option<String> {
-        let heard = self.0.lock();
-        let refused = heard.refused.as_deref();
-        let text = refused.or(heard.cause.map(Cause::text))?;
-        Some(format!("nothing: {text}"))
+        let refused = self.0.refused.borrow().clone();
+        refused.or_else(|| self.0.cause.lock().map(|cause| cause.text().to_owned()))
+    }
+
+    /// Waits until the cluster has refused this node as it is; why.
+    pub(crate) async fn refused(&self) -> String {
+        let mut refused = self.0.refused.subscribe();
+        let why = refused.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     /// The cluster does not take this node as it is.
     pub(crate) fn refuse(&self, why: &dyn fmt::Display) {
-        self.0.lock().refused = Some(why.to_string());
+        self.0.refused.send_replace(Some(why.to_string()));
     }
 
     /// Whether that is news.
     fn set(&self, cause: Option<Cause>) -> bool {
-        std::mem::replace(&mut self.0.lock().cause, cause) != cause
+        std::mem::replace(&mut *self.0.cause.lock(), cause) != cause
     }
 }
 

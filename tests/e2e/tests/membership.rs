@@ -92,14 +92,17 @@ async fn lose_and_recover(fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet
         .until(1, "node 3 lacks nothing", |status| caught_up(status, 3))
         .await?;
-    for node in [1, 2] {
-        fleet.kill(node).await?;
-    }
     let config = fleet.config(3)?;
     let words = ["cluster", "recover", "--config", &config, CONSENT];
     let runs = fleet.try_cli(&words).await?;
     ensure!(!runs.status.success(), "a running node was given the order");
     fleet.kill(3).await?;
+    fleet.cli(&words).await?;
+    let beside = fleet.turned_away(3).await?;
+    ensure!(beside.contains("but node 1, 2 answers"), "{beside}");
+    std::fs::remove_file(fleet.data(3)?.join("recover.json"))?;
+    fleet.kill(1).await?;
+    fleet.kill(2).await?;
     let unsure = fleet.try_cli(&words[..4]).await?;
     ensure!(!unsure.status.success(), "recovered without consent");
     fleet.cli(&words).await?;

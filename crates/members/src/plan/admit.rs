@@ -49,9 +49,9 @@ pub enum Refused {
     },
     /// Too few members would remain.
     #[error(
-        "{left} active members would remain, and {copies} copies of the data need {copies} (one that \
-         is still joining does not count): let another node join first, then use `floeberg cluster \
-         replace`"
+        "{left} active members that answer would remain, and {copies} copies of the data need {copies} \
+         (one that is still joining does not count): bring silent ones back, or let another node join \
+         first and use `floeberg cluster replace`"
     )]
     TooFew {
         /// How many.
@@ -201,10 +201,12 @@ fn answers(views: &[GroupView], node: NodeId) -> bool {
     views.iter().any(|view| view.reachable.contains(&node))
 }
 
-/// Only active members hold data and votes: whoever is still joining may never come up.
-fn active(roster: &Roster) -> usize {
-    let active = |m: &&Member| m.state == MemberState::Active;
-    roster.values().filter(active).count()
+/// Active members beside `node` that answer: who is still joining may never come up, and nothing can be
+/// copied to who is silent.
+fn others(roster: &Roster, views: &[GroupView], node: NodeId) -> usize {
+    let counts =
+        |m: &&Member| m.state == MemberState::Active && m.id != node && answers(views, m.id);
+    roster.values().filter(counts).count()
 }
 
 /// That `left` active members are enough, and that every group could still decide without `node`.
@@ -218,20 +220,21 @@ fn enough_remain(
     if left == 0 {
         return Err(Refused::Last { node });
     }
-    if left < needed {
-        let copies = rules.copies;
-        return Err(Refused::TooFew { left, copies });
-    }
     for view in views {
         let mut voters = view.voters.clone();
         if voters.remove(&node) {
             keeps_majority(view.group, &voters, &view.reachable).map_err(Refused::Majority)?;
         }
     }
+    if left < needed {
+        let copies = rules.copies;
+        return Err(Refused::TooFew { left, copies });
+    }
     Ok(())
 }
 
-/// Whether `node` may leave.
+/// Whether `node` may leave. One member is drained at a time; a dead one may always be given up, because
+/// what is drained may be waiting for it.
 ///
 /// # Errors
 /// Why not.
@@ -246,19 +249,20 @@ pub fn may_depart(
         return Ok(());
     }
     let member = staying(roster, node)?;
-    idle(roster)?;
+    if departure == Departure::Drained {
+        idle(roster)?;
+    }
     match (departure, answers(views, node)) {
         (Departure::Drained, false) => return Err(Refused::Silent { node }),
         (Departure::Dead, true) => return Err(Refused::Alive { node }),
         (Departure::Drained, true) | (Departure::Dead, false) => {}
     }
-    let before = active(roster);
-    if member.state == MemberState::Active {
-        enough_remain(views, node, before - 1, rules.copies, rules)
-    } else {
-        // It was not counted, so nothing shrinks.
-        enough_remain(views, node, before, 0, rules)
-    }
+    let needed = match member.state {
+        MemberState::Active => rules.copies,
+        // It holds nothing yet, so nothing shrinks.
+        _ => 0,
+    };
+    enough_remain(views, node, others(roster, views, node), needed, rules)
 }
 
 /// Whether a member whose data is being copied away has fallen silent. Giving it up asks for no more
@@ -295,14 +299,16 @@ pub fn may_replace(
     }
     let leaves = staying(roster, old)?.state;
     let comes = staying(roster, new)?.state;
-    idle(roster)?;
+    if answers(views, old) {
+        idle(roster)?;
+    }
     if !answers(views, new) {
         return Err(Refused::SilentReplacement { node: new });
     }
     // The new one gets its vote in the change that takes it from the old one.
-    let before = active(roster);
-    let left = before + usize::from(comes == MemberState::Joining)
-        - usize::from(leaves == MemberState::Active);
+    let stay = others(roster, views, old);
+    let before = stay + usize::from(leaves == MemberState::Active);
+    let left = stay + usize::from(comes == MemberState::Joining);
     enough_remain(views, old, left, rules.copies.min(before), rules)
 }
 

@@ -96,7 +96,10 @@ impl fmt::Display for Waiting {
             }
             Self::Data { node, shards } => match shards {
                 Some(shards) => {
-                    write!(f, "{shards} shards are still to be copied from node {node}")
+                    write!(
+                        f,
+                        "{shards} shards are still to be copied before node {node} can go"
+                    )
                 }
                 None => write!(f, "the data of node {node} is still being copied to others"),
             },

@@ -308,14 +308,14 @@ fn wishes_that_cost_the_majority_or_the_data_are_refused() {
     let three = roster(&THREE);
     let views3 = [view(&[1, 2, 3], &[])];
     let shrink = may_depart(&three, &views3, id(3), Departure::Drained, &RULES);
-    refused(shrink, "2 active members would remain");
+    refused(shrink, "2 active members that answer would remain");
     let joining = with(&[(4, JOINING)]);
     let shrink = may_depart(&joining, &views3, id(3), Departure::Drained, &RULES);
-    refused(shrink, "2 active members would remain");
+    refused(shrink, "2 active members that answer would remain");
     let two = roster(&[(1, ACTIVE), (2, ACTIVE), (3, JOINING)]);
     let views2 = [silent(view(&[1, 2], &[]), &[3])];
     let shrink = may_depart(&two, &views2, id(2), Departure::Drained, &RULES);
-    refused(shrink, "1 active members would remain");
+    refused(shrink, "1 active members that answer would remain");
     let ghost = may_depart(&two, &views2, id(3), Departure::Dead, &RULES);
     assert_eq!(ghost, Ok(()), "who never came up may always go");
     let ghost = may_depart(
@@ -341,6 +341,30 @@ fn wishes_that_cost_the_majority_or_the_data_are_refused() {
         &RULES,
     );
     refused(last, "last member");
+}
+
+#[test]
+fn a_dead_member_may_always_be_given_up_and_nobody_is_drained_to_silent_ones() {
+    let refused = |result: Result<(), Refused>, words: &str| {
+        let text = result.expect_err(words).to_string();
+        assert!(text.contains(words), "{text}");
+    };
+    let dead = may_depart(
+        &with(&[(4, ACTIVE), (5, ACTIVE), (6, DRAINED)]),
+        &[silent(view(&[1, 2, 3, 4, 5], &[6]), &[5])],
+        id(5),
+        Departure::Dead,
+        &RULES,
+    );
+    assert_eq!(dead, Ok(()), "what is drained may be waiting for it");
+    let five = with(&[(4, ACTIVE), (5, ACTIVE)]);
+    let views5 = [silent(view(&[1, 2, 3, 4, 5], &[]), &[1, 2])];
+    let nowhere = may_depart(&five, &views5, id(4), Departure::Drained, &RULES);
+    refused(nowhere, "of which 3 must answer");
+    let views5 = [silent(view(&[1, 2, 3], &[4, 5]), &[4])];
+    let four = with(&[(4, ACTIVE)]);
+    let nowhere = may_depart(&four, &views5, id(3), Departure::Drained, &RULES);
+    refused(nowhere, "2 active members that answer would remain");
 }
 
 #[test]

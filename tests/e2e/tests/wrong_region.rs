@@ -1,0 +1,28 @@
+//! A node whose configuration does not fit its cluster: it says so and ends, before anybody gets an
+//! ARN from it that is good nowhere else.
+
+use anyhow::ensure;
+use floeberg_test_e2e::fleet::Fleet;
+use floeberg_test_e2e::process::binary;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+
+#[tokio::test]
+async fn a_node_that_is_set_up_for_another_region_ends() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut fleet = Fleet::found(&binary()?, dir.path(), 2).await?;
+    fleet.stop(2).await?;
+    let config = fleet.config(2)?;
+    let before = fs::read(&config)?;
+    let mut file = OpenOptions::new().append(true).open(&config)?;
+    writeln!(file, "[cluster]\nregion = \"eu-west-1\"")?;
+    let refused = fleet.turned_away(2).await?;
+    ensure!(
+        refused.contains("cluster.region is `eu-west-1` here and `us-east-1` in the cluster"),
+        "{refused}"
+    );
+    fs::write(&config, before)?;
+    fleet.restart(2).await?;
+    fleet.stop(2).await?;
+    fleet.stop(1).await
+}
