@@ -114,8 +114,8 @@ fn every_broken_rule_names_key_value_and_what_to_do() {
         ("cluster.account", "12", "twelve digits"),
         ("cluster.region", "EU 1", "lower-case"),
         ("data.log_dir", "/var/lib/floeberg", "name one below it"),
-        ("log.filter", "wran,floeberg=info", "`wran` is neither"),
-        ("log.filter", "warn,floeberg=inof", "`floeberg=inof` is"),
+        ("log.filter", "wran,floeberg=info", "levels are off"),
+        ("log.filter", "warn,floeberg=inof", "levels are off"),
         ("data.dir", "data", "beginning with a slash"),
         (
             "data.volume_dir",
