@@ -83,7 +83,7 @@ pub async fn create(source: &dyn Source, store: &dyn Store) -> Result<Made, Crea
     }
     let count = chunks.len() as u64;
     copying.chunks(chunks).await?;
-    let mut manifest = Manifest::new(begun, groups);
+    let mut manifest = Manifest::new(begun.origin, groups);
     let list = files::encode(&copying.files);
     manifest.files = copying.files.len() as u64;
     manifest.bytes = copying.files.values().map(|file| file.len).sum();
@@ -106,7 +106,10 @@ impl Copying<'_> {
         let group = GroupId(point.group);
         let (mut number, mut rows) = (0, 0);
         loop {
-            let bytes = self.source.page(&begun.backup, group, number).await?;
+            let bytes = self
+                .source
+                .page(&begun.origin.backup, group, number)
+                .await?;
             let page = Page::decode(bytes.clone()).map_err(|reason| CreateError::Page {
                 group: group.0,
                 number,

@@ -25,6 +25,6 @@ pub use manifest::{GroupPart, MANIFEST, Manifest};
 pub use page::{ChunkUse, Page, Row};
 pub use read::{Backup, ReadError};
 pub use retry::patiently;
-pub use source::{Begun, Point, Source, SourceError};
+pub use source::{Begun, Origin, Point, Source, SourceError};
 pub use store::{DirStore, S3Store, Store, StoreError};
 pub use verify::{Fault, Verified, verify};

@@ -1,6 +1,6 @@
 //! The file that makes a backup one: written last, read first.
 
-use crate::source::{Begun, Point};
+use crate::source::{Origin, Point};
 use serde::{Deserialize, Serialize};
 
 /// Its name below the backup's own directory or prefix.
@@ -27,18 +27,9 @@ pub struct GroupPart {
 #[serde(rename_all = "kebab-case")]
 pub struct Manifest {
     format: u32,
-    /// Its name.
-    pub backup: String,
-    /// The cluster it is of.
-    pub cluster: String,
-    /// Region in its ARNs.
-    pub region: String,
-    /// Account in its ARNs.
-    pub account: String,
-    /// The version of the node that made it.
-    pub version: String,
-    /// When its rows were fixed, in milliseconds since 1970.
-    pub at_ms: i64,
+    /// What it is of.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Each group in the order in which it was read.
     pub groups: Vec<GroupPart>,
     /// How many files there are besides this one and their list.
@@ -51,15 +42,10 @@ pub struct Manifest {
 
 impl Manifest {
     /// The manifest of a finished copy.
-    pub(crate) fn new(begun: Begun, groups: Vec<GroupPart>) -> Self {
+    pub(crate) fn new(origin: Origin, groups: Vec<GroupPart>) -> Self {
         Self {
             format: FORMAT,
-            backup: begun.backup,
-            cluster: begun.cluster,
-            region: begun.region,
-            account: begun.account,
-            version: begun.version,
-            at_ms: begun.at_ms,
+            origin,
             groups,
             files: 0,
             bytes: 0,
@@ -100,14 +86,13 @@ mod tests {
     /// A changed expectation here is a changed format: backups that were made must stay readable.
     #[test]
     fn golden_manifest() {
-        let begun = Begun {
+        let origin = Origin {
             backup: "0d9ae1f6-6f0c-4b8e-8f52-3c2b6a9d1e77".to_owned(),
             cluster: "c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1".to_owned(),
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             version: "0.1.0".to_owned(),
             at_ms: 1_790_000_000_000,
-            points: Vec::new(),
         };
         let part = |group| GroupPart {
             point: Point {
@@ -122,7 +107,7 @@ mod tests {
             files: 2,
             bytes: 4096,
             files_blake3: "ab".repeat(32),
-            ..Manifest::new(begun, vec![part(0), part(1)])
+            ..Manifest::new(origin, vec![part(0), part(1)])
         };
         let text = String::from_utf8(manifest.encode()).unwrap();
         expect![[r#"

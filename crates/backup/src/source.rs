@@ -18,10 +18,10 @@ pub struct Point {
     pub feature_level: u32,
 }
 
-/// What a source says of itself when a backup begins. Its rows are fixed from then on.
+/// What a backup is of, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Begun {
+pub struct Origin {
     /// Names the backup, and what is kept of it on the node that began it.
     pub backup: String,
     /// The cluster.
@@ -32,8 +32,17 @@ pub struct Begun {
     pub account: String,
     /// The version of the node.
     pub version: String,
-    /// When, in milliseconds since 1970.
+    /// When its rows were fixed, in milliseconds since 1970.
     pub at_ms: i64,
+}
+
+/// What a source says of itself when a backup begins. Its rows are fixed from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Begun {
+    /// What the backup will be of.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Each group in the order in which it was read.
     pub points: Vec<Point>,
 }

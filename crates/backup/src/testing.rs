@@ -1,6 +1,8 @@
 //! A small lake in memory.
 
-use crate::{Begun, ChunkUse, DirStore, Made, Page, Point, Row, Source, SourceError, create};
+use crate::{
+    Begun, ChunkUse, DirStore, Made, Origin, Page, Point, Row, Source, SourceError, create,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_types::{ChunkId, GroupId};
@@ -44,13 +46,16 @@ impl Source for Lake {
             index: 9,
             feature_level: 1,
         };
-        Ok(Begun {
+        let origin = Origin {
             backup: "b".to_owned(),
             cluster: "c".to_owned(),
             region: "r".to_owned(),
             account: "a".to_owned(),
             version: "v".to_owned(),
             at_ms: 1,
+        };
+        Ok(Begun {
+            origin,
             points: vec![point(0), point(1)],
         })
     }

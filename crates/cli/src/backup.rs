@@ -158,7 +158,7 @@ async fn create(place: &Place, target: &Target) -> anyhow::Result<()> {
     let rows: u64 = manifest.groups.iter().map(|part| part.rows).sum();
     if target.json {
         print_json(&json!({
-            "backup": manifest.backup, "cluster": manifest.cluster, "rows": rows,
+            "backup": manifest.origin.backup, "cluster": manifest.origin.cluster, "rows": rows,
             "chunks": made.chunks, "files": manifest.files, "bytes": manifest.bytes,
         }))?;
     }
@@ -166,7 +166,12 @@ async fn create(place: &Place, target: &Target) -> anyhow::Result<()> {
         "backup {} of cluster {} is at {}: {rows} rows, {} chunks, {} bytes\nit holds what tables and \
          objects hold, in the clear: protect it as you protect the cluster\ncheck it with: floeberg \
          backup verify --at {}",
-        manifest.backup, manifest.cluster, place.at, made.chunks, manifest.bytes, place.at
+        manifest.origin.backup,
+        manifest.origin.cluster,
+        place.at,
+        made.chunks,
+        manifest.bytes,
+        place.at
     );
     print_done(target.json, &text)?;
     Ok(())
@@ -177,7 +182,7 @@ async fn check(place: &Place, json: bool) -> anyhow::Result<()> {
     let seen = verify(&backup).await?;
     if json {
         print_json(&json!({
-            "backup": backup.manifest().backup, "files": seen.files, "bytes": seen.bytes,
+            "backup": backup.manifest().origin.backup, "files": seen.files, "bytes": seen.bytes,
             "rows": seen.rows, "faults": seen.faults,
         }))?;
     }
@@ -188,7 +193,7 @@ async fn check(place: &Place, json: bool) -> anyhow::Result<()> {
             seen.faults.len()
         );
     }
-    let name = &backup.manifest().backup;
+    let name = &backup.manifest().origin.backup;
     let (files, bytes, rows) = (seen.files, seen.bytes, seen.rows);
     let text = format!("backup {name} is whole: {files} files, {bytes} bytes, {rows} rows");
     print_done(json, &text)?;
@@ -231,7 +236,7 @@ async fn put_back(arguments: RestoreArguments) -> anyhow::Result<()> {
     let text = format!(
         "backup {} is restored into cluster {}: {} rows, {} chunks\nstart the node, then let others \
          join",
-        backup.manifest().backup,
+        backup.manifest().origin.backup,
         done.cluster,
         done.rows,
         done.chunks

@@ -323,24 +323,12 @@ impl RaftGroup {
         .await
     }
 
-    /// Gives the vote of `old` to the learner `new` and removes `old`, in one change: the quorum
-    /// is never smaller than before.
+    /// Gives the vote of `old` to the learner `new`, in one change: the quorum is never smaller than
+    /// before. `old` goes on to receive the log.
     ///
     /// # Errors
     /// See [`ChangeError`]; only [`ChangeError::Indefinite`] may have changed anything.
     pub async fn replace(&self, old: NodeId, new: NodeId) -> Result<(), ChangeError> {
-        self.swap(old, new, false).await
-    }
-
-    /// As [`Self::replace`], but `old` goes on to receive the log.
-    ///
-    /// # Errors
-    /// See [`ChangeError`]; only [`ChangeError::Indefinite`] may have changed anything.
-    pub async fn relieve(&self, old: NodeId, new: NodeId) -> Result<(), ChangeError> {
-        self.swap(old, new, true).await
-    }
-
-    async fn swap(&self, old: NodeId, new: NodeId, retain: bool) -> Result<(), ChangeError> {
         self.change(|members| {
             if members.known(old)?.role != Role::Voter {
                 return Err(ChangeError::NotVoter(old));
@@ -354,7 +342,7 @@ impl RaftGroup {
                     ChangeMembers::RemoveVoters(BTreeSet::from([old.0])),
                 ]),
                 caught_up: Some(new),
-                retain,
+                retain: true,
             })
         })
         .await

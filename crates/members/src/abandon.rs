@@ -10,7 +10,7 @@ use crate::rows::{self, MemberRow};
 use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
 use floeberg_placement::NodeState;
-use floeberg_types::{AccountId, NodeId, RequestId};
+use floeberg_types::{AccountId, NodeId};
 
 /// Marks every member but `me` as gone and its copies as lost, in one transaction; returns the ids
 /// of all that are gone. Doing it again changes nothing.
@@ -23,13 +23,7 @@ pub async fn abandon_others(
     env: &Env,
     me: NodeId,
 ) -> Result<Vec<NodeId>, ChangeError> {
-    let cx = Cx {
-        request_id: RequestId::from_bytes(env.rng.id128()),
-        account: account.clone(),
-        principal: "floeberg".into(),
-        deadline: None,
-        idempotency: None,
-    };
+    let cx = Cx::own(account.clone(), env);
     let done = store.transact(&cx, |txn| abandon(txn, me)).await?;
     Ok(done.value)
 }

@@ -206,11 +206,10 @@ impl Handler for AddressDesk {
         if request.method != Method::Members {
             return Err(unexpected(&request));
         }
-        let (members, feature_level) = self.0.local_rows().map_err(|e| refusal(&e))?;
         let message = pb::MembersReply {
             format: FORMAT,
-            members,
-            feature_level,
+            members: self.0.local_rows().map_err(|e| refusal(&e))?,
+            feature_level: self.0.local_level().map_err(|e| refusal(&e))?,
         };
         Ok(message.encode_to_vec().into())
     }

@@ -1,7 +1,7 @@
 //! What a node keeps in its data directory about its membership: who it is, and nothing that could
 //! be made twice.
 
-use floeberg_env::{Disk, OpenMode, Rng};
+use floeberg_env::{Disk, OpenMode, Rng, replace_file};
 use floeberg_pki::PkiError;
 use floeberg_types::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -345,7 +345,6 @@ impl Home {
         self.replace(&self.dir.join(below), name, bytes, OpenMode::CreateSecret)
     }
 
-    /// Writes beside the final name first, so that a crash leaves either no file or a whole one.
     fn replace(
         &self,
         dir: &Path,
@@ -354,22 +353,8 @@ impl Home {
         mode: OpenMode,
     ) -> Result<(), HomeError> {
         let path = dir.join(name);
-        let write = || {
-            self.disk.create_dir_all(dir)?;
-            let draft = path.with_extension("draft");
-            if self.disk.exists(&draft) {
-                self.disk.remove_file(&draft)?;
-            }
-            let file = self.disk.open(&draft, mode)?;
-            file.write_at(bytes, 0)?;
-            file.sync_data()?;
-            self.disk.rename(&draft, &path)?;
-            self.disk.sync_dir(dir)
-        };
-        write().map_err(|source| HomeError::Io {
-            path: path.clone(),
-            source,
-        })
+        let replaced = replace_file(&*self.disk, &path, bytes, mode);
+        replaced.map_err(|source| HomeError::Io { path, source })
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<(), HomeError> {

@@ -85,7 +85,7 @@ impl Keeper {
         }
         let roster = self.members.roster().await?;
         let owed = self.members.owed(&roster).await;
-        let (_, level) = self.members.local_rows()?;
+        let level = self.members.local_level()?;
         let mut turn = Turn::Quiet;
         for group in &led {
             if self.raise(*group, level).await? == Turn::Changed
@@ -121,7 +121,8 @@ impl Keeper {
         if groups.feature_level(group) >= level {
             return Ok(Turn::Quiet);
         }
-        groups.raise_feature_level(group, level).await?;
+        let cx = self.members.own_cx();
+        groups.raise_feature_level(group, level, &cx).await?;
         tracing::info!(%group, level, "the group's commands need a higher feature level");
         Ok(Turn::Changed)
     }

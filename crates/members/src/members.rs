@@ -11,7 +11,7 @@ use crate::rows::{self, ClusterRow, MemberRow};
 use bytes::Bytes;
 use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
-use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, Region, RequestId, TimestampMs};
+use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, Region, TimestampMs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,13 +89,7 @@ impl Members {
 
     /// For commands that no client asked for.
     pub(crate) fn own_cx(&self) -> Cx {
-        Cx {
-            request_id: RequestId::from_bytes(self.parts.env.rng.id128()),
-            account: self.parts.account.clone(),
-            principal: "floeberg".into(),
-            deadline: None,
-            idempotency: None,
-        }
+        Cx::own(self.parts.account.clone(), &self.parts.env)
     }
 
     pub(crate) fn now(&self) -> TimestampMs {
@@ -124,12 +118,19 @@ impl Members {
         rows::all(&self.parts.store.local())
     }
 
-    /// The rows as applied here, with the feature level in force.
-    pub(crate) fn local_rows(&self) -> Result<(Vec<MemberRow>, u32), ChangeError> {
-        let local = self.parts.store.local();
-        let cluster = local.get::<ClusterRow>(&keys::cluster())?;
-        let level = cluster.map_or(0, |row| row.feature_level);
-        Ok((rows::member_rows(&local)?, level))
+    /// The rows as applied here.
+    pub(crate) fn local_rows(&self) -> Result<Vec<MemberRow>, ChangeError> {
+        rows::member_rows(&self.parts.store.local())
+    }
+
+    /// The feature level in force, as applied here; 0 before the first node has announced itself.
+    pub(crate) fn local_level(&self) -> Result<u32, ChangeError> {
+        let cluster = self
+            .parts
+            .store
+            .local()
+            .get::<ClusterRow>(&keys::cluster())?;
+        Ok(cluster.map_or(0, |row| row.feature_level))
     }
 
     /// Shards still to be copied away, by leaving member.

@@ -8,7 +8,7 @@ use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
 use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
 use floeberg_proto::floeberg::placement::v1 as pb;
-use floeberg_types::{AccountId, GroupId, NodeId, RequestId};
+use floeberg_types::{AccountId, GroupId, NodeId};
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,13 +120,7 @@ impl Placing {
             // What is applied here says so already, and only this node's group leader edits.
             return Ok(());
         }
-        let cx = Cx {
-            request_id: RequestId::from_bytes(self.env.rng.id128()),
-            account: self.account.clone(),
-            principal: "floeberg".into(),
-            deadline: None,
-            idempotency: None,
-        };
+        let cx = Cx::own(self.account.clone(), &self.env);
         let done = self.store.transact(&cx, |txn| {
             if let Some(map) = next(&read(txn)?) {
                 write(txn, &map);

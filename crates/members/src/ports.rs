@@ -4,6 +4,7 @@ use crate::model::Member;
 use crate::plan::GroupView;
 use async_trait::async_trait;
 use bytes::Bytes;
+use floeberg_metastore::Cx;
 use floeberg_types::{GroupId, NodeId, TimestampMs};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -67,7 +68,12 @@ pub trait Groups: Send + Sync + 'static {
 
     /// On the leader: every later command of the group needs `level`. A node that does not know it
     /// stops when it meets one, so all members do.
-    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError>;
+    async fn raise_feature_level(
+        &self,
+        group: GroupId,
+        level: u32,
+        cx: &Cx,
+    ) -> Result<(), GroupsError>;
 
     /// From anywhere: the leader hands over to `to`. Answers once `to` leads.
     async fn transfer_leader(&self, group: GroupId, to: NodeId) -> Result<(), GroupsError>;

@@ -194,7 +194,12 @@ impl Groups for TestGroups {
         self.state.lock().levels.get(&group).copied().unwrap_or(1)
     }
 
-    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError> {
+    async fn raise_feature_level(
+        &self,
+        group: GroupId,
+        level: u32,
+        _: &Cx,
+    ) -> Result<(), GroupsError> {
         self.state.lock().levels.insert(group, level);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What a use case carries from its request into a transaction.
 
+use floeberg_env::Env;
 use floeberg_types::{AccountId, RequestId};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -18,6 +19,20 @@ pub struct Cx {
     /// By what the request is known when it comes again. Use cases that change the state do so once
     /// for each; without one, a request that comes again is another request.
     pub idempotency: Option<Idempotency>,
+}
+
+impl Cx {
+    /// For a command that no client asked for: the cluster's own, booked on `account`.
+    #[must_use]
+    pub fn own(account: AccountId, env: &Env) -> Self {
+        Self {
+            request_id: RequestId::from_bytes(env.rng.id128()),
+            account,
+            principal: "floeberg".into(),
+            deadline: None,
+            idempotency: None,
+        }
+    }
 }
 
 /// A request's idempotency key, made comparable.

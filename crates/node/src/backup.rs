@@ -4,7 +4,7 @@
 use crate::node::GroupStores;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use floeberg_backup::{Begun, ChunkUse, Page, Point, Row, Source, SourceError};
+use floeberg_backup::{Begun, ChunkUse, Origin, Page, Point, Row, Source, SourceError};
 use floeberg_env::Env;
 use floeberg_metastore::{RawRow, Store, StoreError, keys};
 use floeberg_objects::BackupRows;
@@ -237,15 +237,15 @@ impl Source for Backups {
         self.open.lock().insert(backup.clone(), open);
         let forget = forget_idle(Arc::downgrade(&self.open), backup.clone());
         self.env.tasks.spawn("backup-idle", forget);
-        Ok(Begun {
+        let origin = Origin {
             backup,
             cluster: self.about.cluster.to_string(),
             region: self.about.region.clone(),
             account: self.about.account.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at_ms: self.env.clock.now().0,
-            points,
-        })
+        };
+        Ok(Begun { origin, points })
     }
 
     async fn page(&self, backup: &str, group: GroupId, number: u64) -> Result<Bytes, SourceError> {

@@ -6,11 +6,10 @@ use crate::status_wire::{self, Ask};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_consensus::{ChangeError, RaftGroup, Role};
-use floeberg_env::Env;
 use floeberg_members::{GroupView, Groups, GroupsError};
 use floeberg_metastore::{Cx, Store, TransactError};
 use floeberg_rpc::{CallError, Handler, Method, Peers, Refusal, RefusalCode, Request, Transport};
-use floeberg_types::{AccountId, GroupId, NodeId, RequestId};
+use floeberg_types::{GroupId, NodeId};
 use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,23 +29,11 @@ const TRANSFER: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct NodeGroups {
     me: NodeId,
-    account: AccountId,
-    env: Env,
     stores: GroupStores,
     peers: Arc<Peers>,
     transport: Arc<dyn Transport>,
     /// Cancelled when this node is about to stop.
     leaving: CancellationToken,
-}
-
-/// What the groups of a node are made of.
-pub(crate) struct NodeGroupsParts {
-    pub(crate) me: NodeId,
-    pub(crate) account: AccountId,
-    pub(crate) env: Env,
-    pub(crate) stores: GroupStores,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) transport: Arc<dyn Transport>,
 }
 
 fn refused(group: GroupId, error: &ChangeError) -> GroupsError {
@@ -61,19 +48,14 @@ fn refused(group: GroupId, error: &ChangeError) -> GroupsError {
 }
 
 impl NodeGroups {
-    pub(crate) fn new(parts: NodeGroupsParts) -> Self {
-        let NodeGroupsParts {
-            me,
-            account,
-            env,
-            stores,
-            peers,
-            transport,
-        } = parts;
+    pub(crate) fn new(
+        me: NodeId,
+        stores: GroupStores,
+        peers: Arc<Peers>,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
         Self {
             me,
-            account,
-            env,
             stores,
             peers,
             transport,
@@ -245,7 +227,7 @@ impl Groups for NodeGroups {
             ([], []) => Ok(()),
             ([new], []) => here.promote(*new).await,
             ([], [old]) => here.demote(*old).await,
-            ([new], [old]) => here.relieve(*old, *new).await,
+            ([new], [old]) => here.replace(*old, *new).await,
             _ => {
                 let reason = "one voter changes at a time".to_owned();
                 return Err(GroupsError::Refused { group, reason });
@@ -263,15 +245,13 @@ impl Groups for NodeGroups {
         self.store(group).map_or(0, Store::feature_level)
     }
 
-    async fn raise_feature_level(&self, group: GroupId, level: u32) -> Result<(), GroupsError> {
-        let cx = Cx {
-            request_id: RequestId::from_bytes(self.env.rng.id128()),
-            account: self.account.clone(),
-            principal: "floeberg".into(),
-            deadline: None,
-            idempotency: None,
-        };
-        let raised = self.store(group)?.raise_feature_level(&cx, level).await;
+    async fn raise_feature_level(
+        &self,
+        group: GroupId,
+        level: u32,
+        cx: &Cx,
+    ) -> Result<(), GroupsError> {
+        let raised = self.store(group)?.raise_feature_level(cx, level).await;
         raised.map_err(|error| match error {
             TransactError::Unavailable => GroupsError::NoLeader { group },
             TransactError::Indefinite => GroupsError::Unknown { group },

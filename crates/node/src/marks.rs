@@ -1,7 +1,7 @@
 //! Small files that say something about a directory: there whole or not at all, and durable.
 
 use crate::StartError;
-use floeberg_env::{Env, OpenMode};
+use floeberg_env::{Env, OpenMode, replace_file};
 use std::io;
 use std::path::Path;
 
@@ -31,17 +31,9 @@ pub(crate) fn read(path: &Path, env: &Env) -> Result<Option<String>, StartError>
 /// Makes a mark in a directory, which is created if it is missing. Blocks.
 pub(crate) fn write(dir: &Path, name: &str, text: &str, env: &Env) -> Result<(), StartError> {
     let write = || {
-        let disk = &env.disk;
-        disk.create_dir_all(dir)?;
-        let draft = dir.join(name).with_extension("draft");
-        if disk.exists(&draft) {
-            disk.remove_file(&draft)?;
-        }
-        let file = disk.open(&draft, OpenMode::CreateNew)?;
-        file.write_at(text.as_bytes(), 0)?;
-        file.sync_data()?;
-        disk.rename(&draft, &dir.join(name))?;
-        disk.sync_dir(dir)?;
+        let (disk, path) = (&env.disk, dir.join(name));
+        replace_file(&**disk, &path, text.as_bytes(), OpenMode::CreateNew)?;
+        // The directory may have been made by somebody who left that to others.
         dir.parent().map_or(Ok(()), |above| disk.sync_dir(above))
     };
     write().map_err(failed(dir))

@@ -115,13 +115,13 @@ pub(crate) async fn who_answers(
     env: &Env,
     others: impl Iterator<Item = (NodeId, String)>,
 ) -> Result<Vec<NodeId>, StartError> {
+    if matches!(member.network, PeerNetwork::Memory(_)) {
+        return Ok(Vec::new());
+    }
     let (tls, peers) = (papers.tls(env)?, Arc::new(Peers::new()));
     let others: Vec<_> = others.collect();
     for (node, address) in &others {
         peers.set(*node, address.clone());
-    }
-    if matches!(member.network, PeerNetwork::Memory(_)) {
-        return Ok(Vec::new());
     }
     let transport = NetTransport::new(station(member, identity, papers, (&tls, &peers), env));
     let asked = others.iter().map(async |(node, _)| {

@@ -3,7 +3,7 @@
 use crate::backup::{About, Backups};
 use crate::belongings;
 use crate::divergence::Alarms;
-use crate::groups::{NodeGroups, NodeGroupsParts};
+use crate::groups::NodeGroups;
 use crate::membership;
 use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
@@ -138,15 +138,9 @@ impl Ground<'_> {
             raft.add(store.group());
             proposals.add(store);
         }
-        let transport = network.transport.clone();
-        let groups = NodeGroups::new(NodeGroupsParts {
-            me: self.identity.node,
-            account: self.config.account.clone(),
-            env: self.env.clone(),
-            stores: stores.clone(),
-            peers: network.peers.clone(),
-            transport: transport.clone(),
-        });
+        let (peers, transport) = (network.peers.clone(), network.transport.clone());
+        let me = self.identity.node;
+        let groups = NodeGroups::new(me, stores.clone(), peers, transport.clone());
         let shards = Shards::new(ShardsParts {
             node: self.identity.node,
             volume: self.volume.clone(),

@@ -1,7 +1,7 @@
 //! Files of keys and certificates: readable by their owner alone, durable, never half written.
 
 use crate::PkiError;
-use floeberg_env::{Disk, OpenMode};
+use floeberg_env::{Disk, OpenMode, replace_file};
 use std::io;
 use std::path::Path;
 
@@ -10,27 +10,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// Replaces `path` by `bytes`, mode 0600, creating the directory if it is missing.
 pub(crate) fn write_secret(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
-    replace(disk, path, bytes).map_err(PkiError::io(path))
-}
-
-fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    if !disk.exists(dir) {
-        disk.create_dir_all(dir)?;
-        // A new directory is durable only once the one above it is synced.
-        if let Some(above) = dir.parent() {
-            disk.sync_dir(above)?;
-        }
-    }
-    let draft = path.with_extension("draft");
-    if disk.exists(&draft) {
-        disk.remove_file(&draft)?;
-    }
-    let file = disk.open(&draft, OpenMode::CreateSecret)?;
-    file.write_at(bytes, 0)?;
-    file.sync_data()?;
-    disk.rename(&draft, path)?;
-    disk.sync_dir(dir)
+    replace_file(disk, path, bytes, OpenMode::CreateSecret).map_err(PkiError::io(path))
 }
 
 /// The whole text of `path`; `None` if there is no such file.

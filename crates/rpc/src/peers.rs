@@ -19,8 +19,8 @@ pub struct Peers {
 struct Entry {
     /// `None`: never told where it is, or removed.
     way: Option<Way>,
-    /// Cancelled once the node is removed.
-    gone: CancellationToken,
+    /// It is no member any more.
+    removed: bool,
     /// The latest start of it that is known.
     start: u64,
     /// Cancelled once it is removed or a later start is known.
@@ -78,7 +78,7 @@ impl Peers {
         let address = address.into();
         let mut book = self.book.lock();
         let entry = book.entry(node).or_insert_with(Entry::absent);
-        if entry.gone.is_cancelled() {
+        if entry.removed {
             *entry = Entry::absent();
         }
         if let Some(way) = &entry.way {
@@ -97,7 +97,8 @@ impl Peers {
     pub fn remove(&self, node: NodeId) {
         let mut book = self.book.lock();
         let entry = book.entry(node).or_insert_with(Entry::absent);
-        entry.gone.cancel();
+        entry.removed = true;
+        entry.current.cancel();
         if let Some(way) = entry.way.take() {
             way.stale.cancel();
         }
@@ -132,7 +133,7 @@ impl Peers {
     pub(crate) fn admit(&self, node: NodeId, start: u64) -> Result<CancellationToken, Unwanted> {
         let mut book = self.book.lock();
         let entry = book.entry(node).or_insert_with(Entry::absent);
-        if entry.gone.is_cancelled() {
+        if entry.removed {
             return Err(Unwanted::Removed);
         }
         entry.hear(start);
@@ -146,29 +147,26 @@ impl Peers {
         self.book.lock().get(&node).and_then(|e| e.way.clone())
     }
 
-    /// What is cancelled once `node` is removed; `None` if it already was.
-    pub(crate) fn membership(&self, node: NodeId) -> Option<CancellationToken> {
-        let mut book = self.book.lock();
-        let gone = &book.entry(node).or_insert_with(Entry::absent).gone;
-        (!gone.is_cancelled()).then(|| gone.clone())
+    /// Whether `node` was removed.
+    pub(crate) fn is_removed(&self, node: NodeId) -> bool {
+        self.book.lock().get(&node).is_some_and(|e| e.removed)
     }
 }
 
 impl Entry {
     fn absent() -> Self {
-        let gone = CancellationToken::new();
         Self {
             way: None,
-            current: gone.child_token(),
-            gone,
+            removed: false,
             start: 0,
+            current: CancellationToken::new(),
         }
     }
 
     fn hear(&mut self, start: u64) {
         if start > self.start {
             self.start = start;
-            let before = std::mem::replace(&mut self.current, self.gone.child_token());
+            let before = std::mem::take(&mut self.current);
             before.cancel();
         }
     }
@@ -195,18 +193,16 @@ mod tests {
     #[test]
     fn a_removed_node_is_known_as_removed_until_it_is_set_again() {
         let peers = Peers::new();
-        let before = peers
-            .membership(SEVEN)
-            .expect("nothing is known against it");
+        let before = peers.admit(SEVEN, 0).expect("nothing is known against it");
         peers.set(SEVEN, "a:1");
         peers.remove(SEVEN);
         assert!(before.is_cancelled());
-        assert!(peers.membership(SEVEN).is_none());
+        assert!(peers.is_removed(SEVEN));
         assert_eq!(peers.get(SEVEN), None);
         peers.set(SEVEN, "a:1");
-        assert!(peers.membership(SEVEN).is_some());
+        assert!(!peers.is_removed(SEVEN));
         peers.remove(NodeId(8));
-        assert!(peers.membership(NodeId(8)).is_none(), "also one never seen");
+        assert!(peers.is_removed(NodeId(8)), "also one never seen");
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub(crate) struct Found {
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     values: BTreeMap<&'static str, Found>,
-    /// The text is not TOML.
-    unread: bool,
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -65,6 +63,23 @@ fn unknown(origin: Origin, key: String) -> Problem {
     }
 }
 
+fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span();
+    let part = span.clone().and_then(|span| text.get(span));
+    let part = part.and_then(|part| part.lines().next()).map(str::trim);
+    let part = part.filter(|part| !part.is_empty());
+    let at = part.map_or_else(String::new, |part| format!(", at `{part}`"));
+    Problem {
+        origin: span.map_or(Origin::Absent, |span| {
+            Origin::Line(line_of(text, span.start))
+        }),
+        key: String::new(),
+        value: None,
+        wrong: format!("this is not TOML: {}{at}", error.message().trim()),
+        advice: "write `key = \"value\"` lines below `[section]` lines".to_owned(),
+    }
+}
+
 fn value_of(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.clone().into_owned()),
@@ -81,35 +96,17 @@ fn value_of(value: &DeValue<'_>) -> Value {
 }
 
 impl Document {
-    /// Reads `text`; what is not TOML or not a key is a problem.
-    pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> Self {
+    /// Reads `text`; what is not a key is a problem. `None` if it is not TOML, which is one, too.
+    pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let mut document = Self::default();
         match DeTable::parse(text) {
             Ok(table) => document.take(text, "", table.get_ref(), problems),
             Err(error) => {
-                document.unread = true;
-                let span = error.span();
-                let part = span.clone().and_then(|span| text.get(span));
-                let part = part.and_then(|part| part.lines().next()).map(str::trim);
-                let part = part.filter(|part| !part.is_empty());
-                let at = part.map_or_else(String::new, |part| format!(", at `{part}`"));
-                problems.push(Problem {
-                    origin: span.map_or(Origin::Absent, |span| {
-                        Origin::Line(line_of(text, span.start))
-                    }),
-                    key: String::new(),
-                    value: None,
-                    wrong: format!("this is not TOML: {}{at}", error.message().trim()),
-                    advice: "write `key = \"value\"` lines below `[section]` lines".to_owned(),
-                });
+                problems.push(not_toml(text, &error));
+                return None;
             }
         }
-        document
-    }
-
-    /// Whether the text could not be read at all.
-    pub(crate) const fn is_unread(&self) -> bool {
-        self.unread
+        Some(document)
     }
 
     fn take(

@@ -139,11 +139,10 @@ impl Settings {
     /// Everything that is wrong with it.
     pub fn parse(text: &str, overrides: &[(String, String)]) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let mut document = Document::read(text, &mut problems);
-        if document.is_unread() {
+        let Some(mut document) = Document::read(text, &mut problems) else {
             // Whatever else there is to say would be about keys that nobody could read.
             return Err(Problems(problems));
-        }
+        };
         for (path, value) in overrides {
             document.overlay(path, value, &mut problems);
         }

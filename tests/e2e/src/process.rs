@@ -6,6 +6,7 @@ use rustix::fs::inotify;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -71,6 +72,24 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it wrote to standard error.
     pub stderr: String,
+}
+
+/// Copies a directory and everything below it.
+///
+/// # Errors
+/// As of `std::fs`.
+pub fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The binary under test: `FLOEBERG_BIN`, or the one that cargo built beside this test.

@@ -364,7 +364,7 @@ async fn what_goes_after_the_beginning_is_in_the_backup() -> anyhow::Result<()> 
     s3.delete_object(FILES, "deleted").await?;
     s3.put_object(FILES, "replaced", body(50_000)).await?;
     s3.put_object(FILES, "later", body(60_000)).await?;
-    let (used, pages) = read_index(&admin, &begun.backup).await?;
+    let (used, pages) = read_index(&admin, &begun.origin.backup).await?;
     ensure!(pages > 2, "{pages} pages");
     ensure!(used.len() == 2, "{used:?}");
     for used in used {
@@ -378,7 +378,7 @@ async fn what_goes_after_the_beginning_is_in_the_backup() -> anyhow::Result<()> 
         ensure!(admin.ask(Method::GET, chunk).await? == body(40_000));
     }
     for wrong in ["1/9", "0/1", "7/0", "0/x"] {
-        let path = format!("/pages/{}/{wrong}", begun.backup);
+        let path = format!("/pages/{}/{wrong}", begun.origin.backup);
         ensure!(admin.ask(Method::GET, path).await.is_err(), "{wrong}");
     }
     // A node stops even if nobody ever asks for rows that it reads.

@@ -1,23 +1,8 @@
 //! Two processes with one identity: a node's data directory is copied, and the copy is started as well.
 
 use floeberg_test_e2e::fleet::Fleet;
-use floeberg_test_e2e::process::binary;
+use floeberg_test_e2e::process::{binary, copy_dir};
 use std::fs;
-use std::path::Path;
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
 
 /// Of a node and its copy only one is listened to; the other says why and does not serve.
 #[tokio::test]
@@ -26,7 +11,7 @@ async fn of_a_node_and_its_copy_only_one_is_listened_to() -> anyhow::Result<()> 
     let mut fleet = Fleet::found(&binary()?, dir.path(), 3).await?;
     fleet.stop(3).await?;
     let (own, aside) = (fleet.data(3)?, dir.path().join("aside"));
-    copy(&own, &aside)?;
+    copy_dir(&own, &aside)?;
     // The original goes on: two starts ahead of the copy.
     for _ in 0..2 {
         fleet.start(3)?;

@@ -4,30 +4,15 @@ use anyhow::ensure;
 use floeberg_test_e2e::chain::Violation;
 use floeberg_test_e2e::connect::{Clients, create_buckets};
 use floeberg_test_e2e::history::History;
-use floeberg_test_e2e::process::{Home, Node, binary};
+use floeberg_test_e2e::process::{Home, Node, binary, copy_dir};
 use floeberg_test_e2e::verify::{Extent, everything};
 use floeberg_test_e2e::workload;
 use floeberg_test_e2e::world::{Session, World, new_generation};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
 
 async fn load_and_kill(world: &Arc<World>, node: Node, cycle: u32) -> anyhow::Result<()> {
     let clients = Clients::connect(&node.endpoints).await?;
@@ -73,7 +58,7 @@ async fn a_node_that_forgot_its_latest_answers_is_found_out() -> anyhow::Result<
     load_and_kill(&world, node, 1).await?;
 
     let earlier = dir.path().join("earlier");
-    copy(&home.data_dir(), &earlier)?;
+    copy_dir(&home.data_dir(), &earlier)?;
     let node = home.start().await?;
     verify(&world, &node).await?;
     load_and_kill(&world, node, 2).await?;

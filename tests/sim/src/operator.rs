@@ -32,6 +32,18 @@ pub(crate) enum Change {
     Upgrade,
 }
 
+impl Change {
+    /// The admin route by which a member goes when `new` has come, and its body, if one goes.
+    fn departure(self, new: u64) -> Option<(&'static str, Value)> {
+        match self {
+            Self::Join | Self::Upgrade => None,
+            Self::Remove => Some(("remove", json!({}))),
+            Self::Replace => Some(("replace", json!({"with": new}))),
+            Self::Dead => Some(("remove", json!({"dead": true}))),
+        }
+    }
+}
+
 impl Operator {
     pub(crate) fn new(cluster: &Arc<Cluster>) -> Self {
         Self {
@@ -161,15 +173,13 @@ impl Operator {
             return false;
         };
         record.note("joined", &[new]);
-        let gone = match change {
-            Change::Join | Change::Upgrade => return true,
-            Change::Remove => self.leave(old, "remove", &json!({})).await,
-            Change::Replace => self.leave(old, "replace", &json!({"with": new})).await,
-            Change::Dead => {
-                self.cluster.retire(old);
-                self.leave(old, "remove", &json!({"dead": true})).await
-            }
+        let Some((how, body)) = change.departure(new) else {
+            return true;
         };
+        if change == Change::Dead {
+            self.cluster.retire(old);
+        }
+        let gone = self.leave(old, how, &body).await;
         if gone {
             record.note("gone", &[old]);
             self.cluster.retire(old);

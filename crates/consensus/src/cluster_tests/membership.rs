@@ -114,6 +114,7 @@ async fn a_voter_is_replaced_in_one_change() {
     let mut catch_up = leader.add_learner(NodeId(4), &address(4)).await.unwrap();
     catch_up.done().await.unwrap();
     leader.replace(NodeId(3), NodeId(4)).await.unwrap();
+    leader.remove(NodeId(3)).await.unwrap();
     let voters = [(1, Role::Voter), (2, Role::Voter), (4, Role::Voter)];
     assert_eq!(roles(&cluster, 1), voters);
     cluster.commit_all(30..40).await;
@@ -132,7 +133,7 @@ async fn who_is_relieved_of_its_vote_goes_on_to_receive_the_log() {
     let leader = &cluster.running(1).group;
     let mut catch_up = leader.add_learner(NodeId(4), &address(4)).await.unwrap();
     catch_up.done().await.unwrap();
-    leader.relieve(NodeId(3), NodeId(4)).await.unwrap();
+    leader.replace(NodeId(3), NodeId(4)).await.unwrap();
     leader.demote(NodeId(2)).await.unwrap();
     let again = leader.demote(NodeId(2)).await;
     assert_eq!(again, Err(ChangeError::NotVoter(NodeId(2))));

@@ -125,7 +125,7 @@ async fn deliver(shared: &Weak<Shared>, from: NodeId, to: NodeId, parcel: Parcel
             _ => return,
         }
     };
-    if callee.peers.is_some_and(|p| p.membership(from).is_none()) {
+    if callee.peers.is_some_and(|p| p.is_removed(from)) {
         let removed = Outcome::Refused(Refusal::new(
             RefusalCode::Removed,
             format!("node {from} was removed from the cluster"),
