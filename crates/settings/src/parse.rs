@@ -89,15 +89,38 @@ impl Reader {
         .unwrap_or(NOWHERE)
     }
 
-    fn duration(&mut self, path: &str) -> Duration {
+    /// A duration within bounds beyond which nobody means it.
+    fn duration(&mut self, path: &str, low: &str, high: &str) -> Duration {
+        let stand_in = Duration::from_secs(1);
+        let wrong = "it is not a duration above zero";
+        let advice = "write a whole number with ms, s, m or h, for example \"30s\"";
         let positive = |text: &str| units::duration(text).filter(|d| !d.is_zero());
-        self.parsed(
-            path,
-            positive,
-            "it is not a duration above zero",
-            "write a whole number with ms, s, m or h, for example \"30s\"",
-        )
-        .unwrap_or(Duration::from_secs(1))
+        let Some(duration) = self.parsed(path, positive, wrong, advice) else {
+            return stand_in;
+        };
+        let bound = |text| units::duration(text).expect("the bounds are durations");
+        if !(bound(low)..=bound(high)).contains(&duration) {
+            self.refuse(
+                path,
+                "nothing works with that",
+                format!("write {low} to {high}"),
+            );
+        }
+        duration
+    }
+
+    /// As [`Self::bytes`], at least so much that it is of use.
+    fn bytes_from(&mut self, path: &str, low: &str) -> u64 {
+        let least = units::bytes(low).expect("the bound is a size");
+        let bytes = self.bytes(path).unwrap_or(least);
+        if bytes < least {
+            self.refuse(
+                path,
+                "nothing works with that",
+                format!("write {low} or more"),
+            );
+        }
+        bytes
     }
 
     fn bytes(&mut self, path: &str) -> Option<u64> {
@@ -412,23 +435,23 @@ impl Reader {
             );
         }
         Limits {
-            body_bytes: self.bytes("limits.body").unwrap_or(1),
-            body_stall: self.duration("limits.body_stall"),
-            operation_time: self.duration("limits.operation_time"),
-            notice: self.duration("limits.notice"),
-            drain: self.duration("limits.drain"),
+            body_bytes: self.bytes_from("limits.body", "64 KiB"),
+            body_stall: self.duration("limits.body_stall", "1s", "1h"),
+            operation_time: self.duration("limits.operation_time", "1s", "10m"),
+            notice: self.duration("limits.notice", "1ms", "10m"),
+            drain: self.duration("limits.drain", "1s", "1h"),
             segment_bytes,
             volume_bytes,
-            snapshot_bytes_per_second: self.bytes("limits.snapshot_rate").unwrap_or(1),
+            snapshot_bytes_per_second: self.bytes_from("limits.snapshot_rate", "64 KiB"),
         }
     }
 
     fn consensus(&mut self) -> ConsensusTiming {
         let before = self.problems.len();
         let timing = ConsensusTiming {
-            heartbeat: self.duration("consensus.heartbeat"),
-            election_min: self.duration("consensus.election_min"),
-            election_max: self.duration("consensus.election_max"),
+            heartbeat: self.duration("consensus.heartbeat", "10ms", "10s"),
+            election_min: self.duration("consensus.election_min", "30ms", "1m"),
+            election_max: self.duration("consensus.election_max", "45ms", "2m"),
         };
         if self.problems.len() > before {
             return timing;
