@@ -108,8 +108,8 @@ impl Keeper {
             if member.state == MemberState::Gone {
                 self.peers.remove(member.id);
             } else {
-                self.peers.set(member.id, member.address.clone());
-                self.peers.started(member.id, member.start);
+                let address = member.address.clone();
+                self.peers.keep(member.id, address, member.start);
             }
         }
         Ok(())

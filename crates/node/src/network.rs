@@ -95,6 +95,7 @@ fn station(
             cluster: identity.cluster,
             node: identity.node,
             start: papers.start,
+            address: member.address.clone(),
             features: Features {
                 low: features.low,
                 high: features.high,

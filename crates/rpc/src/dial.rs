@@ -57,8 +57,9 @@ pub(crate) async fn open(
             if from != to {
                 return Err(not_the_one(to, from, address).into());
             }
-            let admitted = station.peers.admit(from, hello.start);
-            admitted.map_err(|unwanted| outdated(unwanted, from, hello.start))?;
+            let (start, address) = (hello.start, &hello.address);
+            let admitted = station.peers.admit(from, start, address);
+            admitted.map_err(|unwanted| outdated(unwanted, from, start))?;
         }
         Some(Kind::Goodbye(refusal)) => return Err(wire::refusal_from_wire(refusal).into()),
         _ => return Err(CallError::not_sent(format!("{address} did not say hello"))),

@@ -80,8 +80,9 @@ impl Host {
             return Err(malformed("the first frame must be a hello"));
         };
         let (from, lane) = wire::check_hello(&hello, &self.station.local, about.proof)?;
-        let admitted = self.station.peers.admit(from, hello.start);
-        let member = admitted.map_err(|unwanted| unwanted.refusal(from, hello.start))?;
+        let (start, address) = (hello.start, &hello.address);
+        let admitted = self.station.peers.admit(from, start, address);
+        let member = admitted.map_err(|unwanted| unwanted.refusal(from, start))?;
         Ok((from, lane, member))
     }
 

@@ -75,22 +75,25 @@ impl Peers {
         if node == STRANGER {
             return;
         }
-        let address = address.into();
         let mut book = self.book.lock();
         let entry = book.entry(node).or_insert_with(Entry::absent);
-        if entry.removed {
-            *entry = Entry::absent();
+        entry.take_back();
+        entry.move_to(address.into());
+    }
+
+    /// By its row `node` was reached at `address` when it started for the `start`th time. A row may be
+    /// older than what `node` has said itself since; it changes nothing then.
+    pub fn keep(&self, node: NodeId, address: impl Into<String>, start: u64) {
+        if node == STRANGER {
+            return;
         }
-        if let Some(way) = &entry.way {
-            if way.address == address {
-                return;
-            }
-            way.stale.cancel();
+        let mut book = self.book.lock();
+        let entry = book.entry(node).or_insert_with(Entry::absent);
+        entry.take_back();
+        if start >= entry.start {
+            entry.hear(start);
+            entry.move_to(address.into());
         }
-        entry.way = Some(Way {
-            address,
-            stale: CancellationToken::new(),
-        });
     }
 
     /// `node` is no member any more: its streams, of either direction, are closed and refused.
@@ -120,17 +123,14 @@ impl Peers {
         book.iter().filter_map(with_address).collect()
     }
 
-    /// The other members have heard of this start of `node`: streams of earlier ones are closed.
-    pub fn started(&self, node: NodeId, start: u64) {
-        if node == STRANGER {
-            return;
-        }
-        let mut book = self.book.lock();
-        book.entry(node).or_insert_with(Entry::absent).hear(start);
-    }
-
-    /// What is cancelled once a stream of this start of `node` must end.
-    pub(crate) fn admit(&self, node: NodeId, start: u64) -> Result<CancellationToken, Unwanted> {
+    /// What is cancelled once a stream of this start of `node` must end. It says to be reached at
+    /// `address`, if that is not empty; from then on it is called there.
+    pub(crate) fn admit(
+        &self,
+        node: NodeId,
+        start: u64,
+        address: &str,
+    ) -> Result<CancellationToken, Unwanted> {
         let mut book = self.book.lock();
         let entry = book.entry(node).or_insert_with(Entry::absent);
         if entry.removed {
@@ -139,6 +139,10 @@ impl Peers {
         entry.hear(start);
         if start < entry.start {
             return Err(Unwanted::Superseded(entry.start));
+        }
+        // Without a number it may be older than the address that is known.
+        if start > 0 && !address.is_empty() {
+            entry.move_to(address.to_owned());
         }
         Ok(entry.current.clone())
     }
@@ -161,6 +165,26 @@ impl Entry {
             start: 0,
             current: CancellationToken::new(),
         }
+    }
+
+    /// A removed node was let in again.
+    fn take_back(&mut self) {
+        if self.removed {
+            *self = Self::absent();
+        }
+    }
+
+    fn move_to(&mut self, address: String) {
+        if let Some(way) = &self.way {
+            if way.address == address {
+                return;
+            }
+            way.stale.cancel();
+        }
+        self.way = Some(Way {
+            address,
+            stale: CancellationToken::new(),
+        });
     }
 
     fn hear(&mut self, start: u64) {
@@ -193,7 +217,9 @@ mod tests {
     #[test]
     fn a_removed_node_is_known_as_removed_until_it_is_set_again() {
         let peers = Peers::new();
-        let before = peers.admit(SEVEN, 0).expect("nothing is known against it");
+        let before = peers
+            .admit(SEVEN, 0, "")
+            .expect("nothing is known against it");
         peers.set(SEVEN, "a:1");
         peers.remove(SEVEN);
         assert!(before.is_cancelled());
@@ -208,20 +234,44 @@ mod tests {
     #[test]
     fn a_later_start_ends_the_streams_of_an_earlier_one() {
         let peers = Peers::new();
-        let first = peers.admit(SEVEN, 1).expect("nothing is known against it");
+        let first = peers
+            .admit(SEVEN, 1, "")
+            .expect("nothing is known against it");
         assert!(
-            peers.admit(SEVEN, 1).is_ok(),
+            peers.admit(SEVEN, 1, "").is_ok(),
             "of several streams of one start"
         );
-        let second = peers.admit(SEVEN, 2).expect("it started again");
+        let second = peers.admit(SEVEN, 2, "").expect("it started again");
         assert!(first.is_cancelled() && !second.is_cancelled());
-        assert_eq!(peers.admit(SEVEN, 1).err(), Some(Unwanted::Superseded(2)));
-        peers.started(SEVEN, 5);
+        assert_eq!(
+            peers.admit(SEVEN, 1, "").err(),
+            Some(Unwanted::Superseded(2))
+        );
+        peers.keep(SEVEN, "a:1", 5);
         assert!(second.is_cancelled());
-        let third = peers.admit(SEVEN, 5).expect("the one that was heard of");
+        let third = peers
+            .admit(SEVEN, 5, "")
+            .expect("the one that was heard of");
         peers.remove(SEVEN);
         assert!(third.is_cancelled());
-        assert_eq!(peers.admit(SEVEN, 6).err(), Some(Unwanted::Removed));
+        assert_eq!(peers.admit(SEVEN, 6, "").err(), Some(Unwanted::Removed));
+    }
+
+    #[test]
+    fn what_a_later_start_says_of_its_address_counts_more_than_an_older_row() {
+        let peers = Peers::new();
+        peers.keep(SEVEN, "a:1", 4);
+        assert!(peers.admit(SEVEN, 5, "b:1").is_ok());
+        peers.keep(SEVEN, "a:1", 4);
+        assert_eq!(peers.get(SEVEN).as_deref(), Some("b:1"));
+        assert!(peers.admit(SEVEN, 4, "a:1").is_err());
+        assert_eq!(peers.get(SEVEN).as_deref(), Some("b:1"));
+        peers.keep(SEVEN, "c:1", 6);
+        assert!(peers.admit(SEVEN, 6, "").is_ok(), "of an older version");
+        assert_eq!(peers.get(SEVEN).as_deref(), Some("c:1"));
+        peers.remove(SEVEN);
+        assert!(peers.admit(SEVEN, 7, "d:1").is_err());
+        assert_eq!(peers.get(SEVEN), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Features {
 }
 
 /// Who this node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// Its cluster.
     pub cluster: ClusterId,
@@ -26,6 +26,8 @@ pub struct LocalNode {
     /// Which start of it this is; 0: not known. The count is in the upper 32 bits, the lower ones are
     /// random. Of two processes with one id the one with the higher number is listened to.
     pub start: u64,
+    /// Where the others reach it, `host:port`; empty: it does not say.
+    pub address: String,
     /// What it can work with.
     pub features: Features,
 }

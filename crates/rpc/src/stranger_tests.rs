@@ -46,6 +46,7 @@ fn station(node: NodeId, env: &Env) -> (Station, Arc<ClientConfig>) {
             cluster: CLUSTER,
             node,
             start: 0,
+            address: String::new(),
             features: Features { low: 1, high: 1 },
         },
         security: Security::MutualTls(Arc::new(tls)),
@@ -136,7 +137,7 @@ async fn only_the_door_opens_without_a_certificate() {
     let claimed = LocalNode {
         node: NodeId(1),
         start: 0,
-        ..station.local
+        ..station.local.clone()
     };
     let line = Arc::new(Line::new(Settings::default()));
     let outbox = line.begin(wire::hello(&claimed, NodeId(2), Lane::Votes));

@@ -50,6 +50,7 @@ pub(crate) fn hello(local: &LocalNode, to: NodeId, lane: Lane) -> Frame {
         feature_level_low: local.features.low,
         feature_level_high: local.features.high,
         start: local.start,
+        address: local.address.clone(),
     }))
 }
 

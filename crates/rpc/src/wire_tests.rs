@@ -10,6 +10,7 @@ const LOCAL: LocalNode = LocalNode {
     cluster: ClusterId::from_bytes([0xc1; 16]),
     node: NodeId(2),
     start: 0,
+    address: String::new(),
     features: Features { low: 3, high: 5 },
 };
 
@@ -39,6 +40,10 @@ fn frames_keep_their_bytes() {
     };
     let refusal = Refusal::new(RefusalCode::Busy, "later");
     let third = LocalNode { start: 3, ..LOCAL };
+    let settled = LocalNode {
+        address: "lake-2:7000".to_owned(),
+        ..third.clone()
+    };
     let mut text = String::new();
     for (name, frame) in [
         ("hello", hello(&LOCAL, NodeId(7), Lane::Bulk)),
@@ -51,6 +56,7 @@ fn frames_keep_their_bytes() {
         ("unknown", answer(302, Outcome::Unknown("stopped".into()))),
         ("goodbye", goodbye(refusal)),
         ("hello of start 3", hello(&third, NodeId(7), Lane::Bulk)),
+        ("hello from lake-2", hello(&settled, NodeId(7), Lane::Bulk)),
     ] {
         writeln!(text, "{name} {}", hex::encode(frame.encode_to_vec())).unwrap();
     }

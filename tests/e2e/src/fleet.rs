@@ -1,7 +1,7 @@
 //! A cluster of `floeberg server` processes on the loopback interface, changed by the command line
 //! as a person would.
 
-use crate::process::Endpoints;
+use crate::process::{Endpoints, copy_dir};
 use crate::seat::Seat;
 use anyhow::{Context as _, bail, ensure};
 use floeberg_client::{Auth, Endpoint, Request};
@@ -87,6 +87,21 @@ impl Fleet {
     pub async fn rejoin(&mut self, node: u64, through: u64) -> anyhow::Result<u64> {
         let seat = self.seats.remove(&node).context("no such node")?;
         self.admit(seat, through).await
+    }
+
+    /// Puts a copy of the data of a node that does not run on another machine, which has addresses of
+    /// its own; what the fleet calls that one.
+    ///
+    /// # Errors
+    /// If the node runs, or the data cannot be copied.
+    pub fn duplicate(&mut self, node: u64) -> anyhow::Result<u64> {
+        let copy = self.draw()?;
+        let original = self.seat(node)?;
+        ensure!(original.running.is_none(), "node {node} runs");
+        copy_dir(&original.data(), &copy.data())?;
+        let name = 100 + node;
+        self.seats.insert(name, copy);
+        Ok(name)
     }
 
     async fn admit(&mut self, seat: Seat, through: u64) -> anyhow::Result<u64> {

@@ -36,3 +36,26 @@ async fn of_a_node_and_its_copy_only_one_is_listened_to() -> anyhow::Result<()> 
     }
     Ok(())
 }
+
+/// The cluster calls a node where its latest start is, although no row says so yet: only with the log that it
+/// is sent there can it write one.
+#[tokio::test]
+async fn a_node_that_has_moved_is_called_where_it_is_now() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut fleet = Fleet::found(&binary()?, dir.path(), 3).await?;
+    fleet.stop(3).await?;
+    let moved = fleet.duplicate(3)?;
+    fleet.restart(moved).await?;
+    fleet.stop(moved).await?;
+    fleet.restart(moved).await?;
+    // What it left behind is started as well, and is not called in its place.
+    fleet.start(3)?;
+    fleet.logs(3, "the cluster knows").await?;
+    fleet.voters(1, &[1, 2, 3]).await?;
+    fleet.ready(moved).await?;
+    fleet.kill(3).await?;
+    for node in [1, 2, moved] {
+        fleet.stop(node).await?;
+    }
+    Ok(())
+}

@@ -60,6 +60,7 @@ pub fn station(node: NodeId, security: Security, env: &Env) -> Station {
             cluster: CLUSTER,
             node,
             start: 0,
+            address: String::new(),
             features: Features { low: 1, high: 1 },
         },
         security,
