@@ -6,8 +6,8 @@ use floeberg_auth::{Principal, action};
 use floeberg_http::{Call, json};
 use floeberg_members::plan::Waiting;
 use floeberg_members::{
-    ChangeError, ClusterStatus, Departure, GroupView, GroupsError, Member, Members, Refused,
-    Rotation,
+    ChangeError, ClusterStatus, Departure, Disagreement, GroupView, GroupsError, Member, Members,
+    Refused, Rotation,
 };
 use floeberg_metastore::Cx;
 use floeberg_types::{GroupId, NodeId};
@@ -266,6 +266,12 @@ fn rotation_body(rotation: Option<&Rotation>) -> Value {
     })
 }
 
+fn disagreement_body(found: &Disagreement) -> Value {
+    let values = found.values.iter();
+    let values = values.map(|(has, nodes)| value!({"value": has, "nodes": numbers(nodes)}));
+    value!({"setting": found.setting, "values": values.collect::<Vec<_>>()})
+}
+
 fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> Value {
     let members = status.members.iter().map(member_body);
     let groups = status.groups.iter().map(|(id, view)| group_body(*id, view));
@@ -276,6 +282,7 @@ fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> V
         "members": members.collect::<Vec<_>>(),
         "groups": groups.collect::<Vec<_>>(),
         "waiting": status.waiting.iter().map(waiting_body).collect::<Vec<_>>(),
+        "disagreements": status.disagreements.iter().map(disagreement_body).collect::<Vec<_>>(),
         "local": local,
     })
 }

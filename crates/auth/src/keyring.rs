@@ -4,6 +4,7 @@ use crate::seal::{self, SealKey};
 use crate::sigv4::SigningKeys;
 use crate::{Principal, PrincipalKind};
 use floeberg_types::{AccountId, ClusterId, TimestampMs};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
 
@@ -81,6 +82,17 @@ impl RootKey {
     #[must_use]
     pub fn access_key(&self) -> &str {
         &self.access_key
+    }
+
+    /// Tells this pair from others: 32 bits, which say too little about the secret to guess it from.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update("floeberg root key pair\0");
+        hash.update(&self.access_key);
+        hash.update("\0");
+        hash.update(self.secret.expose());
+        hex::encode(&hash.finalize()[..4])
     }
 
     /// The secret.

@@ -12,6 +12,7 @@
 //! [`RecoveryOrder`], by which a person gives up a lost majority.
 
 mod abandon;
+mod agreement;
 mod desk;
 mod diverged;
 mod error;
@@ -32,6 +33,7 @@ mod secrets;
 mod testing;
 
 pub use abandon::{abandon_others, gone_members, present_members};
+pub use agreement::Disagreement;
 pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
 pub use diverged::Diverged;
 pub use error::{ChangeError, DamagedMember};

@@ -1,6 +1,7 @@
 //! The use cases: each reads the rows, asks the planner whether the wish may be granted, and changes
 //! a row. What follows from the row is the keeper's work.
 
+use crate::agreement::{Disagreement, disagreements};
 use crate::desk::{JoinReply, JoinRequest};
 use crate::error::ChangeError;
 use crate::keys;
@@ -61,6 +62,9 @@ pub struct Announcement {
     pub version: String,
     /// Which start of it this is, see [`Home::count_start`](crate::Home::count_start).
     pub start: u64,
+    /// What every member must be configured with alike, by name: in words, or a digest that tells values
+    /// apart and does not give them away.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What is known of the cluster from here; nothing may be decided on it.
@@ -76,6 +80,8 @@ pub struct ClusterStatus {
     pub groups: Vec<(GroupId, Result<GroupView, GroupsError>)>,
     /// What the groups wait for.
     pub waiting: Vec<(GroupId, Waiting)>,
+    /// What members should have alike and do not.
+    pub disagreements: Vec<Disagreement>,
 }
 
 impl Members {
@@ -116,6 +122,14 @@ impl Members {
     /// The rows cannot be read.
     pub fn local_roster(&self) -> Result<Roster, ChangeError> {
         rows::all(&self.parts.store.local())
+    }
+
+    /// What members should have alike and do not, as of now.
+    ///
+    /// # Errors
+    /// No majority can be reached.
+    pub async fn disagreements(&self) -> Result<Vec<Disagreement>, ChangeError> {
+        Ok(disagreements(self.roster().await?.values()))
     }
 
     /// The rows as applied here.
@@ -269,6 +283,7 @@ impl Members {
             groups.push((group, view));
         }
         Ok(ClusterStatus {
+            disagreements: disagreements(roster.values()),
             cluster: self.parts.cluster,
             feature_level: row.map_or(0, |row| row.feature_level),
             members: roster.into_values().collect(),
@@ -334,6 +349,7 @@ pub(crate) fn new_row(
         features: Some(rows::features_to_row(me.features)),
         version: me.version.clone(),
         start: me.start,
+        settings: me.settings.clone(),
         csr_hash: csr,
         ..MemberRow::default()
     };
@@ -414,6 +430,7 @@ fn announce(
     row.address.clone_from(&me.address);
     row.labels.clone_from(&me.labels);
     row.version.clone_from(&me.version);
+    row.settings.clone_from(&me.settings);
     row.features = Some(rows::features_to_row(features));
     if row != before {
         txn.put(keys::member(node), &row);

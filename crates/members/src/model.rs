@@ -102,4 +102,6 @@ pub struct Member {
     pub version: String,
     /// Which start of it was heard of last, see [`Home::count_start`](crate::Home::count_start); 0: none.
     pub start: u64,
+    /// What every member must be configured with alike, by name, as it last said.
+    pub settings: BTreeMap<String, String>,
 }

@@ -176,6 +176,7 @@ mod tests {
             features: FeatureLevels { low: 1, high: 1 },
             version: "0.1.0".to_owned(),
             start: 1,
+            settings: [].into(),
         }
     }
 

@@ -80,6 +80,7 @@ pub(crate) fn member_from_row(row: &MemberRow) -> Result<Member, DamagedMember> 
         features: features_from_row(row.features),
         version: row.version.clone(),
         start: row.start,
+        settings: row.settings.clone(),
     })
 }
 
@@ -154,6 +155,8 @@ mod tests {
             "started {started}\nagreed {}\n",
             hex::encode(cluster.encode_to_vec())
         );
+        row.settings = [("root keys".to_owned(), "0a1b2c3d".to_owned())].into();
+        text += &format!("configured {}\n", hex::encode(row.encode_to_vec()));
         expect![[r#"
             800000000000000003
             joining 080312076e333a373030301a090a047a6f6e6512017a20013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5
@@ -166,6 +169,7 @@ mod tests {
             cluster 080410011805
             started 080312076e333a373030301a090a047a6f6e6512017a200528013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c56007
             agreed 080410011805220c3030303030303030303030302a0975732d656173742d31
+            configured 080312076e333a373030301a090a047a6f6e6512017a200528013004380540064a04080110025205302e312e305a20c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c560076a150a09726f6f74206b65797312083061316232633364
         "#]].assert_eq(&text);
     }
 

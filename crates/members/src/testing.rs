@@ -31,6 +31,7 @@ pub(crate) fn announcement(node: u64) -> Announcement {
         features: FeatureLevels { low: 1, high: 1 },
         version: "0.1.0".to_owned(),
         start: 1,
+        settings: BTreeMap::new(),
     }
 }
 

@@ -1,19 +1,19 @@
 //! A member's part in the cluster: it announces itself, keeps addresses and the placement map, and
 //! does what the members' rows say while it leads.
 
-use crate::MemberConfig;
 use crate::data::{self, Mover};
 use crate::divergence::{Alarms, Watch};
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
 use crate::node::GroupStores;
 use crate::removal::{self, Removal};
+use crate::{Elections, MemberConfig, RootKey};
 use floeberg_consensus::RaftService;
 use floeberg_env::Env;
 use floeberg_members::plan::Rules;
 use floeberg_members::{
-    AddressDesk, Announcement, AuthorityDesk, ChangeError, Identity, JoinDesk, Keeper,
-    KeeperConfig, Members, MembersParts, Placing, Rotator,
+    AddressDesk, Announcement, AuthorityDesk, ChangeError, Disagreement, Identity, JoinDesk,
+    Keeper, KeeperConfig, Members, MembersParts, Placing, Rotator,
 };
 use floeberg_metastore::{ProposalService, Store};
 use floeberg_placement::PlacementMap;
@@ -22,6 +22,7 @@ use floeberg_shards::{ServerParts, ShardServer, Shards, ShardsConfig};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::{AccountId, Region};
 use floeberg_volume::Volume;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -67,6 +68,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) member: &'a MemberConfig,
     pub(crate) account: &'a AccountId,
     pub(crate) region: &'a Region,
+    pub(crate) root_key: &'a RootKey,
     pub(crate) identity: Identity,
     pub(crate) env: &'a Env,
     pub(crate) network: &'a Network,
@@ -180,7 +182,24 @@ impl Wiring<'_> {
             features: self.member.features,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start,
+            settings: self.settings(),
         }
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let Elections {
+            heartbeat,
+            min,
+            max,
+        } = self.member.elections;
+        let times = format!("heartbeat {heartbeat:?}, election {min:?} to {max:?}");
+        let settings = [
+            ("root keys", self.root_key.fingerprint()),
+            ("consensus", times),
+        ];
+        settings
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
     }
 }
 
@@ -207,7 +226,7 @@ async fn announce(members: Members, me: Announcement, removal: Removal) {
         match members.announce(&me).await {
             Ok(member) => {
                 tracing::info!(node = %member.id, state = member.state.word(), "a member again");
-                return;
+                return compare(&members).await;
             }
             Err(error @ (ChangeError::Refused(_) | ChangeError::Damaged(_))) => {
                 tracing::error!(%error, "the cluster does not take this node: stop it");
@@ -219,5 +238,17 @@ async fn announce(members: Members, me: Announcement, removal: Removal) {
                 tokio::time::sleep(AGAIN).await;
             }
         }
+    }
+}
+
+/// Says what this node and others do not have alike; `floeberg cluster status` does so, too, at any time.
+async fn compare(members: &Members) {
+    match members.disagreements().await {
+        Ok(found) => {
+            for Disagreement { setting, values } in found {
+                tracing::warn!(setting, ?values, "not every node is configured alike");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the settings of members are not compared"),
     }
 }

@@ -175,6 +175,7 @@ impl Ground<'_> {
             member,
             account: &self.config.account,
             region: &self.config.region,
+            root_key: &self.config.root_key,
             identity: self.identity,
             env: self.env,
             network: &base.network,

@@ -17,6 +17,21 @@ pub struct ClusterStatus {
     #[serde(default)]
     local: Vec<Local>,
     rotation: Option<Rotation>,
+    #[serde(default)]
+    disagreements: Vec<Disagreement>,
+}
+
+/// A setting that members should have alike.
+#[derive(Deserialize)]
+struct Disagreement {
+    setting: String,
+    values: Vec<Setting>,
+}
+
+#[derive(Deserialize)]
+struct Setting {
+    value: String,
+    nodes: Vec<u64>,
 }
 
 /// The last change of the authority.
@@ -132,6 +147,17 @@ impl ClusterStatus {
                 "\nDIVERGED in group {group}: the rows of node {} differ from those of node {nodes}; \
                  see the runbook about a diverged digest",
                 self.node
+            )
+            .expect("writing to a string never fails");
+        }
+        for Disagreement { setting, values } in &self.disagreements {
+            let values = values.iter();
+            let values = values.map(|has| format!("{} on nodes {}", has.value, list(&has.nodes)));
+            let values: Vec<_> = values.collect();
+            writeln!(
+                out,
+                "\nNOT ALIKE: {setting}: {}; configure every node alike and restart those that change",
+                values.join("; ")
             )
             .expect("writing to a string never fails");
         }
@@ -259,6 +285,8 @@ mod tests {
         ] {
             assert!(lines.iter().any(|l| l == line), "{line}\n{shown}");
         }
+        let unlike = "NOT ALIKE: root keys: 3f1c09aa on nodes 1 2; 9b27e514 on nodes 4; ";
+        assert!(shown.contains(unlike), "{shown}");
         assert!(!shown.contains("DIVERGED"));
         let mut status = documented();
         status.local[1].diverged = vec![3];

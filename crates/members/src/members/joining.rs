@@ -11,6 +11,7 @@ use crate::rows::{self, ClusterRow, MemberRow};
 use bytes::Bytes;
 use floeberg_metastore::{Rows as _, Txn};
 use floeberg_types::NodeId;
+use std::collections::BTreeMap;
 
 /// Longest address that is stored: a host name and a port.
 const ADDRESS_MAX: usize = 260;
@@ -125,6 +126,7 @@ fn enter(
         features,
         version: request.version.clone(),
         start: 0,
+        settings: BTreeMap::new(),
     };
     let row = new_row(&me, MemberState::Joining, txn.now(), hash.clone());
     txn.put(keys::cluster(), &cluster);

@@ -33,6 +33,7 @@ fn member(node: u64, state: MemberState) -> Member {
         features: FeatureLevels { low: 1, high: 1 },
         version: String::new(),
         start: 1,
+        settings: BTreeMap::new(),
     }
 }
 
