@@ -4,8 +4,11 @@
 //! emptied looks like a new one, and a node that went on with it would have forgotten its votes and
 //! what it has acknowledged: it would no longer be the node that the others count on. So each
 //! directory gets a mark at the first start, and a node that misses one does not start.
+//!
+//! A node by itself also keeps its account and region, which are in every ARN it has given out; members of a
+//! cluster agree on theirs in its rows.
 
-use crate::{NodeConfig, StartError, marks};
+use crate::{ClusterPart, NodeConfig, StartError, marks};
 use floeberg_env::Env;
 use floeberg_members::Identity;
 
@@ -15,8 +18,12 @@ const MARK: &str = "floeberg-owner";
 /// In the data directory: the marks are made.
 const MARKED: &str = "marked";
 
+/// In the data directory of a node by itself: account and region, a space between them.
+const NAMES: &str = "names";
+
 /// Fails if a directory is not the node's own; makes the marks at the first start. Blocks.
 pub(crate) fn check(config: &NodeConfig, identity: Identity, env: &Env) -> Result<(), StartError> {
+    check_names(config, env)?;
     let mark = format!("{} {}\n", identity.cluster, identity.node.0);
     let dirs = [config.log_dir(), config.state_dir(), config.volume_dir()];
     if are_marked(config, env)? {
@@ -33,6 +40,21 @@ pub(crate) fn check(config: &NodeConfig, identity: Identity, env: &Env) -> Resul
     }
     // Last: a crash before it is a first start again.
     marks::write(config.data_dir(), MARKED, &mark, env)
+}
+
+fn check_names(config: &NodeConfig, env: &Env) -> Result<(), StartError> {
+    if !matches!(config.cluster, ClusterPart::Single) {
+        return Ok(());
+    }
+    let names = format!("{} {}\n", config.account, config.region);
+    match marks::read(&config.data_dir().join(NAMES), env)? {
+        None => marks::write(config.data_dir(), NAMES, &names, env),
+        Some(before) if before == names => Ok(()),
+        Some(before) => Err(StartError::Renamed {
+            before: before.trim().to_owned(),
+            now: names.trim().to_owned(),
+        }),
+    }
 }
 
 /// Whether the node has ever started. Blocks.
@@ -85,6 +107,20 @@ mod tests {
         let node = NodeId(3);
         let other = Identity { node, ..ME };
         assert!(check(&config, other, &env).is_err());
+    }
+
+    #[test]
+    fn a_node_by_itself_keeps_its_account_and_region() {
+        let (env, _) = Env::simulated(1);
+        let config = config();
+        check(&config, ME, &env).unwrap();
+        let elsewhere = NodeConfig {
+            region: "eu-west-1".parse().unwrap(),
+            ..config.clone()
+        };
+        let error = check(&elsewhere, ME, &env).unwrap_err().to_string();
+        assert!(error.contains("`000000000000 us-east-1`"), "{error}");
+        check(&config, ME, &env).unwrap();
     }
 
     #[test]

@@ -44,6 +44,17 @@ pub enum StartError {
         /// Which one.
         path: PathBuf,
     },
+    /// The names that it has given out would change.
+    #[error(
+        "the data directory was made for account and region `{before}` and this start is for `{now}`: \
+         every ARN would change; start with the ones from before, or use another data directory"
+    )]
+    Renamed {
+        /// Account and region.
+        before: String,
+        /// Of this start.
+        now: String,
+    },
     /// The directory belongs to something else or is damaged.
     #[error(transparent)]
     Home(#[from] HomeError),
