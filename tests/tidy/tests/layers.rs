@@ -38,18 +38,23 @@ fn rules() -> Rules {
     toml::from_str(&text).expect("layers.toml parses")
 }
 
+fn cargo(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    let run = command.args(arguments).current_dir(root()).output();
+    let out = run.expect("cargo runs");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    String::from_utf8(out.stdout).expect("cargo prints UTF-8")
+}
+
+/// Of this platform only: a new machine has not downloaded what others need.
 fn metadata() -> Value {
-    let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .current_dir(root())
-        .output()
-        .expect("cargo metadata runs");
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    serde_json::from_slice(&out.stdout).expect("cargo metadata prints JSON")
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let platform = ["--filter-platform", host.expect("cargo names its host")];
+    let metadata = ["metadata", "--format-version", "1", "--locked", "--offline"];
+    let text = cargo(&[&metadata[..], &platform].concat());
+    serde_json::from_str(&text).expect("cargo metadata prints JSON")
 }
 
 /// Package name to the names of its normal and build dependencies, transitively resolvable.
