@@ -84,7 +84,8 @@ impl RootKey {
         &self.access_key
     }
 
-    /// Tells this pair from others: 32 bits, which say too little about the secret to guess it from.
+    /// Tells this pair from others, all but one in 65,536: 16 bits, so that whoever reads it cannot confirm
+    /// a guess at the secret.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
@@ -92,7 +93,7 @@ impl RootKey {
         hash.update(&self.access_key);
         hash.update("\0");
         hash.update(self.secret.expose());
-        hex::encode(&hash.finalize()[..4])
+        hex::encode(&hash.finalize()[..2])
     }
 
     /// The secret.

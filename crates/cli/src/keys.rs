@@ -2,11 +2,10 @@
 //! data directory with mode 0600.
 
 use anyhow::{Context as _, bail};
-use floeberg_env::Env;
+use floeberg_env::{Env, OpenMode, replace_file};
 use floeberg_node::RootKey;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Environment variable of the access key id.
@@ -47,18 +46,9 @@ fn stored(data_dir: &Path, env: &Env) -> anyhow::Result<RootKey> {
         });
     }
     let keys = RootKey::new(&draw(env, 20), &draw(env, 40))?;
-    let draft = path.with_extension("draft");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .with_context(|| format!("cannot write {}", draft.display()))?;
-    writeln!(file, "{}\n{}", keys.access_key(), keys.secret().expose())?;
-    file.sync_all()?;
-    fs::rename(&draft, &path)?;
-    fs::File::open(data_dir)?.sync_all()?;
+    let text = format!("{}\n{}\n", keys.access_key(), keys.secret().expose());
+    replace_file(&*env.disk, &path, text.as_bytes(), OpenMode::CreateSecret)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(keys)
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Writes `bytes` to `path` so that a crash leaves what was there before or all of it, and makes that
 /// durable. Missing directories are made, durably too: a new one is there after a crash only once the
-/// one above it is synced. `mode` is how a new file is made. Blocks.
+/// one above it is synced. `path` is absolute; `mode` is how a new file is made. Blocks.
 ///
 /// # Errors
 /// The disk refuses, or `path` is a root.
@@ -17,7 +17,7 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) 
     disk.create_dir_all(dir)?;
     missing
         .into_iter()
-        .try_for_each(|above| sync(disk, above))?;
+        .try_for_each(|above| disk.sync_dir(above))?;
     let draft = path.with_extension("draft");
     if disk.exists(&draft) {
         disk.remove_file(&draft)?;
@@ -26,13 +26,7 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) 
     file.write_at(bytes, 0)?;
     file.sync_data()?;
     disk.rename(&draft, path)?;
-    sync(disk, dir)
-}
-
-/// What a relative path of one part lies in has no name.
-fn sync(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let nameless = dir.as_os_str().is_empty();
-    disk.sync_dir(if nameless { Path::new(".") } else { dir })
+    disk.sync_dir(dir)
 }
 
 #[cfg(test)]

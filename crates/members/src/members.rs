@@ -266,9 +266,7 @@ impl Members {
     /// # Errors
     /// The rows cannot be read.
     pub async fn status(&self) -> Result<ClusterStatus, ChangeError> {
-        let local = self.parts.store.local();
-        let roster = rows::all(&local)?;
-        let row = local.get::<ClusterRow>(&keys::cluster())?;
+        let roster = self.local_roster()?;
         let owed = self.owed(&roster).await;
         let mut groups = Vec::new();
         let mut waiting = Vec::new();
@@ -285,7 +283,7 @@ impl Members {
         Ok(ClusterStatus {
             disagreements: disagreements(roster.values()),
             cluster: self.parts.cluster,
-            feature_level: row.map_or(0, |row| row.feature_level),
+            feature_level: self.local_level()?,
             members: roster.into_values().collect(),
             groups,
             waiting,

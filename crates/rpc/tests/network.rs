@@ -233,6 +233,27 @@ async fn a_stream_comes_back_at_the_same_address() {
 }
 
 #[tokio::test]
+async fn a_peer_that_has_moved_is_called_where_it_says_it_is() {
+    let env = Env::real();
+    let a = station(A, Security::PlainLoopback, &env);
+    let at_a = serve(&a, whoami()).await;
+    let listener = listen().await;
+    let mut b = station(B, Security::PlainLoopback, &env);
+    b.local.start = 2;
+    b.local.address = listener.local_addr().unwrap().to_string();
+    let at_b = Server::start(listener, b.clone(), whoami()).unwrap();
+    // By its row it is where nobody listens any more.
+    let before = listen().await.local_addr().unwrap();
+    a.peers.keep(B, before.to_string(), 1);
+    assert_eq!(ask(&b, A, &at_a).await, Ok(Bytes::from("2")));
+    let transport = NetTransport::new(a);
+    floeberg_rpc::testing::until_answered(&transport, B, Method::Vote).await;
+    transport.stop().await;
+    at_a.stop().await;
+    at_b.stop().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_says_nothing_is_given_up() {
     let env = Env::real();
     let mute = listen().await;

@@ -8,7 +8,7 @@ use crate::scan::{Found, Integrity, Walk, tombstone, walk};
 use crate::segment::{HeadCheck, Segment, SegmentId};
 use crate::segments::Active;
 use crate::sync::mark;
-use floeberg_env::{DiskFile, Env, OpenMode};
+use floeberg_env::{DiskFile, Env, OpenMode, replace_file};
 use floeberg_kv::{Kv, KvError, MemKv, RocksKv};
 use floeberg_proto::floeberg::volume::v1::{SegmentRow, VolumeDescriptor};
 use floeberg_telemetry::VolumeMetrics;
@@ -133,14 +133,8 @@ fn descriptor(dir: &Path, env: &Env) -> Result<[u8; 16], VolumeError> {
         volume_id: volume.to_vec().into(),
         created_ms: env.clock.now().0,
     };
-    // Renamed into place, so that a crash leaves either no descriptor or a whole one.
-    let draft = dir.join("VOLUME.new");
-    let file = env.disk.open(&draft, OpenMode::Create)?;
-    file.set_len(0)?;
-    file.write_at(&descriptor.encode_to_vec(), 0)?;
-    file.sync_data()?;
-    env.disk.rename(&draft, &path)?;
-    env.disk.sync_dir(dir)?;
+    let bytes = descriptor.encode_to_vec();
+    replace_file(&*env.disk, &path, &bytes, OpenMode::CreateNew)?;
     Ok(volume)
 }
 

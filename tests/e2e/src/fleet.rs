@@ -405,6 +405,14 @@ impl Fleet {
         Ok(self.seat(node)?.data())
     }
 
+    /// Gives a node that does not run the usual configuration and `more`, sections of TOML.
+    ///
+    /// # Errors
+    /// If there is no such node, or the file cannot be written.
+    pub fn configure(&self, node: u64, more: &str) -> anyhow::Result<()> {
+        self.seat(node)?.write_config(more)
+    }
+
     /// A node's configuration file, as an argument.
     ///
     /// # Errors

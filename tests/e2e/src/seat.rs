@@ -31,11 +31,12 @@ impl Seat {
             starts: 0,
             running: None,
         };
-        seat.write_config()?;
+        seat.write_config("")?;
         Ok(seat)
     }
 
-    fn write_config(&self) -> anyhow::Result<()> {
+    /// Writes the configuration anew; `more` is TOML that goes below what every node has.
+    pub(crate) fn write_config(&self, more: &str) -> anyhow::Result<()> {
         fs::create_dir_all(&self.home)?;
         let [lakehouse, s3, peer] = self.ports;
         let data = self.data();
@@ -55,7 +56,8 @@ impl Seat {
              notice = \"300ms\"\n\
              [log]\n\
              filter = \"warn,floeberg=info\"\n\
-             format = \"json\"\n"
+             format = \"json\"\n\
+             {more}\n"
         );
         Ok(fs::write(self.config(), text)?)
     }

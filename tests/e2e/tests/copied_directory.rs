@@ -37,8 +37,7 @@ async fn of_a_node_and_its_copy_only_one_is_listened_to() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The cluster calls a node where its latest start is, although no row says so yet: only with the log that it
-/// is sent there can it write one.
+/// The cluster calls a node where its latest start is, and not what that left behind.
 #[tokio::test]
 async fn a_node_that_has_moved_is_called_where_it_is_now() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

@@ -5,24 +5,19 @@ use anyhow::ensure;
 use floeberg_test_e2e::fleet::Fleet;
 use floeberg_test_e2e::process::binary;
 use serde_json::{Value, json};
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
 
 #[tokio::test]
 async fn a_node_that_is_set_up_for_another_region_ends() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut fleet = Fleet::found(&binary()?, dir.path(), 2).await?;
     fleet.stop(2).await?;
-    let config = fleet.config(2)?;
-    let before = fs::read(&config)?;
-    let mut file = OpenOptions::new().append(true).open(&config)?;
-    writeln!(file, "[cluster]\nregion = \"eu-west-1\"")?;
+    fleet.configure(2, "[cluster]\nregion = \"eu-west-1\"")?;
     let refused = fleet.turned_away(2).await?;
     ensure!(
         refused.contains("cluster.region is `eu-west-1` here and `us-east-1` in the cluster"),
         "{refused}"
     );
-    fs::write(&config, before)?;
+    fleet.configure(2, "")?;
     fleet.restart(2).await?;
     fleet.stop(2).await?;
     fleet.stop(1).await
@@ -33,10 +28,7 @@ async fn the_status_says_what_nodes_do_not_have_alike() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut fleet = Fleet::found(&binary()?, dir.path(), 2).await?;
     fleet.stop(2).await?;
-    let config = fleet.config(2)?;
-    let before = fs::read(&config)?;
-    let mut file = OpenOptions::new().append(true).open(&config)?;
-    writeln!(file, "[consensus]\nheartbeat = \"90ms\"")?;
+    fleet.configure(2, "[consensus]\nheartbeat = \"90ms\"")?;
     fleet.restart(2).await?;
     let differs = |status: &Value| {
         let found = &status["disagreements"][0];
@@ -47,7 +39,7 @@ async fn the_status_says_what_nodes_do_not_have_alike() -> anyhow::Result<()> {
     let shown = fleet.ask(2, &["status"]).await?;
     ensure!(shown.contains("NOT ALIKE: consensus"), "{shown}");
     fleet.stop(2).await?;
-    fs::write(&config, before)?;
+    fleet.configure(2, "")?;
     fleet.restart(2).await?;
     let alike = |status: &Value| status["disagreements"] == json!([]);
     fleet.until(1, "all is alike", alike).await?;

@@ -1,6 +1,34 @@
 //! What the checks on the source tree share. The checks themselves are in `tests/`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of the workspace.
+///
+/// # Panics
+/// Never: this crate lies two levels below it.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("two levels up")
+        .to_owned()
+}
+
+/// What cargo prints when it is run in the workspace.
+///
+/// # Panics
+/// If it fails.
+#[must_use]
+pub fn cargo(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    let run = command.args(arguments).current_dir(root()).output();
+    let out = run.expect("cargo runs");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    String::from_utf8(out.stdout).expect("cargo prints UTF-8")
+}
 
 /// Every `.rs` file below `dir`, in a stable order.
 ///

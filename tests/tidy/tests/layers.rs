@@ -1,10 +1,9 @@
 //! The dependency graph obeys `docs/layers.toml`.
 
+use floeberg_test_tidy::{cargo, root};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 #[derive(Deserialize)]
 struct Rules {
@@ -25,26 +24,9 @@ struct StatusCodes {
     crates: Vec<String>,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("two levels up")
-        .to_owned()
-}
-
 fn rules() -> Rules {
     let text = std::fs::read_to_string(root().join("docs/layers.toml")).expect("layers.toml");
     toml::from_str(&text).expect("layers.toml parses")
-}
-
-fn cargo(arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO"));
-    let run = command.args(arguments).current_dir(root()).output();
-    let out = run.expect("cargo runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{said}");
-    String::from_utf8(out.stdout).expect("cargo prints UTF-8")
 }
 
 /// Of this platform only: a new machine has not downloaded what others need.

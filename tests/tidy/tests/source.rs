@@ -1,10 +1,9 @@
 //! Lengths, headers and words of the source tree. Lengths are a ratchet: the lists of exceptions in
 //! `docs/lengths.toml` may only shrink.
 
-use floeberg_test_tidy::{functions, production_part, rust_files};
+use floeberg_test_tidy::{functions, production_part, root, rust_files};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 500;
@@ -15,14 +14,6 @@ struct Exceptions {
     files: BTreeMap<String, usize>,
     #[serde(default)]
     functions: BTreeMap<String, usize>,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("two levels up")
-        .to_owned()
 }
 
 fn sources() -> Vec<(String, String)> {
