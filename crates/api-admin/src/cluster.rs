@@ -283,6 +283,7 @@ fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> V
         "groups": groups.collect::<Vec<_>>(),
         "waiting": status.waiting.iter().map(waiting_body).collect::<Vec<_>>(),
         "disagreements": status.disagreements.iter().map(disagreement_body).collect::<Vec<_>>(),
+        "taking-no-part": status.taking_no_part.iter().map(|(node, why)| value!({"node": node.0, "text": why})).collect::<Vec<_>>(),
         "local": local,
     })
 }

@@ -1,9 +1,11 @@
 //! Hands committed entries to the [`StateMachine`] in batches and answers their proposers.
 
 use crate::codec;
+use crate::log::GroupLog;
 use crate::machine::{
     Applied, CheckpointJob, CommittedEntry, EntryId, Payload as AppliedPayload, StateMachine,
 };
+use crate::mark::Acks;
 use crate::raft::{Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::synced::Synced;
 use crate::transfer::SnapshotData;
@@ -30,6 +32,7 @@ pub(crate) struct Machine {
     inner: Arc<Mutex<Box<dyn StateMachine>>>,
     applied: watch::Sender<Option<EntryId>>,
     synced: Synced,
+    acks: Acks,
     outgoing: Outgoing,
     metrics: ConsensusMetrics,
 }
@@ -95,7 +98,7 @@ pub(crate) fn snapshot_of(applied: &Applied, snapshot: SnapshotData) -> io::Resu
 impl Machine {
     pub(crate) fn new(
         inner: Box<dyn StateMachine>,
-        synced: Synced,
+        log: &GroupLog,
         outgoing: Outgoing,
         metrics: ConsensusMetrics,
     ) -> Self {
@@ -103,7 +106,8 @@ impl Machine {
         Self {
             inner: Arc::new(Mutex::new(inner)),
             applied,
-            synced,
+            synced: log.synced(),
+            acks: log.acks(),
             outgoing,
             metrics,
         }
@@ -239,6 +243,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             }
         }
         let last = self.inner.lock().applied().last;
+        // It is durable, and a restart lets the log go on behind it.
+        if let Some(last) = &last {
+            self.acks.appended(codec::log_id(last));
+        }
         self.applied.send_replace(last);
         Ok(())
     }

@@ -116,6 +116,8 @@ impl GroupConfig {
             // would number new ones like them. A new term keeps every entry id unique, and makes
             // commands decided before the restart refusable.
             enable_leader_restore: Some(false),
+            // Until the node may take part: see `going`.
+            enable_elect: false,
             ..Config::default()
         };
         config.validate().map_err(|source| ConfigInvalid { source })

@@ -3,6 +3,7 @@
 use crate::apply::Machine;
 use crate::log::GroupLog;
 use crate::machine::StateMachine as _;
+use crate::mark::Acks;
 use crate::raft::{Runtime, TypeConfig};
 use crate::testing::{Durable, GROUP, Medium, Snapshots, TestMachine};
 use crate::transfer::outgoing::Outgoing;
@@ -28,13 +29,17 @@ impl StoreBuilder<TypeConfig, GroupLog, Machine, (Medium, Snapshots)> for Fresh 
             Self::Mem => Medium::Mem(MemLogStore::new()),
         };
         let env = Env::real();
-        let log = GroupLog::new(GROUP, medium.open(&env, &RaftLogMetrics::default()));
+        let log = GroupLog::new(
+            GROUP,
+            medium.open(&env, &RaftLogMetrics::default()),
+            Acks::default(),
+        );
         let snapshots = Snapshots::new();
         let staging = Staging::open(env.disk.clone(), snapshots.dir.path()).unwrap();
         let machine = TestMachine::open(&Durable::default(), &env);
         let outgoing = Outgoing::new(machine.copier(), staging, &env, None);
         let metrics = ConsensusMetrics::default();
-        let machine = Machine::new(Box::new(machine), log.synced(), outgoing, metrics);
+        let machine = Machine::new(Box::new(machine), &log, outgoing, metrics);
         Ok(((medium, snapshots), log, machine))
     }
 }

@@ -4,15 +4,18 @@ use crate::apply::Machine;
 use crate::barrier::{self, ReadPoint, Reader, Rounds};
 use crate::codec;
 use crate::config::GroupConfig;
+use crate::going::{Going, GoingError};
 use crate::leadership::{Addresses, Follower, Leader, Leadership};
 use crate::log::GroupLog;
 use crate::machine::EntryId;
+use crate::mark::{AckMark, Acks, Witness};
 use crate::members::Administration;
 use crate::network::Network;
-use crate::raft::{Raft, Runtime, TypeConfig};
+use crate::raft::{Raft, Runtime};
 use crate::service::GroupHandler;
 use crate::skew::{self, Clocks};
 use crate::snapshot::{self, Schedule};
+use crate::standing::{Footing, Standing};
 use crate::start::{Begin, GroupParts, GroupStartError, OnFatal};
 use crate::submit::{self, Pending, Permit, SubmitQueue};
 use crate::transfer::incoming::Incoming;
@@ -25,8 +28,6 @@ use floeberg_rpc::{Handler, Transport};
 use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::{GroupId, NodeId};
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::errors::{Fatal, InitializeError, RaftError};
-use openraft::impls::BasicNode;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -47,6 +48,9 @@ pub(crate) struct Inner {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) members: Administration,
     pub(crate) outgoing: Outgoing,
+    acks: Acks,
+    witness: Witness,
+    standing: Standing,
     leader: watch::Receiver<Option<Leader>>,
     addresses: watch::Receiver<Addresses>,
     handler: Arc<GroupHandler>,
@@ -95,9 +99,9 @@ pub struct GroupStatus {
 impl RaftGroup {
     /// Recovers the group from its log and state, and starts it.
     ///
-    /// Committed entries that the state lacks are applied before this returns. A single voter
-    /// campaigns at once, others after an election timeout without a leader: wait for
-    /// [`Leadership::ready`], or for a [`leader`](Self::leader_watch).
+    /// Committed entries that the state lacks are applied before this returns. Once the node may take
+    /// part, a single voter campaigns at once, others after an election timeout without a leader: wait
+    /// for [`Leadership::ready`], or for a [`leader`](Self::leader_watch).
     ///
     /// # Errors
     /// See [`GroupStartError`].
@@ -120,19 +124,21 @@ impl RaftGroup {
         if begin == Begin::Survivor {
             survivor::force(&*parts.log, group, node, &config.address).await?;
         }
+        let acks = Acks::recovered(&*parts.log, group).map_err(|e| failed(e.into()))?;
 
         let GroupParts {
             log,
             machine,
             transport,
+            footing: Footing { standing, witness },
             hooks,
             ..
         } = parts;
-        let log = GroupLog::new(group, log);
+        let log = GroupLog::new(group, log, acks);
         let rate = config.snapshot_bytes_per_second;
         let outgoing = Outgoing::new(machine.copier(), staging, env, rate);
         let metrics = hooks.metrics.clone();
-        let machine = Machine::new(machine, log.synced(), outgoing.clone(), metrics);
+        let machine = Machine::new(machine, &log, outgoing.clone(), metrics);
         let wiring = Wiring {
             group,
             node,
@@ -141,24 +147,50 @@ impl RaftGroup {
             clocks: Clocks::new(Arc::clone(&env.clock)),
             applied: machine.applied(),
             weights: log.weights(),
+            acks: log.acks(),
+            witness,
+            standing,
             on_fatal: hooks.on_fatal,
             metrics: hooks.metrics,
         };
         let network = wiring.network(config);
         let build = async {
             let raft = Raft::new(node.0, raft_config, network, log, machine).await?;
-            if raft.is_initialized().await? {
-                campaign_alone(&raft, node).await?;
-            } else if begin == Begin::Alone {
-                begin_alone(&raft, node, &config.address).await?;
+            let going = Going {
+                raft,
+                node,
+                begin,
+                address: config.address.clone(),
+            };
+            if wiring.standing.is_cleared() {
+                going.begin().await?;
             }
-            Ok(raft)
+            Ok(going)
         };
         // Every task of the library inherits its randomness from this scope.
         let seed = env.rng.next_u64();
         let built = Runtime::scope(seed, build).await;
-        let raft = built.map_err(|e: BootError| failed(e.into()))?;
-        Ok(wiring.assemble(config, env, raft))
+        let going = built.map_err(|e: GoingError| failed(e.into()))?;
+        Ok(wiring.assemble(config, env, going))
+    }
+
+    /// What this node has acknowledged in the group, as far as it is durable now.
+    #[must_use]
+    pub fn mark(&self) -> AckMark {
+        self.inner.acks.mark()
+    }
+
+    /// What this node knows of the others' acknowledgements.
+    #[must_use]
+    pub fn witness(&self) -> &Witness {
+        &self.inner.witness
+    }
+
+    /// `witness` knows that this node has acknowledged `known`: if that is more than there is here, the
+    /// node takes no part any more.
+    pub fn compare(&self, witness: NodeId, known: AckMark) {
+        let (group, here) = (self.inner.group, self.inner.acks.mark());
+        self.inner.standing.compare(group, witness, known, here);
     }
 
     /// Which group this is.
@@ -277,15 +309,6 @@ impl RaftGroup {
     }
 }
 
-/// Why the group is not up.
-#[derive(Debug, thiserror::Error)]
-enum BootError {
-    #[error(transparent)]
-    Fatal(#[from] Fatal<TypeConfig>),
-    #[error(transparent)]
-    Initialize(#[from] RaftError<TypeConfig, InitializeError<TypeConfig>>),
-}
-
 /// What the tasks and handles of a group are made of.
 struct Wiring {
     group: GroupId,
@@ -295,6 +318,9 @@ struct Wiring {
     clocks: Clocks,
     applied: watch::Receiver<Option<EntryId>>,
     weights: retention::Weights,
+    acks: Acks,
+    witness: Witness,
+    standing: Standing,
     on_fatal: OnFatal,
     metrics: ConsensusMetrics,
 }
@@ -306,6 +332,7 @@ impl Wiring {
             transport: Arc::clone(&self.transport),
             outgoing: self.outgoing.clone(),
             clocks: self.clocks.clone(),
+            witness: self.witness.clone(),
             append_patience: config.election_timeout_max * 4,
         }
     }
@@ -341,12 +368,15 @@ impl Wiring {
             raft: raft.clone(),
             incoming: Arc::new(Incoming::new(staging, tasks.clone())),
             clocks: self.clocks.clone(),
+            acks: self.acks.clone(),
+            standing: self.standing.clone(),
             installing: Arc::default(),
             tasks: tasks.clone(),
         })
     }
 
-    fn assemble(self, config: &GroupConfig, env: &Env, raft: Raft) -> RaftGroup {
+    fn assemble(self, config: &GroupConfig, env: &Env, going: Going) -> RaftGroup {
+        let raft = going.raft.clone();
         let (queue, submissions) = SubmitQueue::new();
         let (readers, asking) = mpsc::unbounded_channel();
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
@@ -378,6 +408,10 @@ impl Wiring {
             tasks.spawn("raft-checkpoint", checkpoints),
             tasks.spawn("raft-purge", purging),
             tasks.spawn("raft-clock", watching),
+            tasks.spawn(
+                "raft-standing",
+                going.follow(self.group, self.standing.clone()),
+            ),
         ];
         let follower = tasks.spawn("raft-leadership", follower.run());
         let patience = config.election_timeout_max * 2;
@@ -391,6 +425,9 @@ impl Wiring {
                 leadership,
                 members: Administration::new(config.learner_lag_max, patience),
                 outgoing: self.outgoing,
+                acks: self.acks,
+                witness: self.witness,
+                standing: self.standing,
                 leader,
                 addresses,
                 handler,
@@ -414,30 +451,6 @@ async fn open_staging(env: &Env, parts: &GroupParts) -> std::io::Result<Staging>
     let opening = move || Staging::open(disk, &root);
     let opened = env.tasks.spawn_blocking("snapshot-clean", opening).await;
     opened.map_err(std::io::Error::other)?
-}
-
-/// Makes a pristine group one of this node alone, which then campaigns by itself.
-async fn begin_alone(raft: &Raft, node: NodeId, address: &str) -> Result<(), BootError> {
-    let alone = BTreeMap::from([(node.0, BasicNode::new(address))]);
-    raft.initialize(alone).await?;
-    Ok(())
-}
-
-/// Lets a single voter lead without waiting for an election timeout: nobody else could win.
-async fn campaign_alone(raft: &Raft, node: NodeId) -> Result<(), BootError> {
-    let voters = raft
-        .with_raft_state(|state| {
-            state
-                .membership_state
-                .effective()
-                .voter_ids()
-                .collect::<Vec<_>>()
-        })
-        .await?;
-    if voters == [node.0] {
-        raft.trigger().elect(false).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -21,10 +21,12 @@ mod codec;
 mod config;
 #[cfg(test)]
 mod conformance;
+mod going;
 mod group;
 mod leadership;
 mod log;
 mod machine;
+mod mark;
 mod members;
 mod network;
 mod raft;
@@ -34,6 +36,7 @@ mod ring;
 mod service;
 mod skew;
 mod snapshot;
+mod standing;
 mod start;
 mod submit;
 mod survivor;
@@ -52,9 +55,11 @@ pub use machine::{
     Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
     InstallError, Payload, StateMachine,
 };
+pub use mark::{AckMark, Witness};
 pub use members::{ChangeError, Member, Members, Role};
 pub use network::NoPeers;
 pub use service::RaftService;
+pub use standing::{Barred, Footing, Forgot, Standing};
 pub use start::{Begin, GroupHooks, GroupParts, GroupStartError, OnFatal};
 pub use submit::{Pending, Permit, ProposeError};
 pub use transfer::outgoing::SnapshotProgress;

@@ -1,6 +1,7 @@
 //! The group's log as the consensus library sees it, over a [`LogStore`] shared by all groups.
 
 use crate::codec;
+use crate::mark::Acks;
 use crate::raft::{Entry, LogId, TypeConfig, Vote};
 use crate::retention::Weights;
 use crate::ring::{Ring, weight};
@@ -33,6 +34,7 @@ pub(crate) struct GroupLog {
     ring: Arc<Mutex<Ring>>,
     synced: Synced,
     weights: Weights,
+    acks: Acks,
 }
 
 fn storage_error(e: impl Error + Send + Sync + 'static) -> io::Error {
@@ -55,7 +57,8 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 impl GroupLog {
-    pub(crate) fn new(group: GroupId, store: Arc<dyn LogStore>) -> Self {
+    /// `acks`: what the log has acknowledged so far.
+    pub(crate) fn new(group: GroupId, store: Arc<dyn LogStore>, acks: Acks) -> Self {
         let ring = Arc::new(Mutex::new(Ring::new(RING_ENTRIES_MAX, RING_BYTES_MAX)));
         Self {
             group,
@@ -63,7 +66,13 @@ impl GroupLog {
             ring,
             synced: Synced::new(),
             weights: Weights::default(),
+            acks,
         }
+    }
+
+    /// What is durable here, as far as marks need it.
+    pub(crate) fn acks(&self) -> Acks {
+        self.acks.clone()
     }
 
     /// Which entries are durable.
@@ -266,9 +275,10 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
         });
         self.store
             .save_vote(self.group, codec::encode_vote(vote), callback);
-        synced
-            .await
-            .map_err(|_| io::Error::other("the log closed before the vote was durable"))?
+        let closed = |_| io::Error::other("the log closed before the vote was durable");
+        synced.await.map_err(closed)??;
+        self.acks.voted(*vote);
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -300,6 +310,7 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
     {
         let entries = entries.into_iter();
         let mut records = Vec::with_capacity(entries.size_hint().0);
+        let mut last = None;
         {
             let mut ring = self.ring.lock();
             for entry in entries {
@@ -309,12 +320,18 @@ impl RaftLogStorage<TypeConfig> for GroupLog {
                     bytes,
                 });
                 self.weights.add(entry.log_id.index, bytes_of(&records));
+                last = Some(entry.log_id);
                 ring.push(entry);
             }
         }
         let first = records.first().map_or(u64::MAX, |record| record.index);
         let ticket = self.synced.begin(first);
-        let done = Box::new(move |result| {
+        let acks = self.acks.clone();
+        let done = Box::new(move |result: io::Result<()>| {
+            // Before anybody is told: an answer that goes out has to be covered by the mark.
+            if let (Ok(()), Some(last)) = (&result, last) {
+                acks.appended(last);
+            }
             ticket.done(&result);
             callback.io_completed(result);
         });

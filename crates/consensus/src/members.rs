@@ -244,6 +244,17 @@ impl RaftGroup {
         members(&self.inner.raft.metrics().borrow_watched())
     }
 
+    /// The sets of voters of which each needs a majority, as this node knows them: none before it heard
+    /// of any, two while a change of voters is under way.
+    pub fn electorates(&self) -> Vec<BTreeSet<NodeId>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let sets = metrics.membership_config.membership().get_joint_config();
+        let sets = sets.iter().filter(|set| !set.is_empty());
+        sets.map(|set| set.iter().copied().map(NodeId).collect())
+            .collect()
+    }
+
     /// Adds a member without a vote, which is sent the log from now on. Returns once that is
     /// committed; follow the [`CatchUp`] before you [`promote`](Self::promote) it.
     ///

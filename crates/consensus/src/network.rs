@@ -1,6 +1,7 @@
 //! How a leader or candidate reaches the other nodes of its group, over the node's [`Transport`].
 
 use crate::codec;
+use crate::mark::{AckMark, Witness};
 use crate::raft::{LogId, Snapshot, TypeConfig, Vote};
 use crate::skew::Clocks;
 use crate::transfer::SnapshotData;
@@ -47,6 +48,8 @@ pub(crate) struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) outgoing: Outgoing,
     pub(crate) clocks: Clocks,
+    /// Every answer that acknowledges something is evidence of it.
+    pub(crate) witness: Witness,
     /// How long entries may take: the library sets no limit, and a slow sync is no reason to send
     /// them again.
     pub(crate) append_patience: Duration,
@@ -144,7 +147,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         } else {
             self.network.append_patience
         };
-        let body = wire::write(&wire::append_request(&request));
+        let known = self.network.witness.known(self.target);
+        let body = wire::write(&wire::append_request(&request, known));
         let asked = self.network.clocks.now_ms();
         let body = self.call(Method::Append, body, patience).await?;
         let (response, clock_ms) = wire::read_append_response(body).map_err(unreadable)?;
@@ -154,6 +158,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
             AppendEntriesResponse::Success => {
                 let last = request.entries.last().map(|entry| entry.log_id);
                 self.matched = self.matched.max(last.or(previous));
+                let mark = AckMark::of(&request.vote, self.matched.as_ref());
+                self.network.witness.hear(self.target, mark);
             }
             // A heartbeat names an entry that was acknowledged, if any.
             AppendEntriesResponse::Conflict if is_heartbeat || previous <= self.matched => {
@@ -171,9 +177,15 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let body = wire::write(&wire::vote_request(&request));
+        let known = self.network.witness.known(self.target);
+        let body = wire::write(&wire::vote_request(&request, known));
         let body = self.call(Method::Vote, body, option.soft_ttl()).await?;
-        wire::read_vote_response(body).map_err(unreadable)
+        let response = wire::read_vote_response(body).map_err(unreadable)?;
+        if response.vote_granted {
+            let mark = AckMark::of(&request.vote, None);
+            self.network.witness.hear(self.target, mark);
+        }
+        Ok(response)
     }
 
     async fn pre_vote(
@@ -181,7 +193,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let body = wire::write(&wire::vote_request(&request));
+        let known = self.network.witness.known(self.target);
+        let body = wire::write(&wire::vote_request(&request, known));
         let body = self.call(Method::PreVote, body, option.soft_ttl()).await?;
         wire::read_vote_response(body).map_err(unreadable)
     }

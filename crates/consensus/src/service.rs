@@ -2,10 +2,12 @@
 
 use crate::RaftGroup;
 use crate::barrier;
+use crate::mark::{AckMark, Acks};
 use crate::raft::Raft;
 use crate::skew::Clocks;
+use crate::standing::{Barred, Standing};
 use crate::transfer::incoming::{Incoming, ReceiveError};
-use crate::wire::{self, WireError};
+use crate::wire::{self, Informed, WireError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_env::Tasks;
@@ -22,6 +24,8 @@ pub(crate) struct GroupHandler {
     pub(crate) raft: Raft,
     pub(crate) incoming: Arc<Incoming>,
     pub(crate) clocks: Clocks,
+    pub(crate) acks: Acks,
+    pub(crate) standing: Standing,
     /// Entries come before a snapshot is installed or after it, never beside it: the library
     /// panics if it finds entries to apply that the snapshot has already covered.
     pub(crate) installing: Arc<tokio::sync::RwLock<()>>,
@@ -61,8 +65,33 @@ impl GroupHandler {
         Err(Refusal::new(RefusalCode::Unauthorised, text))
     }
 
+    /// Only who has all that it ever acknowledged may acknowledge more.
+    fn check_standing(&self) -> Result<(), Refusal> {
+        if self.standing.is_cleared() {
+            return Ok(());
+        }
+        Err(match self.standing.barred() {
+            Some(why @ Barred::Forgot(_)) => Refusal::new(RefusalCode::Forgot, why.to_string()),
+            Some(why) => Refusal::new(RefusalCode::NotServing, why.to_string()),
+            None => {
+                let text = "this node has not been compared with the others since it started";
+                Refusal::new(RefusalCode::NotServing, text)
+            }
+        })
+    }
+
+    /// `from` says what it knows of this node: more than there is here is the end.
+    fn check_known(&self, from: NodeId, known: Option<AckMark>) -> Result<(), Refusal> {
+        if let Some(known) = known {
+            let here = self.acks.mark();
+            self.standing.compare(self.group, from, known, here);
+        }
+        self.check_standing()
+    }
+
     async fn append(&self, from: NodeId, body: Bytes) -> Result<Bytes, Refusal> {
-        let request = wire::read_append(body)?;
+        let Informed { request, known } = wire::read_append(body)?;
+        self.check_known(from, known)?;
         Self::check_sender(from, request.vote.leader_id.node_id)?;
         // A heartbeat keeps the followers quiet while a snapshot is installed.
         let _entries = match request.entries.is_empty() {
@@ -75,7 +104,8 @@ impl GroupHandler {
     }
 
     async fn vote(&self, from: NodeId, method: Method, body: Bytes) -> Result<Bytes, Refusal> {
-        let request = wire::read_vote(body)?;
+        let Informed { request, known } = wire::read_vote(body)?;
+        self.check_known(from, known)?;
         Self::check_sender(from, request.vote.leader_id.node_id)?;
         let response = match method {
             Method::PreVote => self.raft.pre_vote(request).await,
@@ -131,6 +161,7 @@ impl Handler for GroupHandler {
         if group != self.group {
             return Err(not_here(group));
         }
+        self.check_standing()?;
         match method {
             Method::Append => self.append(from, body).await,
             Method::Vote | Method::PreVote => self.vote(from, method, body).await,

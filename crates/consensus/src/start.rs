@@ -2,6 +2,7 @@
 
 use crate::config::ConfigInvalid;
 use crate::machine::StateMachine;
+use crate::standing::Footing;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
 use floeberg_telemetry::ConsensusMetrics;
@@ -46,6 +47,8 @@ pub struct GroupParts {
     /// A directory of this group alone, for snapshots being sent and received, on the file system
     /// of the state. Created if absent; what an earlier life left in it is removed.
     pub snapshots: PathBuf,
+    /// Whether this node takes part, and what it knows of the others.
+    pub footing: Footing,
     /// Where to report to.
     pub hooks: GroupHooks,
 }

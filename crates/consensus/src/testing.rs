@@ -7,7 +7,9 @@ use crate::machine::{
     InstallError, Payload, StateMachine,
 };
 use crate::transfer::files::read_chunk;
-use crate::{Begin, GroupConfig, GroupHooks, GroupParts, GroupStartError, NoPeers, RaftGroup};
+use crate::{
+    Begin, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, NoPeers, RaftGroup,
+};
 use bytes::{Buf, BufMut, Bytes};
 use floeberg_env::{Disk, Env, OpenMode};
 use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
@@ -275,6 +277,7 @@ impl Node {
             machine: Box::new(machine),
             transport: Arc::new(NoPeers),
             snapshots: snapshots.dir.path().join("snapshots"),
+            footing: Footing::alone(),
             hooks,
         };
         let group = RaftGroup::start(GROUP, NODE, Begin::Alone, config, env, parts).await?;

@@ -1,6 +1,7 @@
 //! Between the library's calls and the messages of `proto/floeberg/rpc/v1/raft.proto`.
 
 use crate::codec::{self, CodecError};
+use crate::mark::AckMark;
 use crate::raft::{LogId, TypeConfig, Vote};
 use bytes::Bytes;
 use floeberg_proto::floeberg::raft::v1 as stored;
@@ -105,18 +106,36 @@ pub(crate) fn log_id_out(id: Option<&LogId>) -> Option<stored::LogId> {
     id.map(codec::log_id_to_pb)
 }
 
-pub(crate) fn append_request(request: &AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
+/// `known`: what the follower is known to have acknowledged.
+pub(crate) fn append_request(
+    request: &AppendEntriesRequest<TypeConfig>,
+    known: Option<AckMark>,
+) -> pb::AppendRequest {
     pb::AppendRequest {
         format: FORMAT,
         vote: Some(codec::vote_to_pb(&request.vote)),
         previous: log_id_out(request.prev_log_id.as_ref()),
         entries: request.entries.iter().map(codec::encode_entry).collect(),
         committed: log_id_out(request.leader_commit.as_ref()),
+        known: known.as_ref().map(AckMark::to_pb),
     }
 }
 
+fn known(mark: Option<&stored::AckMark>) -> Option<AckMark> {
+    mark.and_then(AckMark::from_pb)
+}
+
+/// A call, with what the caller knows that this node has acknowledged.
+#[derive(Debug)]
+pub(crate) struct Informed<T> {
+    pub(crate) request: T,
+    pub(crate) known: Option<AckMark>,
+}
+
 /// The entries share the bytes of `body`.
-pub(crate) fn read_append(body: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
+pub(crate) fn read_append(
+    body: Bytes,
+) -> Result<Informed<AppendEntriesRequest<TypeConfig>>, WireError> {
     let request: pb::AppendRequest = read(body)?;
     let what = pb::AppendRequest::WHAT;
     let previous = log_id(request.previous.as_ref());
@@ -131,12 +150,14 @@ pub(crate) fn read_append(body: Bytes) -> Result<AppendEntriesRequest<TypeConfig
         }
         entries.push(entry);
     }
-    Ok(AppendEntriesRequest {
+    let known = known(request.known.as_ref());
+    let request = AppendEntriesRequest {
         vote: vote(what, request.vote.as_ref())?,
         prev_log_id: previous,
         entries,
         leader_commit: log_id(request.committed.as_ref()),
-    })
+    };
+    Ok(Informed { request, known })
 }
 
 pub(crate) fn append_response(
@@ -181,22 +202,29 @@ pub(crate) fn read_append_response(
     Ok((outcome, response.clock_ms))
 }
 
-pub(crate) fn vote_request(request: &VoteRequest<TypeConfig>) -> pb::VoteRequest {
+/// `known`: what the voter is known to have acknowledged.
+pub(crate) fn vote_request(
+    request: &VoteRequest<TypeConfig>,
+    known: Option<AckMark>,
+) -> pb::VoteRequest {
     pb::VoteRequest {
         format: FORMAT,
         vote: Some(codec::vote_to_pb(&request.vote)),
         last: log_id_out(request.last_log_id.as_ref()),
         leadership_transfer: request.leadership_transfer,
+        known: known.as_ref().map(AckMark::to_pb),
     }
 }
 
-pub(crate) fn read_vote(body: Bytes) -> Result<VoteRequest<TypeConfig>, WireError> {
+pub(crate) fn read_vote(body: Bytes) -> Result<Informed<VoteRequest<TypeConfig>>, WireError> {
     let request: pb::VoteRequest = read(body)?;
-    Ok(VoteRequest {
+    let known = known(request.known.as_ref());
+    let request = VoteRequest {
         vote: vote(pb::VoteRequest::WHAT, request.vote.as_ref())?,
         last_log_id: log_id(request.last.as_ref()),
         leadership_transfer: request.leadership_transfer,
-    })
+    };
+    Ok(Informed { request, known })
 }
 
 pub(crate) fn vote_response(response: &VoteResponse<TypeConfig>) -> pb::VoteResponse {

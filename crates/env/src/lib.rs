@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, RealClock, SimClock};
 pub use disk::{Disk, DiskFile, DiskSpace, OpenMode};
-pub use mem_disk::{MemDisk, UnsyncedData};
+pub use mem_disk::{DiskImage, MemDisk, UnsyncedData};
 pub use real_disk::RealDisk;
 pub use replace::replace_file;
 pub use rng::{OsRng, Rng, SeededRng};

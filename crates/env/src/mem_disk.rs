@@ -49,6 +49,10 @@ pub struct MemDisk {
     shared: Arc<Shared>,
 }
 
+/// What was durable on a [`MemDisk`] at some time.
+#[derive(Clone, Debug)]
+pub struct DiskImage(Arc<Tree>);
+
 impl MemDisk {
     /// An empty disk.
     #[must_use]
@@ -61,6 +65,19 @@ impl MemDisk {
         let tree = self.shared.tree.lock();
         self.shared.crashes.fetch_add(1, Ordering::SeqCst);
         tree.crash(rng, fate);
+    }
+
+    /// What a power loss now would leave for certain; it stays as it is.
+    #[must_use]
+    pub fn image(&self) -> DiskImage {
+        DiskImage(Arc::new(self.shared.tree.lock().durable()))
+    }
+
+    /// The medium is put back to what it was, as a snapshot of a machine is; every open handle stops working.
+    pub fn put_back(&self, image: &DiskImage) {
+        let mut tree = self.shared.tree.lock();
+        self.shared.crashes.fetch_add(1, Ordering::SeqCst);
+        *tree = image.0.durable();
     }
 
     /// Lets the next `sync_data` of `path` (or `sync_dir`, for a directory) fail with an I/O

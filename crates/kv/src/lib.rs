@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use batch::{Batch, Op};
 pub use error::{EngineError, KvError};
-pub use mem::{MemKv, MemKvStore};
+pub use mem::{KvImage, MemKv, MemKvStore};
 pub use rocks::{KvMemory, RocksKv, RocksKvConfig};
 
 /// Rows in key order, or the failure that ended the scan.

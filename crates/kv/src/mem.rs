@@ -33,6 +33,10 @@ pub struct MemKvStore {
     disk: Arc<dyn Disk>,
 }
 
+/// The rows of a [`MemKvStore`] that were durable at some time.
+#[derive(Clone, Debug)]
+pub struct KvImage(Map);
+
 impl Default for MemKvStore {
     fn default() -> Self {
         Self::with_copies_on(Arc::new(MemDisk::new()))
@@ -69,6 +73,18 @@ impl MemKvStore {
         inner.crashes += 1;
         inner.failing_flush = false;
         inner.failed = false;
+    }
+
+    /// What a crash now would leave; it stays as it is.
+    #[must_use]
+    pub fn image(&self) -> KvImage {
+        KvImage(self.inner.lock().flushed.clone())
+    }
+
+    /// Back to what it was; every open handle stops.
+    pub fn put_back(&self, image: &KvImage) {
+        self.inner.lock().flushed = image.0.clone();
+        self.crash();
     }
 
     /// Lets the next flush fail; the store is stopped until the next crash.

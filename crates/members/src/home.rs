@@ -129,6 +129,15 @@ pub enum HomeError {
     },
 }
 
+/// Which start of a node a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    count: u32,
+    /// Above those of all starts that were kept, and no other process has it, not even one that uses a copy
+    /// of the directory: the count is in the upper 32 bits, the lower ones are random.
+    pub number: u64,
+}
+
 /// A data directory, as far as membership is concerned.
 #[derive(Clone)]
 pub struct Home {
@@ -204,13 +213,12 @@ impl Home {
         self.identity()?.ok_or(HomeError::Vacant { path })
     }
 
-    /// Counts a start of the node, durably. The number is above those of all earlier starts, and no
-    /// other process has it, not even one that uses a copy of the directory: the count is in the upper
-    /// 32 bits, the lower ones are random.
+    /// Numbers a start of the node. It counts once it is [kept](Self::keep_start): an older copy of the
+    /// directory that is turned away must not come to have the latest start.
     ///
     /// # Errors
     /// The file is damaged, or the disk refuses.
-    pub fn count_start(&self, rng: &dyn Rng) -> Result<u64, HomeError> {
+    pub fn next_start(&self, rng: &dyn Rng) -> Result<Start, HomeError> {
         let path = self.dir.join(STARTS);
         let before = match self.read(&path)? {
             None => 0,
@@ -224,8 +232,16 @@ impl Home {
             }
         };
         let count = before.saturating_add(1);
-        self.write(STARTS, format!("{count}\n").as_bytes())?;
-        Ok((u64::from(count) << 32) | rng.below(1 << 32))
+        let number = (u64::from(count) << 32) | rng.below(1 << 32);
+        Ok(Start { count, number })
+    }
+
+    /// Makes a start count, durably.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn keep_start(&self, start: Start) -> Result<(), HomeError> {
+        self.write(STARTS, format!("{}\n", start.count).as_bytes())
     }
 
     /// Fails if the directory belongs to somebody.

@@ -8,11 +8,15 @@
 //! The cluster's certificate authority changes in the same way: a row says which phase is reached, and
 //! the [`Rotator`] of every member does what the phase asks of it.
 //!
+//! Members also witness what each of them has acknowledged ([`Witnesses`]), so that one which was put
+//! back to an older copy of its disk is noticed before it takes part, and barred ([`Barring`]).
+//!
 //! [`Home`] is the other half: what a node keeps in its data directory about its membership, and
 //! [`RecoveryOrder`], by which a person gives up a lost majority.
 
 mod abandon;
 mod agreement;
+mod barred;
 mod desk;
 mod diverged;
 mod error;
@@ -31,14 +35,16 @@ mod rows;
 mod secrets;
 #[cfg(test)]
 mod testing;
+mod witnesses;
 
 pub use abandon::{abandon_others, gone_members, present_members};
 pub use agreement::Disagreement;
+pub use barred::{Barring, RemovedMark, barring, lift};
 pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
 pub use diverged::Diverged;
 pub use error::{ChangeError, DamagedMember};
 pub use founding::{Applicant, FoundingError, found};
-pub use home::{Home, HomeError, Identity};
+pub use home::{Home, HomeError, Identity, Start};
 pub use keeper::{Keeper, KeeperConfig};
 pub use members::{Announcement, ClusterStatus, Members, MembersParts};
 pub use model::{Departure, FeatureLevels, Member, MemberState};
@@ -49,3 +55,4 @@ pub use ports::{Authority, Certified, DataHome, Groups, GroupsError, MemberSecre
 pub use recovery::{RecoveryError, RecoveryOrder};
 pub use rotation::{AuthorityDesk, Rotation, Rotator, Shown};
 pub use secrets::ClusterAuthority;
+pub use witnesses::{MarksDesk, Said, Witnesses, ask as ask_marks, said as said_of_marks};

@@ -9,7 +9,9 @@ use crate::model::{Departure, FeatureLevels, Member, MemberState};
 use crate::plan::{self, GroupView, Refused, Roster, Rules, Waiting};
 use crate::ports::{Authority, DataHome, Groups, GroupsError};
 use crate::rows::{self, ClusterRow, MemberRow};
+use crate::witnesses::Witnesses;
 use bytes::Bytes;
+use floeberg_consensus::Standing;
 use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
 use floeberg_types::{AccountId, ClusterId, GroupId, NodeId, Region, TimestampMs};
@@ -23,6 +25,8 @@ mod joining;
 pub struct MembersParts {
     /// The cluster.
     pub cluster: ClusterId,
+    /// This node.
+    pub me: NodeId,
     /// The account that the cluster's own commands are booked on.
     pub account: AccountId,
     /// The region that this node answers for.
@@ -37,6 +41,10 @@ pub struct MembersParts {
     pub authority: Arc<dyn Authority>,
     /// Clock and random bytes.
     pub env: Env,
+    /// What is known of the others' acknowledgements.
+    pub witnesses: Arc<Witnesses>,
+    /// Whether this node takes part.
+    pub standing: Standing,
     /// What the planner goes by.
     pub rules: Rules,
 }
@@ -60,7 +68,7 @@ pub struct Announcement {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: String,
-    /// Which start of it this is, see [`Home::count_start`](crate::Home::count_start).
+    /// Which start of it this is, see [`Start::number`](crate::Start).
     pub start: u64,
     /// What every member must be configured with alike, by name: in words, or a digest that tells values
     /// apart and does not give them away.
@@ -80,6 +88,8 @@ pub struct ClusterStatus {
     pub groups: Vec<(GroupId, Result<GroupView, GroupsError>)>,
     /// What the groups wait for.
     pub waiting: Vec<(GroupId, Waiting)>,
+    /// Nodes that take no part, and why: each said so to this one, or is this one.
+    pub taking_no_part: BTreeMap<NodeId, String>,
     /// What members should have alike and do not.
     pub disagreements: Vec<Disagreement>,
 }
@@ -287,7 +297,17 @@ impl Members {
             members: roster.into_values().collect(),
             groups,
             waiting,
+            taking_no_part: self.taking_no_part(),
         })
+    }
+
+    /// Who takes no part and why: by their own word, and this node's.
+    fn taking_no_part(&self) -> BTreeMap<NodeId, String> {
+        let mut nodes = self.parts.witnesses.refused();
+        if let Some(why) = self.parts.standing.barred() {
+            nodes.insert(self.parts.me, why.to_string());
+        }
+        nodes
     }
 
     /// Writes what the planner says a member has reached.

@@ -100,7 +100,7 @@ pub struct Member {
     pub features: FeatureLevels,
     /// The version of its binary.
     pub version: String,
-    /// Which start of it was heard of last, see [`Home::count_start`](crate::Home::count_start); 0: none.
+    /// Which start of it was heard of last, see [`Start::number`](crate::Start); 0: none.
     pub start: u64,
     /// What every member must be configured with alike, by name, as it last said.
     pub settings: BTreeMap<String, String>,

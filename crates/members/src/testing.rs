@@ -6,7 +6,7 @@ use crate::plan::{GroupView, Rules};
 use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{GroupHooks, NoPeers};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers, Standing};
 use floeberg_env::Env;
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -321,6 +321,7 @@ async fn open(env: &Env) -> Store {
         log: Arc::new(MemLog::open(&MemLogStore::new(), env)),
         transport: Arc::new(NoPeers),
         snapshots: "/snapshots".into(),
+        footing: Footing::alone(),
         hooks,
         metrics: MetastoreMetrics::default(),
     };
@@ -345,6 +346,7 @@ impl Lab {
         let data = Arc::new(TestData::default());
         let members = Members::new(MembersParts {
             cluster: CLUSTER,
+            me: ME,
             account: "000000000000".parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
             store: open(&env).await,
@@ -352,6 +354,8 @@ impl Lab {
             data: data.clone(),
             authority: Arc::new(TestAuthority),
             env,
+            witnesses: Arc::new(Witnesses::none([GroupId::CATALOG].into_iter())),
+            standing: Standing::cleared(),
             rules: Rules::default(),
         });
         Self {

@@ -1,6 +1,6 @@
 //! Settings of a store and what it is made of.
 
-use floeberg_consensus::{Begin, GroupConfig, GroupHooks};
+use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks};
 use floeberg_kv::Kv;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
@@ -78,6 +78,8 @@ pub struct StoreParts {
     /// A directory of this group alone for copies of the state on their way, on the file system
     /// of the rows.
     pub snapshots: PathBuf,
+    /// Whether this node takes part, and what it knows of the others.
+    pub footing: Footing,
     /// Where consensus reports to; a failed flush is reported as fatal, too.
     pub hooks: GroupHooks,
     /// Counters of this store.

@@ -114,6 +114,7 @@ impl Store {
             machine: Box::new(machine),
             transport: Arc::clone(&parts.transport),
             snapshots: parts.snapshots,
+            footing: parts.footing,
             hooks: parts.hooks,
         };
         let (node, begin, raft) = (config.node, config.begin, &config.raft);

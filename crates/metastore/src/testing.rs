@@ -4,7 +4,7 @@ pub(crate) mod cluster;
 
 use crate::{Cx, OpenError, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow};
 use bytes::Bytes;
-use floeberg_consensus::{GroupHooks, NoPeers, Pending};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending};
 use floeberg_env::{Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
@@ -199,6 +199,7 @@ pub(crate) async fn try_start(
         log,
         transport: Arc::new(NoPeers),
         snapshots: copies.path().join("snapshots"),
+        footing: Footing::alone(),
         hooks,
         metrics: metrics.clone(),
     };

@@ -3,6 +3,7 @@
 
 mod backup;
 mod belongings;
+mod comparison;
 mod config;
 mod data;
 mod divergence;

@@ -1,6 +1,7 @@
 //! A member's part in the cluster: it announces itself, keeps addresses and the placement map, and
 //! does what the members' rows say while it leads.
 
+use crate::comparison::Comparison;
 use crate::data::{self, Mover};
 use crate::divergence::{Alarms, Watch};
 use crate::groups::{NodeGroups, StatusDesk};
@@ -8,7 +9,7 @@ use crate::network::{Network, Papers};
 use crate::node::GroupStores;
 use crate::removal::{self, Removal};
 use crate::{Elections, MemberConfig, RootKey};
-use floeberg_consensus::RaftService;
+use floeberg_consensus::{RaftService, Standing};
 use floeberg_env::Env;
 use floeberg_members::plan::Rules;
 use floeberg_members::{
@@ -76,6 +77,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) stores: &'a GroupStores,
     pub(crate) alarms: &'a Alarms,
     pub(crate) removal: &'a Removal,
+    pub(crate) standing: &'a Standing,
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) shards: &'a Shards,
     pub(crate) placement: watch::Sender<Arc<PlacementMap>>,
@@ -90,6 +92,7 @@ impl Wiring<'_> {
         let (data, mover) = data::new(placing.clone(), store.clone(), self.shards.clone());
         let members = Members::new(MembersParts {
             cluster: self.identity.cluster,
+            me: self.identity.node,
             account,
             region: self.region.clone(),
             store: store.clone(),
@@ -97,6 +100,8 @@ impl Wiring<'_> {
             data: Arc::new(data),
             authority: papers.authority.clone(),
             env: env.clone(),
+            witnesses: papers.witnesses.clone(),
+            standing: self.standing.clone(),
             rules: Rules::default(),
         });
         self.open_desks(&members);
@@ -116,11 +121,12 @@ impl Wiring<'_> {
             peers: self.network.peers.clone(),
             shown: self.network.shown(),
         };
-        let me = self.announcement(papers.start);
+        let me = self.announcement(papers.start.number);
         let peers = self.network.peers.clone();
         let config = KeeperConfig::default();
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
-        let (watch, removal) = (self.watch(&papers), self.removal_watch());
+        let (watch, removal) = (self.watch(&papers), self.removal_watch(&papers));
+        let comparison = self.comparison(&papers);
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
@@ -133,6 +139,7 @@ impl Wiring<'_> {
             tasks.spawn("digests", watch.run()),
             tasks.spawn("authority", rotator.run()),
             tasks.spawn("removal", removal.run()),
+            tasks.spawn("marks", comparison.run()),
         ];
         let address = self.member.address.clone();
         if let Some(renewal) = self.network.renewal(papers, address, env) {
@@ -154,13 +161,34 @@ impl Wiring<'_> {
         }
     }
 
-    fn removal_watch(&self) -> removal::Watch {
+    fn comparison(&self, papers: &Papers) -> Comparison {
+        Comparison {
+            me: self.identity.node,
+            start: papers.start,
+            stores: self.stores.clone(),
+            peers: self.network.peers.clone(),
+            asker: self.network.asker.clone(),
+            asking: self.network.asking.clone(),
+            routes: self.network.routes.clone(),
+            witnesses: papers.witnesses.clone(),
+            standing: self.standing.clone(),
+            removal: self.removal.clone(),
+            home: papers.home.clone(),
+            env: self.env.clone(),
+            takes_part: self.metrics.takes_part.clone(),
+        }
+    }
+
+    fn removal_watch(&self, papers: &Papers) -> removal::Watch {
         removal::Watch {
             me: self.identity.node,
             catalog: self.stores.catalog.clone(),
             peers: self.network.peers.clone(),
             transport: self.network.transport.clone(),
             removal: self.removal.clone(),
+            standing: self.standing.clone(),
+            home: papers.home.clone(),
+            env: self.env.clone(),
         }
     }
 

@@ -1,16 +1,19 @@
 //! The way to the other members: certificates, the transport, the node-to-node port.
 
+use crate::comparison::NOT_COMPARED;
 use crate::listen;
-use crate::metered::Metered;
+use crate::metered::{Gated, Metered};
 use crate::status_wire::Ask;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
-use floeberg_consensus::NoPeers;
+use floeberg_consensus::{NoPeers, Standing};
 use floeberg_env::Env;
-use floeberg_members::{ClusterAuthority, Diverged, Home, Identity, RecoveryOrder, Shown};
+use floeberg_members::{
+    ClusterAuthority, Diverged, Home, Identity, MarksDesk, RecoveryOrder, Shown, Start, Witnesses,
+};
 use floeberg_pki::{Credentials, NodeTls, TrustBundle};
 use floeberg_rpc::{
-    CallError, Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings,
-    Station, Transport,
+    Asking, CallError, Features, LocalNode, Method, NetTransport, Peers, Refusal, RefusalCode,
+    Routes, Security, Server, Settings, Station, Transport,
 };
 use floeberg_telemetry::RpcMetrics;
 use floeberg_types::{ClusterId, GroupId, NodeId};
@@ -22,6 +25,9 @@ use std::time::Duration;
 /// How often a member looks whether its certificate has to be renewed.
 const RENEWAL: Duration = Duration::from_secs(3600);
 
+/// The groups of every node.
+const GROUPS: [GroupId; 2] = [GroupId::CATALOG, GroupId::OBJECTS];
+
 /// How long a member may take to show that it is there.
 const KNOCK: Duration = Duration::from_secs(3);
 
@@ -30,8 +36,10 @@ pub(crate) struct Papers {
     pub(crate) home: Home,
     pub(crate) authority: Arc<ClusterAuthority>,
     credentials: Credentials,
-    /// Which start of the node this is.
-    pub(crate) start: u64,
+    /// Which start of the node this is; it counts once the node takes part.
+    pub(crate) start: Start,
+    /// What it knows of the others' acknowledgements.
+    pub(crate) witnesses: Arc<Witnesses>,
     /// The order to go on alone, if one waits to be carried out.
     pub(crate) recovery: Option<RecoveryOrder>,
 }
@@ -65,7 +73,8 @@ pub(crate) fn identify(
     let authority = Arc::new(ClusterAuthority::load(&home, env)?);
     let credentials = authority.renewed(&home, &member.address)?;
     let papers = Papers {
-        start: home.count_start(env.rng.as_ref())?,
+        start: home.next_start(env.rng.as_ref())?,
+        witnesses: Arc::new(Witnesses::load(&home, GROUPS.into_iter())?),
         home,
         authority,
         credentials,
@@ -94,7 +103,7 @@ fn station(
         local: LocalNode {
             cluster: identity.cluster,
             node: identity.node,
-            start: papers.start,
+            start: papers.start.number,
             address: member.address.clone(),
             features: Features {
                 low: features.low,
@@ -104,6 +113,7 @@ fn station(
         security: Security::MutualTls(tls.clone()),
         peers: peers.clone(),
         settings: Settings::default(),
+        asking: Asking::yes(),
         env: env.clone(),
     }
 }
@@ -139,7 +149,12 @@ pub(crate) async fn who_answers(
 pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
     pub(crate) routes: Routes,
+    /// Open while the node takes part.
     pub(crate) transport: Arc<dyn Transport>,
+    /// The way for marks, open always.
+    pub(crate) asker: Arc<dyn Transport>,
+    /// Whether the node says in handshakes that it does not take part yet.
+    pub(crate) asking: Asking,
     /// Open sockets, if there are any.
     sockets: Mutex<Option<SocketsInUse>>,
     tls: Option<Arc<NodeTls>>,
@@ -147,7 +162,7 @@ pub(crate) struct Network {
 
 struct SocketsInUse {
     server: Server,
-    transport: Arc<NetTransport>,
+    transports: [Arc<NetTransport>; 2],
 }
 
 impl Network {
@@ -157,32 +172,47 @@ impl Network {
             peers: Arc::new(Peers::new()),
             routes: Routes::new(),
             transport: Arc::new(NoPeers),
+            asker: Arc::new(NoPeers),
+            asking: Asking::default(),
             sockets: Mutex::new(None),
             tls: None,
         }
     }
 
     /// Reaches the other members and is reached by them; what they ask is refused as not served
-    /// until handlers are in the routes.
+    /// until handlers are in the routes, and all but marks until the node takes part.
     pub(crate) async fn open(
         member: &MemberConfig,
         identity: Identity,
         papers: &Papers,
-        env: &Env,
-        metrics: &RpcMetrics,
+        standing: &Standing,
+        (env, metrics): (&Env, &RpcMetrics),
     ) -> Result<Self, StartError> {
-        let metered = |way: Arc<dyn Transport>| {
+        let metered = |way: Arc<dyn Transport>| -> Arc<dyn Transport> {
             let metrics = metrics.clone();
             Arc::new(Metered { way, metrics })
         };
+        let gated = |way: Arc<dyn Transport>| -> Arc<dyn Transport> {
+            let standing = standing.clone();
+            Arc::new(Gated { way, standing })
+        };
         let (peers, routes) = (Arc::new(Peers::new()), Routes::new());
+        routes.hold(Refusal::new(RefusalCode::NotServing, NOT_COMPARED));
+        let desk = MarksDesk {
+            witnesses: papers.witnesses.clone(),
+            standing: standing.clone(),
+        };
+        routes.add(Method::Marks, Arc::new(desk));
         let listen = match &member.network {
             PeerNetwork::Memory(network) => {
-                let transport = network.member(identity.node, routes.clone(), peers.clone());
+                let way = network.member(identity.node, routes.clone(), peers.clone());
+                let asker = metered(way);
                 return Ok(Self {
                     peers,
                     routes,
-                    transport: metered(transport),
+                    transport: gated(asker.clone()),
+                    asker,
+                    asking: Asking::default(),
                     sockets: Mutex::new(None),
                     tls: None,
                 });
@@ -193,12 +223,21 @@ impl Network {
         let station = station(member, identity, papers, (&tls, &peers), env);
         let listener = listen::bind(listen, "peer.listen").await?;
         let transport = Arc::new(NetTransport::new(station.clone()));
+        // What it says in handshakes never changes: marks may be asked for by whoever takes no part.
+        let asker = Arc::new(NetTransport::new(Station {
+            asking: Asking::yes(),
+            ..station.clone()
+        }));
+        let asking = station.asking.clone();
         let server = Server::start(listener, station, routes.clone())?;
+        let transports = [transport.clone(), asker.clone()];
         Ok(Self {
             peers,
             routes,
-            transport: metered(transport.clone()),
-            sockets: Mutex::new(Some(SocketsInUse { server, transport })),
+            transport: gated(metered(transport)),
+            asker: metered(asker),
+            asking,
+            sockets: Mutex::new(Some(SocketsInUse { server, transports })),
             tls: Some(tls),
         })
     }
@@ -208,7 +247,9 @@ impl Network {
         let sockets = self.sockets.lock().take();
         if let Some(sockets) = sockets {
             sockets.server.stop().await;
-            sockets.transport.stop().await;
+            for transport in sockets.transports {
+                transport.stop().await;
+            }
         }
         self.routes.clear();
     }

@@ -19,7 +19,7 @@ use floeberg_api_s3::S3Api;
 use floeberg_auth::Keyring;
 use floeberg_catalog::Catalog;
 use floeberg_catalog::janitor::{Janitor, JanitorConfig};
-use floeberg_consensus::{Begin, GroupConfig, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks, RaftService, Standing};
 use floeberg_env::{DiskFile, Env};
 use floeberg_kv::Kv;
 use floeberg_members::{Identity, Members, gone_members, no_data};
@@ -52,6 +52,7 @@ pub struct Node {
     files: Arc<ObjectsPort>,
     metrics: NodeMetrics,
     removal: Removal,
+    standing: Standing,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
 }
@@ -95,6 +96,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) opened: &'a stores::Opened,
     pub(crate) volume: &'a Volume,
+    /// Whether this node takes part.
+    pub(crate) standing: &'a Standing,
 }
 
 /// The replicated part of a node, under its use cases.
@@ -121,16 +124,21 @@ impl Ground<'_> {
         let (raft, proposals) = (RaftService::new(), ProposalService::new());
         let network = match (&self.config.cluster, papers) {
             (ClusterPart::Member(member), Some(papers)) => {
+                let (standing, around) = (self.standing, (self.env, &self.metrics.rpc));
                 let network =
-                    Network::open(member, self.identity, papers, self.env, &self.metrics.rpc)
-                        .await?;
+                    Network::open(member, self.identity, papers, standing, around).await?;
                 membership::serve(&network, &raft, &proposals);
                 membership::serve_shards(&network, self.identity, self.volume, &map, self.env);
                 network
             }
             _ => Network::none(),
         };
-        let stores = self.groups(&network, begin(self.identity.node)).await?;
+        let footing = |group| match papers {
+            Some(papers) => papers.witnesses.footing(group, self.standing),
+            None => Footing::alone(),
+        };
+        let begin = begin(self.identity.node);
+        let stores = self.groups(&network, begin, footing).await?;
         for gone in gone_members(&stores.catalog)? {
             network.peers.remove(gone);
         }
@@ -183,6 +191,7 @@ impl Ground<'_> {
             stores: &base.stores,
             alarms,
             removal,
+            standing: self.standing,
             metrics: self.metrics,
             shards: &base.shards,
             placement,
@@ -195,6 +204,7 @@ impl Ground<'_> {
         &self,
         network: &Network,
         begin: Begin,
+        footing: impl Fn(GroupId) -> Footing,
     ) -> Result<GroupStores, StartError> {
         let m = self.metrics;
         let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, rows: &MetastoreMetrics| {
@@ -203,6 +213,7 @@ impl Ground<'_> {
                 log: self.opened.log.clone(),
                 transport: network.transport.clone(),
                 snapshots: self.config.snapshots_dir(id),
+                footing: footing(id),
                 hooks: GroupHooks {
                     on_fatal: self.opened.on_fatal.clone(),
                     metrics: raft.clone(),
@@ -281,6 +292,11 @@ impl Node {
         let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
         let (placement, map) = watch::channel(Arc::new(first_map(&config, identity)));
+        let standing = match papers {
+            Some(_) => Standing::asking(),
+            None => Standing::cleared(),
+        };
+        metrics.takes_part.set(i64::from(standing.is_cleared()));
         let ground = Ground {
             config: &config,
             env: &env,
@@ -288,8 +304,10 @@ impl Node {
             metrics: &metrics,
             opened: &opened,
             volume: &volume,
+            standing: &standing,
         };
-        let base = ground.build(papers.as_ref(), map).await?;
+        // Boxed: the compiler gives up on futures that are nested much deeper.
+        let base = Box::pin(ground.build(papers.as_ref(), map)).await?;
         let (alarms, removal) = (Alarms::default(), Removal::default());
         let (members, mut background) = ground.join_in(&base, papers, placement, &alarms, &removal);
         let keys = keyring(&config, identity);
@@ -338,6 +356,7 @@ impl Node {
             files,
             metrics,
             removal,
+            standing,
             _lock: opened.lock,
         })
     }
@@ -388,6 +407,18 @@ impl Node {
     /// Waits until the cluster has refused this node as it is set up; why. Only a person can mend that.
     pub async fn refused(&self) -> String {
         self.removal.refused().await
+    }
+
+    /// Whether it takes part in its cluster: it has been compared, and lacks nothing.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        self.standing.is_cleared()
+    }
+
+    /// Why it takes no part and never will, if so.
+    #[must_use]
+    pub fn barred(&self) -> Option<String> {
+        self.standing.barred().map(|why| why.to_string())
     }
 
     /// Waits until both groups have a leader that answers a read of this node.

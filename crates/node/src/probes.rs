@@ -55,8 +55,9 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
                 .is_cancelled()
                 .then(|| "a new start: this node is stopping".to_owned());
             let unwanted = removal.notice().map(|why| format!("a person: {why}"));
+            let waiting = removal.waiting();
             Box::pin(async move {
-                if let Some(waiting_for) = unwanted.or(leaving) {
+                if let Some(waiting_for) = unwanted.or(leaving).or(waiting) {
                     return Readiness::NotReady { waiting_for };
                 }
                 readiness(&groups, &shards, &room).await

@@ -9,9 +9,9 @@
 use crate::network::{self, Network, Papers};
 use crate::node::{Ground, GroupStores, begin};
 use crate::{ClusterPart, StartError};
-use floeberg_consensus::Begin;
+use floeberg_consensus::{AckMark, Begin, Footing, Standing};
 use floeberg_env::OpenMode;
-use floeberg_members::{RecoveryOrder, abandon_others, present_members};
+use floeberg_members::{RecoveryOrder, abandon_others, lift, present_members};
 use floeberg_objects::stored_objects;
 use floeberg_types::NodeId;
 use std::fmt::Write as _;
@@ -45,14 +45,19 @@ pub(crate) async fn if_ordered(ground: &Ground<'_>, papers: &Papers) -> Result<(
         ordered_at_ms = order.ordered_at.0,
         "going on alone, as ordered: commits that only the lost nodes had are gone"
     );
-    let stores = ground.groups(&Network::none(), Begin::Survivor).await?;
+    let alone = |_| Footing::alone();
+    let stores = ground
+        .groups(&Network::none(), Begin::Survivor, alone)
+        .await?;
     stores.ready().await;
     let gone = settle(ground, &stores).await;
     for (_, store) in stores.each().into_iter().rev() {
         store.shutdown().await?;
     }
     let gone = gone?;
-    // Blocks for two syncs, before anybody is served.
+    // Whatever kept this node from taking part was said in the cluster that is given up. Blocks for a few
+    // syncs, before anybody is served.
+    lift(&papers.home)?;
     RecoveryOrder::carried_out(&papers.home)?;
     tracing::warn!(
         gone = ?gone.iter().map(|node| node.0).collect::<Vec<_>>(),
@@ -67,7 +72,13 @@ async fn others_that_answer(
     papers: &Papers,
 ) -> Result<Vec<NodeId>, StartError> {
     let me = ground.identity.node;
-    let stores = ground.groups(&Network::none(), begin(me)).await?;
+    // It only looks: it must not promise anything to anybody.
+    let still = |_| Footing {
+        standing: Standing::asking(),
+        ..Footing::alone()
+    };
+    let stores = ground.groups(&Network::none(), begin(me), still).await?;
+    say_what_is_missing(&stores, papers);
     let members = present_members(&stores.catalog);
     for (_, store) in stores.each().into_iter().rev() {
         store.shutdown().await?;
@@ -77,6 +88,30 @@ async fn others_that_answer(
     };
     let others = members?.into_iter().filter(|(node, _)| *node != me);
     network::who_answers(member, ground.identity, papers, ground.env, others).await
+}
+
+/// What others are known to have acknowledged and this node never got is gone with them.
+fn say_what_is_missing(stores: &GroupStores, papers: &Papers) {
+    for (group, store) in stores.each() {
+        let here = store.group().mark();
+        let known = papers.witnesses.marks(group);
+        let more = known.iter().filter(|(_, mark)| **mark > here);
+        let Some((node, most)) = more.max_by_key(|(_, mark)| **mark) else {
+            tracing::info!(%group, %here, "no node is known to have more of the group");
+            continue;
+        };
+        tracing::warn!(
+            %group, %node, acknowledged = %most, %here, entries = ?missing(most, &here),
+            "a node had acknowledged more of the group than there is here: what lies between is lost"
+        );
+    }
+}
+
+/// How many entries lie between two marks, if one leader wrote them.
+fn missing(most: &AckMark, here: &AckMark) -> Option<u64> {
+    let same = (most.term, most.node) == (here.term, here.node);
+    let after = |mark: &AckMark| mark.accepted.map_or(0, |index| index + 1);
+    (same && here.accepted.is_some()).then(|| after(most) - after(here))
 }
 
 async fn settle(ground: &Ground<'_>, stores: &GroupStores) -> Result<Vec<NodeId>, StartError> {

@@ -2,6 +2,9 @@
 //! it the log any more, so it cannot read that in the rows: the others say so when it calls them.
 
 use crate::status_wire::Ask;
+use floeberg_consensus::{Barred, Standing};
+use floeberg_env::Env;
+use floeberg_members::{Barring, Home, RemovedMark};
 use floeberg_metastore::Store;
 use floeberg_rpc::{CallError, Peers, RefusalCode, Transport};
 use floeberg_types::{GroupId, NodeId};
@@ -15,6 +18,9 @@ use tokio::sync::watch;
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// Looks in a row that find this node removed before that is kept for good.
+const REMOVED_LOOKS: u32 = 3;
+
 /// How long a peer may take to answer, and a read to be confirmed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -26,7 +32,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Removed => {
                 "this node was removed from the cluster; stop it, and if the machine is to be used \
@@ -51,13 +57,55 @@ struct Heard {
     cause: Mutex<Option<Cause>>,
     /// Why the cluster did not take this node when it started; that lasts.
     refused: watch::Sender<Option<String>>,
+    /// Why this node takes no part; that lasts, too.
+    barred: Mutex<Option<String>>,
+    /// For whom it waits before it takes part.
+    waiting: Mutex<Option<String>>,
 }
 
 impl Removal {
     /// What there is to say about it.
     pub(crate) fn notice(&self) -> Option<String> {
         let refused = self.0.refused.borrow().clone();
-        refused.or_else(|| self.0.cause.lock().map(|cause| cause.text().to_owned()))
+        let lasting = refused.or_else(|| self.0.barred.lock().clone());
+        lasting.or_else(|| self.0.cause.lock().map(|cause| cause.text().to_owned()))
+    }
+
+    /// For whom the node waits before it takes part.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.0.waiting.lock().clone()
+    }
+
+    /// The node waits for somebody before it takes part.
+    pub(crate) fn wait_for(&self, whom: Option<String>) {
+        let news = whom.clone().filter(|_| self.0.waiting.lock().is_none());
+        if let Some(whom) = news {
+            tracing::info!("this node waits for {whom}");
+        }
+        *self.0.waiting.lock() = whom;
+    }
+
+    /// The node takes no part any more; why.
+    pub(crate) fn bar(&self, why: String) {
+        *self.0.barred.lock() = Some(why);
+    }
+
+    /// It is certain that this node was removed: that is kept, so that it does not take part in what other
+    /// removed ones might make of the old cluster.
+    pub(crate) async fn keep_removed(
+        &self,
+        home: &Home,
+        env: &Env,
+        mark: RemovedMark,
+        standing: &Standing,
+    ) {
+        let (kept, now) = (home.clone(), env.clock.now());
+        let keeping = move || Barring::Removed(mark).keep(&kept, now);
+        match env.tasks.spawn_blocking("keep-removed", keeping).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(%error, "that this node was removed is not kept"),
+        }
+        standing.bar(Barred::Held(Cause::Removed.text().to_owned()));
     }
 
     /// Waits until the cluster has refused this node as it is; why.
@@ -85,6 +133,9 @@ pub(crate) struct Watch {
     pub(crate) peers: Arc<Peers>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) removal: Removal,
+    pub(crate) standing: Standing,
+    pub(crate) home: Home,
+    pub(crate) env: Env,
 }
 
 /// What the others say.
@@ -98,9 +149,12 @@ enum Word {
 impl Watch {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
-        loop {
+        let mut removed_looks = 0;
+        while self.standing.barred().is_none() {
             tokio::time::sleep(EVERY).await;
-            let cause = match verdict(&self.ask().await) {
+            let answers = self.ask().await;
+            let words: Vec<Word> = answers.iter().map(|(_, word)| *word).collect();
+            let cause = match verdict(&words) {
                 Word::Member => None,
                 Word::Nothing => continue,
                 // A node that went on alone says so of everybody; who can still decide without it is
@@ -112,14 +166,34 @@ impl Watch {
             {
                 tracing::error!(node = %self.me, "{}", cause.text());
             }
+            removed_looks = match cause {
+                Some(Cause::Removed) => removed_looks + 1,
+                Some(Cause::Superseded) | None => 0,
+            };
+            if removed_looks >= REMOVED_LOOKS {
+                self.keep(&answers).await;
+            }
         }
     }
 
-    async fn ask(&self) -> Vec<Word> {
+    async fn keep(&self, answers: &[(NodeId, Word)]) {
+        let said = |(_, word): &&(NodeId, Word)| *word == Word::Refused(Cause::Removed);
+        let mark = RemovedMark {
+            said_by: answers.iter().filter(said).map(|(node, _)| *node).collect(),
+            found_at: self.env.clock.now(),
+        };
+        let (removal, standing) = (&self.removal, &self.standing);
+        removal
+            .keep_removed(&self.home, &self.env, mark, standing)
+            .await;
+    }
+
+    async fn ask(&self) -> Vec<(NodeId, Word)> {
         let peers = self.peers.all().into_iter().map(|(node, _)| node);
         let asked = peers.filter(|node| *node != self.me).map(|node| {
             let request = Ask::Alive.request(GroupId::CATALOG);
-            self.transport.call(node, request, PATIENCE)
+            let call = self.transport.call(node, request, PATIENCE);
+            async move { (node, call.await) }
         });
         let answers = join_all(asked).await.into_iter();
         let word = |answer| match answer {
@@ -131,7 +205,7 @@ impl Watch {
             },
             Err(_) => Word::Nothing,
         };
-        answers.map(word).collect()
+        answers.map(|(node, answer)| (node, word(answer))).collect()
     }
 
     async fn works(&self) -> bool {

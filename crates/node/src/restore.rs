@@ -11,7 +11,7 @@ use crate::stores::{self, Stores};
 use crate::{ClusterPart, NodeConfig, StartError, marks};
 use fill::fill;
 use floeberg_backup::{Backup, ReadError, Verified, verify};
-use floeberg_consensus::Begin;
+use floeberg_consensus::{Begin, Footing, Standing};
 use floeberg_env::{DiskFile, Env};
 use floeberg_members::{Home, Identity};
 use floeberg_metastore::{StoreError, TransactError};
@@ -158,6 +158,7 @@ pub async fn restore(
     let metrics = NodeMetrics::new();
     let (opened, identity) = open(&config, &env, &metrics, lock, backup).await?;
     let volume = stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
+    let standing = Standing::cleared();
     let ground = Ground {
         config: &config,
         env: &env,
@@ -165,9 +166,10 @@ pub async fn restore(
         metrics: &metrics,
         opened: &opened,
         volume: &volume,
+        standing: &standing,
     };
     let groups = ground
-        .groups(&Network::none(), begin(identity.node))
+        .groups(&Network::none(), begin(identity.node), |_| Footing::alone())
         .await?;
     groups.ready().await;
     let filled = fill(&ground, &groups, backup).await;

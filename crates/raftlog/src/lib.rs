@@ -17,7 +17,7 @@ use floeberg_types::GroupId;
 use std::io;
 
 pub use error::{Corrupt, Damage, EngineFailure, LogError, NotContinuous, Stopped};
-pub use mem::{MemLog, MemLogStore};
+pub use mem::{LogImage, MemLog, MemLogStore};
 pub use record::FORMAT;
 pub use rocks::RocksLog;
 

@@ -93,6 +93,7 @@ struct Inner {
     crashes: u64,
     failing_sync: bool,
     lying: bool,
+    losing_votes: bool,
     stopped: Option<Arc<str>>,
 }
 
@@ -114,6 +115,10 @@ pub struct MemLogStore {
     inner: Arc<Mutex<Inner>>,
     sync_takes: RangeInclusive<Duration>,
 }
+
+/// What was durable in a [`MemLogStore`] at some time.
+#[derive(Clone, Debug)]
+pub struct LogImage(Groups);
 
 impl Default for MemLogStore {
     fn default() -> Self {
@@ -163,16 +168,47 @@ impl MemLogStore {
             inner.make_durable(upto);
         }
         let waiting = std::mem::take(&mut inner.waiting);
+        if inner.losing_votes {
+            inner.durable.values_mut().for_each(|log| log.vote = None);
+        }
         *inner = Inner {
             current: inner.durable.clone(),
             durable: std::mem::take(&mut inner.durable),
             crashes: inner.crashes + 1,
             lying: inner.lying,
+            losing_votes: inner.losing_votes,
             ..Inner::default()
         };
         drop(inner);
         // A callback may own handles that lock the store when they drop.
         drop(waiting);
+    }
+
+    /// What a crash now would leave at least; it stays as it is.
+    #[must_use]
+    pub fn image(&self) -> LogImage {
+        LogImage(self.inner.lock().durable.clone())
+    }
+
+    /// Back to what it was; every open handle stops.
+    pub fn put_back(&self, image: &LogImage) {
+        let mut inner = self.inner.lock();
+        let waiting = std::mem::take(&mut inner.waiting);
+        *inner = Inner {
+            current: image.0.clone(),
+            durable: image.0.clone(),
+            crashes: inner.crashes + 1,
+            ..Inner::default()
+        };
+        drop(inner);
+        // A callback may own handles that lock the store when they drop.
+        drop(waiting);
+    }
+
+    /// From now on a crash takes the votes with it, as a disk does that confirms writes it never made. Tests
+    /// show with it that the loss is found.
+    pub fn lose_votes(&self) {
+        self.inner.lock().losing_votes = true;
     }
 
     /// Lets the next sync fail; the store is stopped until the next crash.

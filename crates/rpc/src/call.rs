@@ -58,11 +58,13 @@ pub enum Method {
     Members = 50,
     /// The key of the cluster's next authority, for members only.
     Authority = 51,
+    /// What two members know of each other's acknowledgements; asked before a node takes part.
+    Marks = 52,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Vote,
         Self::PreVote,
         Self::Append,
@@ -81,6 +83,7 @@ impl Method {
         Self::Join,
         Self::Members,
         Self::Authority,
+        Self::Marks,
     ];
 
     /// Its name in metrics.
@@ -105,6 +108,7 @@ impl Method {
             Self::Join => "join",
             Self::Members => "members",
             Self::Authority => "authority",
+            Self::Marks => "marks",
         }
     }
 
@@ -119,7 +123,8 @@ impl Method {
             | Self::Status
             | Self::Join
             | Self::Members
-            | Self::Authority => Lane::Votes,
+            | Self::Authority
+            | Self::Marks => Lane::Votes,
             Self::Append => Lane::Log,
             Self::Propose | Self::Withdraw => Lane::Proposals,
             Self::SnapshotBegin
@@ -167,6 +172,8 @@ pub enum RefusalCode {
     Removed,
     /// A later start of the caller is known.
     Superseded,
+    /// The node that was called has lost what it had acknowledged, and takes no part.
+    Forgot,
 }
 
 /// A peer's answer that it did not do it.

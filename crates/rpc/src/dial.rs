@@ -45,7 +45,7 @@ pub(crate) async fn open(
     let proof = link.about().proof;
     check_identity(station, to, address, proof)?;
     let cut = link.about().cut.clone().drop_guard();
-    let outbox = line.begin(wire::hello(&station.local, to, lane));
+    let outbox = line.begin(station.hello(to, lane));
     let channel = channel(link, lane, station.settings).await?;
     let mut answers = exchange(channel, outbox).await?;
     let first = answers.message().await.map_err(|status| {
@@ -58,7 +58,10 @@ pub(crate) async fn open(
                 return Err(not_the_one(to, from, address).into());
             }
             let (start, address) = (hello.start, &hello.address);
-            let admitted = station.peers.admit(from, start, address);
+            let admitted = match hello.asking {
+                true => station.peers.admit_asking(from),
+                false => station.peers.admit(from, start, address),
+            };
             admitted.map_err(|unwanted| outdated(unwanted, from, start))?;
         }
         Some(Kind::Goodbye(refusal)) => return Err(wire::refusal_from_wire(refusal).into()),

@@ -30,6 +30,16 @@ pub(crate) struct Host {
     pub(crate) complaints: Mutex<BTreeSet<String>>,
 }
 
+/// Who opened a stream.
+struct Guest {
+    from: NodeId,
+    lane: Lane,
+    /// It may only ask what is known of it.
+    asking: bool,
+    /// Cancelled once its calls are wanted no more.
+    member: CancellationToken,
+}
+
 impl Host {
     /// Runs one stream to its end.
     pub(crate) async fn serve(
@@ -43,15 +53,20 @@ impl Host {
             () = self.stop.cancelled() => return,
             greeted = self.greet(&about, &mut frames) => greeted,
         };
-        let (from, lane, member) = match greeted {
-            Ok(greeted) => greeted,
+        let Guest {
+            from,
+            lane,
+            asking,
+            member,
+        } = match greeted {
+            Ok(guest) => guest,
             Err(refusal) => {
                 self.complain(&about, &refusal);
                 let _ = out.send(Ok(wire::goodbye(refusal))).await;
                 return;
             }
         };
-        let hello = wire::hello(&self.station.local, from, lane);
+        let hello = self.station.hello(from, lane);
         if out.send(Ok(hello)).await.is_err() {
             return;
         }
@@ -59,15 +74,11 @@ impl Host {
             biased;
             () = self.stop.cancelled() => {}
             () = member.cancelled() => about.cut.cancel(),
-            () = self.take_calls(from, lane, &mut frames, &out) => {}
+            () = self.take_calls((from, lane, asking), &mut frames, &out) => {}
         }
     }
 
-    async fn greet(
-        &self,
-        about: &About,
-        frames: &mut Streaming<Frame>,
-    ) -> Result<(NodeId, Lane, CancellationToken), Refusal> {
+    async fn greet(&self, about: &About, frames: &mut Streaming<Frame>) -> Result<Guest, Refusal> {
         let malformed = |message: &str| Refusal::new(RefusalCode::Malformed, message);
         let patience = self.station.settings.connect_patience;
         let first = tokio::time::timeout(patience, frames.message())
@@ -81,9 +92,18 @@ impl Host {
         };
         let (from, lane) = wire::check_hello(&hello, &self.station.local, about.proof)?;
         let (start, address) = (hello.start, &hello.address);
-        let admitted = self.station.peers.admit(from, start, address);
+        let asking = hello.asking;
+        let admitted = match asking {
+            true => self.station.peers.admit_asking(from),
+            false => self.station.peers.admit(from, start, address),
+        };
         let member = admitted.map_err(|unwanted| unwanted.refusal(from, start))?;
-        Ok((from, lane, member))
+        Ok(Guest {
+            from,
+            lane,
+            asking,
+            member,
+        })
     }
 
     /// Each mismatch is logged once: whoever is misconfigured tries again and again.
@@ -97,8 +117,7 @@ impl Host {
 
     async fn take_calls(
         self: &Arc<Self>,
-        from: NodeId,
-        lane: Lane,
+        (from, lane, asking): (NodeId, Lane, bool),
         frames: &mut Streaming<Frame>,
         out: &Outgoing,
     ) {
@@ -117,6 +136,11 @@ impl Host {
             };
             let id = call.id;
             let started = match wire::read_call(call) {
+                Ok(request) if asking && request.method != Method::Marks => {
+                    let message = format!("node {from} has not been compared since it started");
+                    let refusal = Refusal::new(RefusalCode::NotServing, message);
+                    Started::Done(Outcome::Refused(refusal))
+                }
                 Ok(request) if request.method.lane() == lane => {
                     self.callee.start(from, request).await
                 }

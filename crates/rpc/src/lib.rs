@@ -32,6 +32,6 @@ pub use door::{Doorway, knock};
 pub use peers::Peers;
 pub use routes::{Routes, STRANGER};
 pub use server::{ServeError, Server};
-pub use station::{Features, LocalNode, Security, Settings, Station};
+pub use station::{Asking, Features, LocalNode, Security, Settings, Station};
 pub use transport::NetTransport;
 pub use wire::MAX_BODY;

@@ -147,6 +147,17 @@ impl Peers {
         Ok(entry.current.clone())
     }
 
+    /// The same for a start of `node` that has not been compared yet: it may ask, and changes nothing.
+    pub(crate) fn admit_asking(&self, node: NodeId) -> Result<CancellationToken, Unwanted> {
+        let mut book = self.book.lock();
+        let entry = book.entry(node).or_insert_with(Entry::absent);
+        match entry.removed {
+            true => Err(Unwanted::Removed),
+            // Not the token of the start that counts: that one may end while this one asks.
+            false => Ok(CancellationToken::new()),
+        }
+    }
+
     pub(crate) fn way(&self, node: NodeId) -> Option<Way> {
         self.book.lock().get(&node).and_then(|e| e.way.clone())
     }
@@ -272,6 +283,18 @@ mod tests {
         peers.remove(SEVEN);
         assert!(peers.admit(SEVEN, 7, "d:1").is_err());
         assert_eq!(peers.get(SEVEN), None);
+    }
+
+    #[test]
+    fn a_start_that_only_asks_supersedes_nobody() {
+        let peers = Peers::new();
+        peers.keep(SEVEN, "a:1", 4);
+        let running = peers.admit(SEVEN, 4, "a:1").expect("it is known");
+        assert!(peers.admit_asking(SEVEN).is_ok());
+        assert!(!running.is_cancelled());
+        assert!(peers.admit(SEVEN, 4, "").is_ok());
+        peers.remove(SEVEN);
+        assert_eq!(peers.admit_asking(SEVEN).err(), Some(Unwanted::Removed));
     }
 
     #[test]

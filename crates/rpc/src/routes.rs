@@ -16,6 +16,8 @@ pub const STRANGER: NodeId = NodeId(0);
 #[derive(Clone, Default)]
 pub struct Routes {
     handlers: Arc<RwLock<BTreeMap<Method, Arc<dyn Handler>>>>,
+    /// Why nothing but [`Method::Marks`] is served, while that is so.
+    held: Arc<RwLock<Option<Refusal>>>,
 }
 
 impl Routes {
@@ -37,6 +39,16 @@ impl Routes {
         self.handlers.write().insert(method, handler);
     }
 
+    /// From now on everything but [`Method::Marks`] is refused.
+    pub fn hold(&self, refusal: Refusal) {
+        *self.held.write() = Some(refusal);
+    }
+
+    /// Serves again.
+    pub fn release(&self) {
+        *self.held.write() = None;
+    }
+
     /// Lets every handler go; a stopping node breaks cycles with it.
     pub fn clear(&self) {
         // Taken out first: a handler may drop what comes back to this table.
@@ -45,6 +57,11 @@ impl Routes {
     }
 
     pub(crate) fn find(&self, method: Method) -> Result<Arc<dyn Handler>, Refusal> {
+        if method != Method::Marks
+            && let Some(refusal) = &*self.held.read()
+        {
+            return Err(refusal.clone());
+        }
         let found = self.handlers.read().get(&method).cloned();
         found.ok_or_else(|| {
             Refusal::new(

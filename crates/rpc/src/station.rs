@@ -1,10 +1,12 @@
 //! What a node brings to both ends of its streams: who it is, how it proves it, how patient it is.
 
+use crate::wire::{self, Frame, Kind};
 use crate::{Lane, Peers};
 use floeberg_env::Env;
 use floeberg_pki::NodeTls;
 use floeberg_types::{ClusterId, NodeId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The feature levels a node can work at, both ends included.
@@ -30,6 +32,29 @@ pub struct LocalNode {
     pub address: String,
     /// What it can work with.
     pub features: Features,
+}
+
+/// Whether a node has not been compared with the others since it started. Until then its start does not
+/// count against another process of it, and only [`Method::Marks`](crate::Method::Marks) is for it. Clones
+/// are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Asking(Arc<AtomicBool>);
+
+impl Asking {
+    /// It has to be compared first.
+    #[must_use]
+    pub fn yes() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// It is compared, and takes part; streams that open from now on say so.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// How connections between nodes are secured.
@@ -88,8 +113,21 @@ pub struct Station {
     pub peers: Arc<Peers>,
     /// Times and sizes.
     pub settings: Settings,
+    /// Whether it still has to be compared with the others.
+    pub asking: Asking,
     /// Tasks and randomness.
     pub env: Env,
+}
+
+impl Station {
+    /// The first frame to `to` on a stream for `lane`.
+    pub(crate) fn hello(&self, to: NodeId, lane: Lane) -> Frame {
+        let mut frame = wire::hello(&self.local, to, lane);
+        if let Some(Kind::Hello(hello)) = &mut frame.kind {
+            hello.asking = self.asking.get();
+        }
+        frame
+    }
 }
 
 /// HTTP/2 flow control: what may be on its way unread. A batch of log entries is 1 MiB, and a few

@@ -8,8 +8,8 @@ use crate::server::GUESTS;
 use crate::testing::{Echo, LONG, request};
 use crate::wire::{self, Frame, Kind};
 use crate::{
-    Features, Lane, LocalNode, Method, Peers, RefusalCode, Routes, Security, Server, Settings,
-    Station, dial,
+    Asking, Features, Lane, LocalNode, Method, Peers, RefusalCode, Routes, Security, Server,
+    Settings, Station, dial,
 };
 use floeberg_env::Env;
 use floeberg_pki::{
@@ -52,6 +52,7 @@ fn station(node: NodeId, env: &Env) -> (Station, Arc<ClientConfig>) {
         security: Security::MutualTls(Arc::new(tls)),
         peers: Arc::new(Peers::new()),
         settings: Settings::default(),
+        asking: Asking::default(),
         env: env.clone(),
     };
     let token = JoinKey::draw(env.rng.as_ref()).issue(CLUSTER, &trust, LONG, env);

@@ -51,6 +51,7 @@ pub(crate) fn hello(local: &LocalNode, to: NodeId, lane: Lane) -> Frame {
         feature_level_high: local.features.high,
         start: local.start,
         address: local.address.clone(),
+        asking: false,
     }))
 }
 
@@ -196,6 +197,7 @@ fn refusal_to_wire(mut refusal: Refusal) -> proto::Refusal {
         RefusalCode::Failed => proto::RefusalCode::Failed,
         RefusalCode::Removed => proto::RefusalCode::Removed,
         RefusalCode::Superseded => proto::RefusalCode::Superseded,
+        RefusalCode::Forgot => proto::RefusalCode::Forgot,
     };
     proto::Refusal {
         code: code.into(),
@@ -214,6 +216,7 @@ pub(crate) fn refusal_from_wire(refusal: proto::Refusal) -> Refusal {
         proto::RefusalCode::Busy => RefusalCode::Busy,
         proto::RefusalCode::Removed => RefusalCode::Removed,
         proto::RefusalCode::Superseded => RefusalCode::Superseded,
+        proto::RefusalCode::Forgot => RefusalCode::Forgot,
         // A reason of a later version is still a refusal.
         proto::RefusalCode::Failed | proto::RefusalCode::Unspecified => RefusalCode::Failed,
     };

@@ -44,6 +44,11 @@ fn frames_keep_their_bytes() {
         address: "lake-2:7000".to_owned(),
         ..third.clone()
     };
+    let mut asking = hello(&settled, NodeId(7), Lane::Votes);
+    if let Some(Kind::Hello(hello)) = &mut asking.kind {
+        hello.asking = true;
+    }
+    let forgot = Refusal::new(RefusalCode::Forgot, "less");
     let mut text = String::new();
     for (name, frame) in [
         ("hello", hello(&LOCAL, NodeId(7), Lane::Bulk)),
@@ -57,6 +62,8 @@ fn frames_keep_their_bytes() {
         ("goodbye", goodbye(refusal)),
         ("hello of start 3", hello(&third, NodeId(7), Lane::Bulk)),
         ("hello from lake-2", hello(&settled, NodeId(7), Lane::Bulk)),
+        ("hello of who asks", asking),
+        ("marks are not there", answer(303, Outcome::Refused(forgot))),
     ] {
         writeln!(text, "{name} {}", hex::encode(frame.encode_to_vec())).unwrap();
     }

@@ -9,8 +9,8 @@ use floeberg_env::{Env, SimClock};
 use floeberg_pki::{Authority, JoinKey, JoinToken, NodeTls, TrustBundle, join_config};
 use floeberg_rpc::testing::{LONG, transport_suite};
 use floeberg_rpc::{
-    CallError, Doorway, Handler, Method, NetTransport, Refusal, RefusalCode, Request, Routes,
-    STRANGER, Security, ServeError, Server, Settings, Station, Transport, knock,
+    Asking, CallError, Doorway, Handler, Method, NetTransport, Refusal, RefusalCode, Request,
+    Routes, STRANGER, Security, ServeError, Server, Settings, Station, Transport, knock,
 };
 use floeberg_types::{ClusterId, GroupId, NodeId};
 use std::net::SocketAddr;
@@ -251,6 +251,75 @@ async fn a_peer_that_has_moved_is_called_where_it_says_it_is() {
     transport.stop().await;
     at_a.stop().await;
     at_b.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_asks_is_told_about_marks_only_and_supersedes_nobody() {
+    let env = Env::real();
+    let asked = station(A, Security::PlainLoopback, &env);
+    let routes = whoami().on(Method::Marks, Arc::new(Known));
+    let server = serve(&asked, routes).await;
+    let mut running = station(B, Security::PlainLoopback, &env);
+    running.local.start = 7;
+    assert_eq!(ask(&running, A, &server).await, Ok(Bytes::from("2")));
+    // An older copy of its directory, started elsewhere.
+    let mut copy = station(B, Security::PlainLoopback, &env);
+    (copy.local.start, copy.asking) = (8, Asking::yes());
+    copy.peers.set(A, server.address().to_string());
+    let transport = NetTransport::new(copy.clone());
+    let marks = Request {
+        method: Method::Marks,
+        group: GroupId::CATALOG,
+        body: Bytes::new(),
+    };
+    let vote = Request {
+        method: Method::Vote,
+        ..marks.clone()
+    };
+    assert_eq!(
+        transport.call(A, marks, LONG).await,
+        Ok(Bytes::from("known"))
+    );
+    let refused = transport.call(A, vote, LONG).await;
+    assert!(
+        matches!(&refused, Err(CallError::Refused(r)) if r.code == RefusalCode::NotServing),
+        "{refused:?}"
+    );
+    assert_eq!(
+        ask(&running, A, &server).await,
+        Ok(Bytes::from("2")),
+        "still the one"
+    );
+    transport.stop().await;
+    server.stop().await;
+}
+
+/// Answers what is known of marks.
+struct Known;
+
+#[async_trait]
+impl Handler for Known {
+    async fn handle(&self, _: NodeId, _: Request) -> Result<Bytes, Refusal> {
+        Ok(Bytes::from("known"))
+    }
+}
+
+#[tokio::test]
+async fn while_a_node_is_held_it_serves_marks_only() {
+    let env = Env::real();
+    let held = station(A, Security::PlainLoopback, &env);
+    let routes = whoami().on(Method::Marks, Arc::new(Known));
+    routes.hold(Refusal::new(RefusalCode::Forgot, "lost"));
+    let server = serve(&held, routes.clone()).await;
+    let b = station(B, Security::PlainLoopback, &env);
+    let refused = ask(&b, A, &server).await;
+    assert!(
+        matches!(&refused, Err(CallError::Refused(r)) if r.code == RefusalCode::Forgot),
+        "{refused:?}"
+    );
+    routes.release();
+    assert_eq!(ask(&b, A, &server).await, Ok(Bytes::from("2")));
+    server.stop().await;
 }
 
 #[tokio::test]

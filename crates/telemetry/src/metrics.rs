@@ -163,6 +163,8 @@ pub struct NodeMetrics {
     pub rpc: RpcMetrics,
     /// Requests.
     pub http: HttpMetrics,
+    /// 1 while the node takes part in its cluster, 0 before and when it is barred.
+    pub takes_part: Gauge,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -238,6 +240,7 @@ impl NodeMetrics {
             volume: VolumeMetrics::default(),
             rpc: RpcMetrics::default(),
             http: HttpMetrics::default(),
+            takes_part: Gauge::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("floeberg"))),
         };
         let mut registry = metrics.registry.lock();
@@ -246,6 +249,11 @@ impl NodeMetrics {
         metrics.register_volume(&mut registry);
         metrics.rpc.register(&mut registry);
         metrics.register_services(&mut registry);
+        registry.register(
+            "takes_part",
+            "1 while the node takes part in its cluster",
+            metrics.takes_part.clone(),
+        );
         drop(registry);
         metrics
     }

@@ -23,7 +23,7 @@ async fn of_a_node_and_its_copy_only_one_is_listened_to() -> anyhow::Result<()> 
     fs::rename(&own, &newer)?;
     fs::rename(&aside, &own)?;
     fleet.start(3)?;
-    fleet.logs(3, "the cluster knows").await?;
+    fleet.logs(3, "this node takes no part").await?;
     fleet.kill(3).await?;
     // With the right directory it is a member again.
     fs::remove_dir_all(&own)?;
@@ -49,7 +49,7 @@ async fn a_node_that_has_moved_is_called_where_it_is_now() -> anyhow::Result<()>
     fleet.restart(moved).await?;
     // What it left behind is started as well, and is not called in its place.
     fleet.start(3)?;
-    fleet.logs(3, "the cluster knows").await?;
+    fleet.logs(3, "this node takes no part").await?;
     fleet.voters(1, &[1, 2, 3]).await?;
     fleet.ready(moved).await?;
     fleet.kill(3).await?;

@@ -3,7 +3,7 @@
 use crate::clock::MachineClock;
 use crate::door::{ACCESS_KEY, Door, REGION, SECRET_KEY};
 use crate::life::Life;
-use crate::machine::Machine;
+use crate::machine::{Image, Machine};
 use crate::planted::Bug;
 use crate::record::Record;
 use bytes::Bytes;
@@ -109,10 +109,11 @@ impl Cluster {
         self.machines.lock().get(&node)?.door.clone()
     }
 
-    /// Members that were not taken out, up or down.
+    /// Members that were not taken out and that count, up or down.
     pub(crate) fn members(&self) -> Vec<u64> {
         let machines = self.machines.lock();
-        let members = machines.iter().filter(|(_, machine)| !machine.retired);
+        let counts = |machine: &Machine| !machine.retired && !machine.put_back;
+        let members = machines.iter().filter(|(_, machine)| counts(machine));
         members.map(|(id, _)| *id).collect()
     }
 
@@ -124,6 +125,36 @@ impl Cluster {
             store.leadership().borrow().ready
         });
         led.map(|(node, _)| node)
+    }
+
+    /// The members that are up, ascending.
+    pub(crate) fn members_up(&self) -> Vec<(u64, Arc<Door>)> {
+        let members = self.members();
+        let mut doors = self.doors();
+        doors.retain(|(node, _)| members.contains(node));
+        doors
+    }
+
+    /// Machines that were put back to an older image, if they are up.
+    pub(crate) fn put_back_up(&self) -> Vec<(u64, Arc<Door>)> {
+        let members = self.members();
+        let mut doors = self.doors();
+        doors.retain(|(node, _)| !members.contains(node));
+        doors
+    }
+
+    /// What is durable on a machine now.
+    pub(crate) fn image(&self, node: u64) -> Option<Image> {
+        Some(self.machines.lock().get(&node)?.image())
+    }
+
+    /// Cuts the power of a machine and puts it back to an older image.
+    pub(crate) fn put_back(&self, node: u64, image: &Image) {
+        self.crash(node);
+        if let Some(machine) = self.machines.lock().get_mut(&node) {
+            self.record.note("put back to an older image", &[node]);
+            machine.restore(image);
+        }
     }
 
     /// Members without a process.

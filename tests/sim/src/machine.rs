@@ -3,11 +3,11 @@
 use crate::clock::MachineClock;
 use crate::door::Door;
 use crate::life::Life;
-use floeberg_env::{Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
-use floeberg_kv::MemKvStore;
+use floeberg_env::{DiskImage, Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
+use floeberg_kv::{KvImage, MemKvStore};
 use floeberg_members::FeatureLevels;
 use floeberg_node::{FatalHook, MemoryStores};
-use floeberg_raftlog::MemLogStore;
+use floeberg_raftlog::{LogImage, MemLogStore};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,8 +28,17 @@ pub(crate) struct Machine {
     pub(crate) door: Option<Arc<Door>>,
     /// Taken out of the cluster for good.
     pub(crate) retired: bool,
+    /// Put back to an older image of itself: it must never take part again.
+    pub(crate) put_back: bool,
     /// What the binary on it can work at.
     pub(crate) features: FeatureLevels,
+}
+
+/// Everything durable of a machine at one moment.
+pub(crate) struct Image {
+    disk: DiskImage,
+    log: LogImage,
+    rows: [KvImage; 3],
 }
 
 impl Machine {
@@ -50,6 +59,7 @@ impl Machine {
             life: None,
             door: None,
             retired: false,
+            put_back: false,
             features,
         }
     }
@@ -78,6 +88,28 @@ impl Machine {
             volume_index: self.volume_index.clone(),
             on_fatal,
         }
+    }
+
+    fn rows(&self) -> [&MemKvStore; 3] {
+        [&self.catalog, &self.objects, &self.volume_index]
+    }
+
+    pub(crate) fn image(&self) -> Image {
+        Image {
+            disk: self.disk.image(),
+            log: self.log.image(),
+            rows: self.rows().map(MemKvStore::image),
+        }
+    }
+
+    /// The machine, which has no process, is what it was when `image` was made.
+    pub(crate) fn restore(&mut self, image: &Image) {
+        self.disk.put_back(&image.disk);
+        self.log.put_back(&image.log);
+        for (rows, image) in self.rows().into_iter().zip(&image.rows) {
+            rows.put_back(image);
+        }
+        self.put_back = true;
     }
 
     /// Power loss: whatever was not synced is lost, or torn. Returns the dead node.

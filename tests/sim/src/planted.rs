@@ -37,23 +37,30 @@ pub enum Bug {
     ReplayRowLost,
     /// A decision whose answer is in doubt is sent again as a new command, as it was.
     DeltaResubmitted,
+    /// Nobody tells a node what it is known to have acknowledged.
+    RolledBackLetIn,
+    /// The log loses votes that it has synced.
+    LostVote,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
         Self::StaleLeader,
         Self::ReplayRowLost,
         Self::DeltaResubmitted,
+        Self::RolledBackLetIn,
+        Self::LostVote,
     ];
 
     /// What it does to a machine.
     pub(crate) fn spoil(self, node: u64, machine: &Machine) {
         match self {
             Self::SkippedFsync => machine.log.lie_about_syncs(),
+            Self::LostVote => machine.log.lose_votes(),
             Self::ReplayRowLost if node > 1 => machine.catalog.lose_rows(&[SEEN]),
             _ => {}
         }
@@ -62,7 +69,7 @@ impl Bug {
     /// What it does to calls, once it is `armed`.
     pub(crate) fn meddler(self, seed: u64, armed: &Arc<AtomicBool>) -> Option<Arc<dyn Meddler>> {
         match self {
-            Self::SkippedFsync | Self::ReplayRowLost => None,
+            Self::SkippedFsync | Self::ReplayRowLost | Self::LostVote => None,
             bug => Some(Arc::new(Faulty {
                 bug,
                 armed: armed.clone(),
@@ -121,6 +128,27 @@ fn forget_reads(command: &mut Command) {
     command.ranges_empty.clear();
 }
 
+/// A call without what is known of the callee.
+fn untold(request: Request) -> Request {
+    let body = match request.method {
+        Method::Append => rpc::AppendRequest::decode(request.body.clone()).map(|mut call| {
+            call.known = None;
+            call.encode_to_vec()
+        }),
+        Method::Vote | Method::PreVote => {
+            rpc::VoteRequest::decode(request.body.clone()).map(|mut call| {
+                call.known = None;
+                call.encode_to_vec()
+            })
+        }
+        _ => return request,
+    };
+    Request {
+        body: body.map_or(request.body, Bytes::from),
+        ..request
+    }
+}
+
 fn has_entries(request: &Request) -> bool {
     rpc::AppendRequest::decode(request.body.clone()).is_ok_and(|r| !r.entries.is_empty())
 }
@@ -154,6 +182,15 @@ impl Meddler for Faulty {
                     Ok(Err(_)) | Err(_) => Ok(self.appended()),
                 }
             }
+            (Bug::RolledBackLetIn, Method::Marks) => {
+                way.call(to, request, patience).await?;
+                let silent = rpc::MarksReply {
+                    format: 1,
+                    known: Vec::new(),
+                };
+                Ok(silent.encode_to_vec().into())
+            }
+            (Bug::RolledBackLetIn, _) => way.call(to, untold(request), patience).await,
             (Bug::DeltaResubmitted, Method::Propose) => {
                 let again = changed(&request, |command| {
                     forget_reads(command);

@@ -7,6 +7,7 @@ use crate::operator::{Change, Operator};
 use crate::planted::Bug;
 use crate::prepare::prepare;
 use crate::record::Record;
+use crate::rollback::Rollback;
 use crate::verify;
 use floeberg_env::SeededRng;
 use floeberg_test_chaos::check;
@@ -57,13 +58,16 @@ pub struct Plan {
     pub disturbed: Duration,
     /// Which members come and go meanwhile.
     pub members: Members,
+    /// Whether the machine of a member is put back to an older image meanwhile.
+    pub put_back: bool,
     /// What is wrong with the nodes.
     pub bug: Option<Bug>,
 }
 
 impl Plan {
     /// The size used by the test run: of ten seeds four have one node, four have three and two have
-    /// five; members come and go in a third of the clusters.
+    /// five; members come and go in a third of the clusters, and in another third a machine is put back to an
+    /// older image.
     #[must_use]
     pub fn small(seed: u64) -> Self {
         let nodes = [1, 3, 1, 3, 5, 1, 3, 1, 3, 5];
@@ -73,11 +77,17 @@ impl Plan {
     /// The same with a number of nodes.
     #[must_use]
     pub fn of(seed: u64, nodes: u64) -> Self {
+        let put_back = nodes > 1 && (seed / 10) % 3 == 1;
         Self {
             seed,
             nodes,
             clients: if nodes == 1 { 4 } else { 6 },
-            disturbed: Duration::from_secs(if nodes == 1 { 3 } else { 8 }),
+            disturbed: Duration::from_secs(match (nodes, put_back) {
+                (1, _) => 3,
+                (_, false) => 8,
+                (_, true) => 24,
+            }),
+            put_back,
             members: if nodes > 1 && (seed / 10).is_multiple_of(3) {
                 Members::Changing
             } else {
@@ -181,11 +191,18 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
             }
         })
     });
+    let rollback = plan.put_back.then(|| {
+        let rollback = Rollback::new(cluster);
+        tokio::task::spawn_local(rollback.run())
+    });
     let ended = tokio::time::timeout(plan.disturbed, clients.join_next()).await;
     if let Ok(Some(Err(failed))) = ended {
         cluster.record.broken(format!("a client failed: {failed}"));
     }
     nemesis.abort();
+    if let Some(rollback) = rollback {
+        rollback.abort();
+    }
     // Requests that are open now are of unknown outcome.
     clients.shutdown().await;
     Nemesis::heal(cluster).await;
@@ -208,7 +225,7 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
 /// Nodes whose start was under way when all was healed are given the time to end it.
 async fn settle(cluster: &Arc<Cluster>) {
     for _ in 0..600 {
-        if cluster.doors().len() == cluster.members().len() {
+        if cluster.members_up().len() == cluster.members().len() {
             return;
         }
         for node in cluster.down() {
@@ -222,6 +239,7 @@ async fn settle(cluster: &Arc<Cluster>) {
 async fn watch(cluster: Arc<Cluster>) {
     loop {
         verify::compare(&cluster);
+        verify::standing(&cluster);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -86,12 +86,28 @@ pub(crate) fn compare(cluster: &Cluster) {
     }
 }
 
+/// A node takes part exactly if it has all that it acknowledged.
+pub(crate) fn standing(cluster: &Cluster) {
+    for (node, door) in cluster.put_back_up() {
+        if door.node.takes_part() {
+            let what = format!("node {node} takes part although it was put back to an older image");
+            cluster.record.broken(what);
+        }
+    }
+    for (node, door) in cluster.members_up() {
+        if let Some(why) = door.node.barred() {
+            let what = format!("node {node} has lost nothing and takes no part: {why}");
+            cluster.record.broken(what);
+        }
+    }
+}
+
 /// Waits until every node has applied the same, and compares.
 pub(crate) async fn converge(cluster: &Cluster) {
     let begun = tokio::time::Instant::now();
     loop {
         compare(cluster);
-        let doors = cluster.doors();
+        let doors = cluster.members_up();
         let positions = doors.iter().map(|(_, door)| {
             let groups = door.node.groups();
             groups.map(|(_, store)| store.applied().last)

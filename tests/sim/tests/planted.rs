@@ -48,6 +48,16 @@ fn a_replay_row_that_is_lost_on_failover_is_found() {
 }
 
 #[test]
+fn a_node_that_was_put_back_and_is_let_in_is_found() {
+    is_found(Bug::RolledBackLetIn, 3, 40);
+}
+
+#[test]
+fn a_lost_vote_is_found() {
+    is_found(Bug::LostVote, 3, 20);
+}
+
+#[test]
 fn a_decision_that_is_sent_again_as_new_is_found() {
     is_found(Bug::DeltaResubmitted, 3, 10);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, Outage, ReadMetadataError};
-use floeberg_consensus::{GroupHooks, NoPeers};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers};
 use floeberg_env::Env;
 use floeberg_http::{Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
@@ -89,6 +89,7 @@ pub async fn parts_on(env: Env) -> Parts {
         log: Arc::new(MemLog::open(&MemLogStore::new(), &env)),
         transport: Arc::new(NoPeers),
         snapshots: copies.path().join("snapshots"),
+        footing: Footing::alone(),
         hooks,
         metrics: MetastoreMetrics::default(),
     };

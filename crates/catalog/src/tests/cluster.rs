@@ -2,7 +2,7 @@
 
 use super::lab::*;
 use crate::*;
-use floeberg_consensus::{Begin, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, Footing, GroupHooks, RaftService};
 use floeberg_env::{SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, ProposalService, Rows, StoreConfig, StoreParts};
@@ -118,6 +118,7 @@ impl Cluster {
             log: Arc::new(MemLog::open(&medium.log, &medium.env)),
             transport: self.network.node(node, routes.clone()),
             snapshots: "/snapshots".into(),
+            footing: Footing::alone(),
             hooks,
             metrics: MetastoreMetrics::default(),
         };

@@ -5,7 +5,7 @@ use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Principal, PrincipalKind, Resource};
-use floeberg_consensus::{GroupHooks, NoPeers};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers};
 use floeberg_env::{SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
@@ -56,6 +56,7 @@ async fn open(env: &Env, kv: &MemKvStore, log: &MemLogStore) -> Store {
         log: Arc::new(MemLog::open(log, env)),
         transport: Arc::new(NoPeers),
         snapshots: "/snapshots".into(),
+        footing: Footing::alone(),
         hooks,
         metrics: MetastoreMetrics::default(),
     };

@@ -19,6 +19,15 @@ pub struct ClusterStatus {
     rotation: Option<Rotation>,
     #[serde(default)]
     disagreements: Vec<Disagreement>,
+    #[serde(default)]
+    taking_no_part: Vec<Barred>,
+}
+
+/// A node that takes no part.
+#[derive(Deserialize)]
+struct Barred {
+    node: u64,
+    text: String,
 }
 
 /// A setting that members should have alike.
@@ -147,6 +156,13 @@ impl ClusterStatus {
                 "\nDIVERGED in group {group}: the rows of node {} differ from those of node {nodes}; \
                  see the runbook about a diverged digest",
                 self.node
+            )
+            .expect("writing to a string never fails");
+        }
+        for Barred { node, text } in &self.taking_no_part {
+            writeln!(
+                out,
+                "\nTAKES NO PART: node {node}: {text}; see the runbook about a node that has forgotten"
             )
             .expect("writing to a string never fails");
         }
@@ -287,6 +303,8 @@ mod tests {
         }
         let unlike = "NOT ALIKE: root keys: 3f1c on nodes 1 2; 9b27 on nodes 4; ";
         assert!(shown.contains(unlike), "{shown}");
+        let barred = "TAKES NO PART: node 3: this node has lost what it had acknowledged";
+        assert!(shown.contains(barred), "{shown}");
         assert!(!shown.contains("DIVERGED"));
         let mut status = documented();
         status.local[1].diverged = vec![3];

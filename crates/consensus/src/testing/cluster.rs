@@ -2,8 +2,8 @@
 
 use super::{Durable, Flush, GROUP, Ledger, TestMachine};
 use crate::{
-    Begin, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader, ProposeError, RaftGroup,
-    RaftService,
+    Begin, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader, ProposeError,
+    RaftGroup, RaftService,
 };
 use bytes::Bytes;
 use floeberg_env::{Env, SimControl, UnsyncedData};
@@ -24,6 +24,8 @@ pub(crate) struct Seat {
     pub(crate) store: MemLogStore,
     pub(crate) durable: Durable,
     pub(crate) flush: Flush,
+    /// Of its next start; what it knows of others outlives it.
+    pub(crate) footing: Footing,
     pub(crate) node: Option<Running>,
 }
 
@@ -107,6 +109,7 @@ impl Cluster {
                 store: MemLogStore::new(),
                 durable: Durable::default(),
                 flush: Flush::default(),
+                footing: Footing::alone(),
                 node: None,
             }
         })
@@ -127,7 +130,7 @@ impl Cluster {
         let seat = self.seat(id);
         let mut machine = TestMachine::open(&seat.durable, &seat.env);
         machine.flush = seat.flush;
-        let live = machine.live.clone();
+        let (live, footing) = (machine.live.clone(), seat.footing.clone());
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let seen = fatal.clone();
         let hooks = GroupHooks {
@@ -139,6 +142,7 @@ impl Cluster {
             machine: Box::new(machine),
             transport,
             snapshots: Path::new("/data/snapshots").into(),
+            footing,
             hooks,
         };
         let group = RaftGroup::start(GROUP, NodeId(id), begin, &config, &seat.env, parts).await?;

@@ -50,8 +50,8 @@ fn append_calls_match_their_golden_bytes() {
         entries: entries(7),
         leader_commit: Some(id(2, 2, 5)),
     };
-    assert_golden("rpc_append_request", &append_request(&request));
-    let back = read_append(golden("rpc_append_request")).unwrap();
+    assert_golden("rpc_append_request", &append_request(&request, None));
+    let back = read_append(golden("rpc_append_request")).unwrap().request;
     assert_eq!(back.vote, request.vote);
     assert_eq!(back.prev_log_id, request.prev_log_id);
     assert_eq!(back.entries, request.entries);
@@ -71,14 +71,42 @@ fn append_calls_match_their_golden_bytes() {
 }
 
 #[test]
+fn what_is_known_of_the_callee_goes_with_calls() {
+    let known = AckMark::of(&a_vote(3, 1, true), Some(&id(3, 1, 8)));
+    let append = AppendEntriesRequest {
+        vote: a_vote(3, 1, true),
+        prev_log_id: Some(id(2, 2, 6)),
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    assert_golden(
+        "rpc_append_request_known",
+        &append_request(&append, Some(known)),
+    );
+    let back = read_append(golden("rpc_append_request_known")).unwrap();
+    assert_eq!(back.known, Some(known));
+    let vote = VoteRequest {
+        vote: a_vote(4, 3, false),
+        last_log_id: Some(id(3, 1, 8)),
+        leadership_transfer: false,
+    };
+    assert_golden("rpc_vote_request_known", &vote_request(&vote, Some(known)));
+    let back = read_vote(golden("rpc_vote_request_known")).unwrap();
+    assert_eq!(back.known, Some(known));
+}
+
+#[test]
 fn election_calls_match_their_golden_bytes() {
     let request = VoteRequest {
         vote: a_vote(4, 3, false),
         last_log_id: Some(id(3, 1, 8)),
         leadership_transfer: true,
     };
-    assert_golden("rpc_vote_request", &vote_request(&request));
-    assert_eq!(read_vote(golden("rpc_vote_request")).unwrap(), request);
+    assert_golden("rpc_vote_request", &vote_request(&request, None));
+    assert_eq!(
+        read_vote(golden("rpc_vote_request")).unwrap().request,
+        request
+    );
     let response = VoteResponse::new(a_vote(4, 3, false), Some(id(3, 1, 8)), true);
     assert_golden("rpc_vote_response", &vote_response(&response));
     let back = read_vote_response(golden("rpc_vote_response")).unwrap();
@@ -187,12 +215,13 @@ fn reads_and_snapshots_match_their_golden_bytes() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let mut request = append_request(&AppendEntriesRequest {
+    let nonsense = AppendEntriesRequest {
         vote: a_vote(3, 1, true),
         prev_log_id: Some(id(2, 2, 6)),
         entries: entries(8),
         leader_commit: None,
-    });
+    };
+    let mut request = append_request(&nonsense, None);
     let refused = read_append(write(&request)).unwrap_err();
     assert!(matches!(refused, WireError::Nonsense { .. }), "{refused}");
     request.entries.clear();

@@ -51,6 +51,15 @@ impl Content {
         self.live.len
     }
 
+    /// What is durable of it, with nothing written since.
+    pub(super) fn durable_copy(&self) -> Self {
+        Self {
+            live: self.durable.clone(),
+            durable: self.durable.clone(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> usize {
         let available = self.live.len.saturating_sub(offset);
         let wanted = usize::try_from(available)

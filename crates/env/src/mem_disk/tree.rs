@@ -29,6 +29,26 @@ pub(super) struct Dir {
     durable: Names,
 }
 
+impl Dir {
+    fn durable_copy(&self) -> Self {
+        let copy = |node: &Node| match node {
+            Node::File(file) => Node::File(Arc::new(FileNode {
+                content: Mutex::new(file.content.lock().durable_copy()),
+                locked_by: Mutex::default(),
+            })),
+            Node::Dir(dir) => Node::Dir(Arc::new(Mutex::new(dir.lock().durable_copy()))),
+        };
+        let names = self.durable.iter();
+        let durable: Names = names
+            .map(|(name, node)| (name.clone(), copy(node)))
+            .collect();
+        Self {
+            live: durable.clone(),
+            durable,
+        }
+    }
+}
+
 /// The root directory and path lookup below it.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
@@ -157,6 +177,12 @@ impl Tree {
             })
         }
         sum(&self.root)
+    }
+
+    /// A tree of its own with what is durable in this one.
+    pub(super) fn durable(&self) -> Self {
+        let root = Arc::new(Mutex::new(self.root.lock().durable_copy()));
+        Self { root }
     }
 
     /// Forgets what was not synced. One draw decides for all unsynced names, so that a rename

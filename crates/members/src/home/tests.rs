@@ -97,8 +97,14 @@ fn starts_are_counted_across_crashes() {
     let home = home(&env);
     env.disk.create_dir_all(Path::new("/data")).unwrap();
     env.disk.sync_dir(Path::new("/")).unwrap();
-    let count = || home.count_start(env.rng.as_ref()).map(|start| start >> 32);
-    assert_eq!(count().unwrap(), 1);
+    let next = || home.next_start(env.rng.as_ref());
+    let count = || {
+        let start = next()?;
+        home.keep_start(start)?;
+        Ok::<_, HomeError>(start.number >> 32)
+    };
+    assert_eq!(next().unwrap().number >> 32, 1);
+    assert_eq!(count().unwrap(), 1, "one that was not kept does not count");
     control.crash_disk(UnsyncedData::Lost);
     assert_eq!(count().unwrap(), 2);
     home.write(STARTS, b"many").unwrap();

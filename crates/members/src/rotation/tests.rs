@@ -88,6 +88,7 @@ impl Cluster {
             let of = &self.lab.members.parts;
             let members = Members::new(MembersParts {
                 cluster: ClusterId::from_bytes([1; 16]),
+                me: NodeId(number),
                 account: of.account.clone(),
                 region: "us-east-1".parse().unwrap(),
                 store: of.store.clone(),
@@ -95,6 +96,8 @@ impl Cluster {
                 data: of.data.clone(),
                 authority: authority.clone(),
                 env: of.env.clone(),
+                witnesses: of.witnesses.clone(),
+                standing: of.standing.clone(),
                 rules: Rules::default(),
             });
             let (routes, peers) = (Routes::new(), Arc::new(Peers::new()));

@@ -4,7 +4,7 @@ use super::{CLUSTER, GROUP, cx, value};
 use crate::{ProposalService, Rows, Store, StoreConfig, StoreParts};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Begin, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, Footing, GroupHooks, RaftService};
 use floeberg_env::{Env, Rng, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -178,6 +178,7 @@ impl Cluster {
             log: Arc::new(MemLog::open(&medium.log, &medium.env)),
             transport: Arc::new(meddling),
             snapshots: PathBuf::from("/snapshots"),
+            footing: Footing::alone(),
             hooks,
             metrics: MetastoreMetrics::default(),
         };

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
-use floeberg_consensus::{GroupHooks, NoPeers};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers};
 use floeberg_env::{Env, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -374,6 +374,7 @@ impl World {
             log: Arc::new(MemLog::open(&self.log, &self.env)),
             transport: Arc::new(NoPeers),
             snapshots: "/snapshots".into(),
+            footing: Footing::alone(),
             hooks: GroupHooks {
                 on_fatal: Arc::new(|_, cause| panic!("fatal: {cause}")),
                 metrics: ConsensusMetrics::default(),

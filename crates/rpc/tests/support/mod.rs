@@ -6,7 +6,7 @@ use floeberg_env::Env;
 use floeberg_pki::{Authority, Credentials, NODE_LIFETIME, NodeKey, NodeTls, Subject, TrustBundle};
 use floeberg_rpc::testing::Fabric;
 use floeberg_rpc::{
-    Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
+    Asking, Features, LocalNode, NetTransport, Peers, Routes, Security, Server, Settings, Station,
     Transport,
 };
 use floeberg_types::{ClusterId, NodeId};
@@ -66,6 +66,7 @@ pub fn station(node: NodeId, security: Security, env: &Env) -> Station {
         security,
         peers: Arc::new(Peers::new()),
         settings: settings(),
+        asking: Asking::default(),
         env: env.clone(),
     }
 }

@@ -1,0 +1,128 @@
+use super::*;
+use expect_test::expect;
+use floeberg_env::Env;
+use std::path::Path;
+
+const GROUPS: [GroupId; 2] = [GroupId::CATALOG, GroupId::OBJECTS];
+const TWO: NodeId = NodeId(2);
+
+fn mark(term: u64, accepted: u64) -> AckMark {
+    AckMark {
+        term,
+        node: NodeId(1),
+        committed: true,
+        accepted: Some(accepted),
+    }
+}
+
+fn own(catalog: AckMark) -> BTreeMap<GroupId, AckMark> {
+    BTreeMap::from([(GroupId::CATALOG, catalog)])
+}
+
+async fn asks(desk: &MarksDesk, own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Said {
+    said(desk.handle(TWO, ask(own, barred)).await.map_err(Into::into))
+}
+
+fn desk() -> MarksDesk {
+    MarksDesk {
+        witnesses: Arc::new(Witnesses::none(GROUPS.into_iter())),
+        standing: Standing::asking(),
+    }
+}
+
+#[tokio::test]
+async fn who_asks_is_told_what_was_known_before() {
+    let desk = desk();
+    assert_eq!(
+        asks(&desk, &own(mark(3, 5)), None).await,
+        Said::Known(BTreeMap::new())
+    );
+    assert_eq!(
+        asks(&desk, &own(mark(3, 4)), None).await,
+        Said::Known(own(mark(3, 5)))
+    );
+    assert_eq!(
+        asks(&desk, &own(mark(3, 9)), None).await,
+        Said::Known(own(mark(3, 5)))
+    );
+    assert_eq!(
+        desk.witnesses.marks(GroupId::CATALOG),
+        BTreeMap::from([(TWO, mark(3, 9))])
+    );
+    let why = Barred::Held("removed".to_owned());
+    asks(&desk, &own(mark(3, 9)), Some(&why)).await;
+    assert_eq!(
+        desk.witnesses.refused(),
+        BTreeMap::from([(TWO, "removed".to_owned())])
+    );
+    asks(&desk, &own(mark(3, 9)), None).await;
+    assert_eq!(desk.witnesses.refused(), BTreeMap::new());
+    desk.standing.bar(why);
+    let refused = asks(&desk, &own(mark(3, 9)), None).await;
+    assert_eq!(
+        refused,
+        Said::Nothing("removed".to_owned()),
+        "it may have lost what it heard"
+    );
+}
+
+#[test]
+fn what_is_known_outlives_a_restart_and_members_that_are_gone_do_not() {
+    let (env, _) = Env::simulated(1);
+    let home = Home::new(Path::new("/data"), env.disk.clone());
+    home.prepare().unwrap();
+    let known = Witnesses::load(&home, GROUPS.into_iter()).unwrap();
+    known.hear(TWO, &[group_mark(GroupId::OBJECTS, &mark(4, 300))]);
+    known.hear(NodeId(3), &[group_mark(GroupId(9), &mark(4, 1))]);
+    known.note(NodeId(3), "lost");
+    known.keep(&home).unwrap();
+    let bytes = home.read(&home.path(FILE)).unwrap().unwrap();
+    expect!["080112130802120f0801120b080110041801200128ac02120808031a046c6f7374"]
+        .assert_eq(&hex::encode(&bytes));
+    let again = Witnesses::load(&home, GROUPS.into_iter()).unwrap();
+    assert_eq!(
+        again.marks(GroupId::OBJECTS),
+        BTreeMap::from([(TWO, mark(4, 300))])
+    );
+    assert_eq!(
+        again.refused(),
+        BTreeMap::from([(NodeId(3), "lost".to_owned())])
+    );
+    again.dismiss(&BTreeSet::from([TWO, NodeId(3)]));
+    assert_eq!(again.marks(GroupId::OBJECTS), BTreeMap::new());
+    assert_eq!(again.refused(), BTreeMap::new());
+    home.write(FILE, &[0xff]).unwrap();
+    assert!(Witnesses::load(&home, GROUPS.into_iter()).is_err());
+}
+
+#[test]
+fn an_older_member_is_no_evidence() {
+    let refused = |code| said(Err(CallError::Refused(Refusal::new(code, "no"))));
+    assert_eq!(refused(RefusalCode::UnknownMethod), Said::NoMarks);
+    assert_eq!(refused(RefusalCode::Removed), Said::Removed);
+    assert_eq!(
+        refused(RefusalCode::NotServing),
+        Said::Nothing("no".to_owned())
+    );
+    assert!(matches!(said(Ok(Bytes::new())), Said::Nothing(_)));
+}
+
+/// A changed expectation here is a changed protocol.
+#[test]
+fn golden_messages() {
+    let why = Barred::Held("lost".to_owned());
+    let request = ask(&own(mark(3, 5)), Some(&why)).body;
+    let reply = pb::MarksReply {
+        format: FORMAT,
+        known: vec![group_mark(GroupId::CATALOG, &mark(3, 5))],
+    };
+    let text = format!(
+        "{}\n{}\n",
+        hex::encode(request),
+        hex::encode(reply.encode_to_vec())
+    );
+    expect![[r#"
+        0801120c120a080110031801200128051a046c6f7374
+        0801120c120a08011003180120012805
+    "#]].assert_eq(&text);
+}
