@@ -9,6 +9,7 @@ use crate::codec;
 use crate::leadership::Leader;
 use crate::machine::EntryId;
 use crate::raft::{LogId, Raft};
+use crate::reach::Reach;
 use crate::{Term, wire};
 use bytes::Bytes;
 use floeberg_proto::floeberg::rpc::v1 as pb;
@@ -45,6 +46,8 @@ pub(crate) struct Rounds {
     pub(crate) node: NodeId,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) leader: watch::Receiver<Option<Leader>>,
+    /// Whether the leader answers this node.
+    pub(crate) reach: Reach,
     /// How long another leader may take.
     pub(crate) patience: Duration,
     pub(crate) metrics: ConsensusMetrics,
@@ -94,29 +97,29 @@ impl Rounds {
         if leader.node == self.node {
             return confirm(&self.raft).await;
         }
-        let asking = Self::ask(&*self.transport, self.group, leader, self.patience);
+        let mut changes = self.leader.clone();
+        let asking = self.ask(leader);
         // Biased, so that a seed replays exactly.
         tokio::select! {
             biased;
             at = asking => at,
             // The answer of a leader that is none any more may take for ever.
-            _ = self.leader.changed() => None,
+            _ = changes.changed() => None,
         }
     }
 
-    async fn ask(
-        transport: &dyn Transport,
-        group: GroupId,
-        leader: Leader,
-        patience: Duration,
-    ) -> Option<LogId> {
-        let format = wire::FORMAT;
+    async fn ask(&self, leader: Leader) -> Option<LogId> {
+        let (group, format, probe) = (self.group, wire::FORMAT, false);
         let request = Request {
             method: Method::ReadIndex,
             group,
-            body: wire::write(&pb::ReadIndexRequest { format }),
+            body: wire::write(&pb::ReadIndexRequest { format, probe }),
         };
-        let asked = transport.call(leader.node, request, patience).await;
+        let asked = self
+            .transport
+            .call(leader.node, request, self.patience)
+            .await;
+        self.reach.note(leader.node, &asked);
         let read = |body: Bytes| wire::read::<pb::ReadIndexResponse>(body);
         match asked.map(read) {
             Ok(Ok(response)) => wire::log_id(response.at.as_ref()),

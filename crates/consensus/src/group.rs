@@ -12,6 +12,7 @@ use crate::mark::{AckMark, Acks, Witness};
 use crate::members::Administration;
 use crate::network::Network;
 use crate::raft::{Raft, Runtime};
+use crate::reach::{Reach, Reaching, Reports};
 use crate::service::GroupHandler;
 use crate::skew::{self, Clocks};
 use crate::snapshot::{self, Schedule};
@@ -147,6 +148,8 @@ impl RaftGroup {
             clocks: Clocks::new(Arc::clone(&env.clock)),
             applied: machine.applied(),
             weights: log.weights(),
+            reach: Reach::new(Arc::clone(&env.clock)),
+            reports: Reports::new(Arc::clone(&env.clock)),
             acks: log.acks(),
             witness,
             standing,
@@ -318,6 +321,8 @@ struct Wiring {
     clocks: Clocks,
     applied: watch::Receiver<Option<EntryId>>,
     weights: retention::Weights,
+    reach: Reach,
+    reports: Reports,
     acks: Acks,
     witness: Witness,
     standing: Standing,
@@ -332,6 +337,7 @@ impl Wiring {
             transport: Arc::clone(&self.transport),
             outgoing: self.outgoing.clone(),
             clocks: self.clocks.clone(),
+            reports: self.reports.clone(),
             witness: self.witness.clone(),
             append_patience: config.election_timeout_max * 4,
         }
@@ -355,8 +361,22 @@ impl Wiring {
             node: self.node,
             transport: Arc::clone(&self.transport),
             leader,
+            reach: self.reach.clone(),
             patience: config.election_timeout_max,
             metrics: self.metrics.clone(),
+        }
+    }
+
+    fn reaching(&self, config: &GroupConfig, raft: &Raft, leader: LeaderWatch) -> Reaching {
+        Reaching {
+            raft: raft.clone(),
+            group: self.group,
+            node: self.node,
+            transport: Arc::clone(&self.transport),
+            leader,
+            reach: self.reach.clone(),
+            reports: self.reports.clone(),
+            patience: config.election_timeout_max,
         }
     }
 
@@ -368,6 +388,7 @@ impl Wiring {
             raft: raft.clone(),
             incoming: Arc::new(Incoming::new(staging, tasks.clone())),
             clocks: self.clocks.clone(),
+            reach: self.reach.clone(),
             acks: self.acks.clone(),
             standing: self.standing.clone(),
             installing: Arc::default(),
@@ -384,6 +405,7 @@ impl Wiring {
         let (addresses_sender, addresses) = watch::channel(Addresses::default());
         let schedule = self.schedule(config, &raft);
         let rounds = self.rounds(config, &raft, leader.clone());
+        let reaching = self.reaching(config, &raft, leader.clone());
         let handler = self.handler(&raft);
         let follower = Follower {
             raft: raft.clone(),
@@ -408,6 +430,7 @@ impl Wiring {
             tasks.spawn("raft-checkpoint", checkpoints),
             tasks.spawn("raft-purge", purging),
             tasks.spawn("raft-clock", watching),
+            tasks.spawn("raft-reach", reaching.run()),
             tasks.spawn(
                 "raft-standing",
                 going.follow(self.group, self.standing.clone()),

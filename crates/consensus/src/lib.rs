@@ -30,6 +30,7 @@ mod mark;
 mod members;
 mod network;
 mod raft;
+mod reach;
 mod recovery;
 mod retention;
 mod ring;

@@ -3,6 +3,7 @@
 use crate::codec;
 use crate::mark::{AckMark, Witness};
 use crate::raft::{LogId, Snapshot, TypeConfig, Vote};
+use crate::reach::Reports;
 use crate::skew::Clocks;
 use crate::transfer::SnapshotData;
 use crate::transfer::outgoing::Outgoing;
@@ -48,6 +49,8 @@ pub(crate) struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) outgoing: Outgoing,
     pub(crate) clocks: Clocks,
+    /// Whether the others reach this node.
+    pub(crate) reports: Reports,
     /// Every answer that acknowledges something is evidence of it.
     pub(crate) witness: Witness,
     /// How long entries may take: the library sets no limit, and a slow sync is no reason to send
@@ -149,10 +152,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         };
         let known = self.network.witness.known(self.target);
         let body = wire::write(&wire::append_request(&request, known));
-        let asked = self.network.clocks.now_ms();
+        let asked = self.network.clocks.monotonic();
         let body = self.call(Method::Append, body, patience).await?;
-        let (response, clock_ms) = wire::read_append_response(body).map_err(unreadable)?;
+        let answer = wire::read_append_response(body).map_err(unreadable)?;
+        let (response, clock_ms) = (answer.response, answer.clock_ms);
         self.network.clocks.answered(self.target, asked, clock_ms);
+        self.network.reports.hear(self.target, answer.unreached);
         let previous = request.prev_log_id;
         match response {
             AppendEntriesResponse::Success => {

@@ -4,6 +4,7 @@ use crate::RaftGroup;
 use crate::barrier;
 use crate::mark::{AckMark, Acks};
 use crate::raft::Raft;
+use crate::reach::Reach;
 use crate::skew::Clocks;
 use crate::standing::{Barred, Standing};
 use crate::transfer::incoming::{Incoming, ReceiveError};
@@ -24,6 +25,7 @@ pub(crate) struct GroupHandler {
     pub(crate) raft: Raft,
     pub(crate) incoming: Arc<Incoming>,
     pub(crate) clocks: Clocks,
+    pub(crate) reach: Reach,
     pub(crate) acks: Acks,
     pub(crate) standing: Standing,
     /// Entries come before a snapshot is installed or after it, never beside it: the library
@@ -93,13 +95,15 @@ impl GroupHandler {
         let Informed { request, known } = wire::read_append(body)?;
         self.check_known(from, known)?;
         Self::check_sender(from, request.vote.leader_id.node_id)?;
+        let leader = NodeId(request.vote.leader_id.node_id);
         // A heartbeat keeps the followers quiet while a snapshot is installed.
         let _entries = match request.entries.is_empty() {
             true => None,
             false => Some(self.installing.read().await),
         };
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
-        let response = wire::append_response(&response, self.clocks.now_ms());
+        let unreached = self.reach.unreached(leader);
+        let response = wire::append_response(&response, self.clocks.now_ms(), unreached);
         Ok(wire::write(&response))
     }
 
@@ -126,7 +130,11 @@ impl GroupHandler {
     }
 
     async fn read_index(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        let _: pb::ReadIndexRequest = wire::read(body)?;
+        let asked: pb::ReadIndexRequest = wire::read(body)?;
+        if asked.probe {
+            let (format, at) = (wire::FORMAT, None);
+            return Ok(wire::write(&pb::ReadIndexResponse { format, at }));
+        }
         let Some(at) = barrier::confirm(&self.raft).await else {
             let text = "this node cannot prove that it leads the group";
             return Err(Refusal::new(RefusalCode::NotServing, text));

@@ -44,13 +44,20 @@ impl Clocks {
         self.clock.now().0
     }
 
-    /// A call made at `asked_ms` was answered just now by a node whose clock says `clock_ms`.
-    pub(crate) fn answered(&self, node: NodeId, asked_ms: i64, clock_ms: i64) {
-        // The answer was given somewhere in between.
-        let between = asked_ms + (self.now_ms() - asked_ms) / 2;
+    /// Time that no jump of the wall clock changes.
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// A call made at `asked`, by the monotonic clock, was answered just now by a node whose wall clock says
+    /// `clock_ms`.
+    pub(crate) fn answered(&self, node: NodeId, asked: Duration, clock_ms: i64) {
+        let at = self.clock.monotonic();
+        let took = at.saturating_sub(asked).as_millis();
+        let half = i64::try_from(took / 2).unwrap_or(i64::MAX);
         let observed = Observed {
-            ahead_ms: clock_ms.saturating_sub(between),
-            at: self.clock.monotonic(),
+            ahead_ms: certainly_ahead(clock_ms, self.now_ms(), half),
+            at,
         };
         self.seen.lock().insert(node, observed);
     }
@@ -65,6 +72,14 @@ impl Clocks {
         });
         fresh.collect()
     }
+}
+
+/// By how much a clock that said `clock_ms` is ahead of one that says `now_ms`, at least: it was read within
+/// the last `2 * half` ms. A process that was stopped in between has a long round trip and a good clock.
+fn certainly_ahead(clock_ms: i64, now_ms: i64, half: i64) -> i64 {
+    let ahead = clock_ms.saturating_sub(now_ms.saturating_sub(half));
+    let certain = ahead.saturating_abs().saturating_sub(half).max(0);
+    certain * ahead.signum()
 }
 
 /// The median clock of the voters relative to this node's, if most of them are known; between two
@@ -134,6 +149,17 @@ mod tests {
 
     fn ahead(ms: &[i64]) -> BTreeMap<NodeId, i64> {
         (2..).map(NodeId).zip(ms.iter().copied()).collect()
+    }
+
+    #[test]
+    fn what_a_round_trip_explains_is_no_skew() {
+        assert_eq!(certainly_ahead(1_000, 1_000, 0), 0);
+        assert_eq!(certainly_ahead(7_000, 1_000, 10), 6_000);
+        assert_eq!(certainly_ahead(1_000, 7_000, 10), -5_980);
+        // Asked at 0, stopped for 30 s, resumed: the answer of the first instant is 15 s off the middle.
+        assert_eq!(certainly_ahead(5, 30_000, 15_000), 0);
+        assert_eq!(certainly_ahead(30_000, 30_000, 15_000), 0);
+        assert_eq!(certainly_ahead(40_000, 30_000, 15_000), 10_000);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use prost::Message;
+use std::time::Duration;
 
 /// The layout this version sends and the only one it reads.
 pub(crate) const FORMAT: u32 = 1;
@@ -160,9 +161,11 @@ pub(crate) fn read_append(
     Ok(Informed { request, known })
 }
 
+/// `unreached`: for how long calls to the leader were not answered.
 pub(crate) fn append_response(
     response: &AppendEntriesResponse<TypeConfig>,
     clock_ms: i64,
+    unreached: Duration,
 ) -> pb::AppendResponse {
     use pb::append_response::Outcome;
     let outcome = match response {
@@ -177,13 +180,21 @@ pub(crate) fn append_response(
         format: FORMAT,
         outcome: Some(outcome),
         clock_ms,
+        unreached_ms: u32::try_from(unreached.as_millis()).unwrap_or(u32::MAX),
     }
 }
 
-/// The outcome, and the wall time of the node that answered.
-pub(crate) fn read_append_response(
-    body: Bytes,
-) -> Result<(AppendEntriesResponse<TypeConfig>, i64), WireError> {
+/// What a follower says when it was sent entries.
+#[derive(Debug)]
+pub(crate) struct AppendAnswer {
+    pub(crate) response: AppendEntriesResponse<TypeConfig>,
+    /// Its wall time.
+    pub(crate) clock_ms: i64,
+    /// For how long its calls to the leader were not answered.
+    pub(crate) unreached: Duration,
+}
+
+pub(crate) fn read_append_response(body: Bytes) -> Result<AppendAnswer, WireError> {
     use pb::append_response::Outcome;
     let response: pb::AppendResponse = read(body)?;
     let outcome = match response.outcome {
@@ -199,7 +210,11 @@ pub(crate) fn read_append_response(
             });
         }
     };
-    Ok((outcome, response.clock_ms))
+    Ok(AppendAnswer {
+        response: outcome,
+        clock_ms: response.clock_ms,
+        unreached: Duration::from_millis(response.unreached_ms.into()),
+    })
 }
 
 /// `known`: what the voter is known to have acknowledged.

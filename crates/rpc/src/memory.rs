@@ -157,6 +157,11 @@ impl MemNetwork {
         self.shared.net.lock().cut(from, to);
     }
 
+    /// `from` cannot open streams to `to` any more, as behind a firewall; calls of `to` and their answers pass.
+    pub fn refuse(&self, from: NodeId, to: NodeId) {
+        self.shared.net.lock().refuse(from, to);
+    }
+
     /// Cuts both directions between `node` and everyone else.
     pub fn isolate(&self, node: NodeId) {
         let mut net = self.shared.net.lock();
@@ -166,7 +171,7 @@ impl MemNetwork {
         }
     }
 
-    /// Ends every cut.
+    /// Ends every cut and refusal.
     pub fn heal(&self) {
         self.shared.net.lock().heal();
     }

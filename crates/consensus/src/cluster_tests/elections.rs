@@ -153,6 +153,46 @@ async fn a_leader_whose_clock_is_off_hands_over() {
     cluster.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_was_stopped_for_a_while_has_a_good_clock() {
+    let mut cluster = Cluster::start(9, 3, GroupConfig::default()).await;
+    cluster.commit_all(0..3).await;
+    let delay = Duration::from_millis(1_500);
+    // Answers that come late say little about clocks.
+    cluster.net.delay(delay..delay * 2);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    cluster.net.delay(Duration::ZERO..Duration::ZERO);
+    cluster.leader().await;
+    let complaints = cluster.complaints();
+    assert!(
+        complaints.iter().all(|line| !line.contains("clock")),
+        "{complaints:?}"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_nobody_reaches_hands_over() {
+    let mut cluster = Cluster::start(10, 3, GroupConfig::default()).await;
+    cluster.commit_all(0..3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
+    for other in &others {
+        cluster.net.refuse(NodeId(*other), NodeId(leader));
+    }
+    let next = cluster.leader_among(&others).await;
+    let complaints = cluster.complaints();
+    assert!(
+        complaints.len() == 1 && complaints[0].contains("cannot reach it"),
+        "{complaints:?}"
+    );
+    assert!(cluster.running(next).group.read_barrier().await.is_ok());
+    cluster.net.heal();
+    cluster.commit_all(3..6).await;
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
 /// Faults at random while commands are proposed one after the other; every acknowledged command
 /// is there in the end, once and in order.
 async fn storm(seed: u64) -> usize {

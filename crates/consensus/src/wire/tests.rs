@@ -64,10 +64,28 @@ fn append_calls_match_their_golden_bytes() {
             AppendEntriesResponse::HigherVote(a_vote(4, 3, false)),
         ),
     ] {
-        assert_golden(name, &append_response(&response, 1_767_225_600_000));
+        assert_golden(
+            name,
+            &append_response(&response, 1_767_225_600_000, Duration::ZERO),
+        );
         let back = read_append_response(golden(name)).unwrap();
-        assert_eq!(back, (response, 1_767_225_600_000), "{name}");
+        assert_eq!(back.response, response, "{name}");
+        assert_eq!(back.clock_ms, 1_767_225_600_000, "{name}");
     }
+}
+
+#[test]
+fn whether_a_leader_is_reached_goes_with_answers() {
+    let late = Duration::from_millis(1_500);
+    let response = append_response(&AppendEntriesResponse::Success, 5, late);
+    assert_golden("rpc_appended_unreached", &response);
+    let back = read_append_response(golden("rpc_appended_unreached")).unwrap();
+    assert_eq!(back.unreached, late);
+    let (format, probe) = (FORMAT, true);
+    assert_golden(
+        "rpc_read_index_probe",
+        &pb::ReadIndexRequest { format, probe },
+    );
 }
 
 #[test]
@@ -153,7 +171,13 @@ fn reads_and_snapshots_match_their_golden_bytes() {
         bytes: 70_000,
         blake3: Bytes::from(vec![0xb3; 32]),
     };
-    assert_golden("rpc_read_index_request", &pb::ReadIndexRequest { format });
+    assert_golden(
+        "rpc_read_index_request",
+        &pb::ReadIndexRequest {
+            format,
+            probe: false,
+        },
+    );
     assert_golden(
         "rpc_read_index_response",
         &pb::ReadIndexResponse { format, at },

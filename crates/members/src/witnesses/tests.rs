@@ -124,5 +124,6 @@ fn golden_messages() {
     expect![[r#"
         0801120c120a080110031801200128051a046c6f7374
         0801120c120a08011003180120012805
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }

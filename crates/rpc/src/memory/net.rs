@@ -6,7 +6,7 @@ use crate::{CallError, Lane, Peers, Routes};
 use bytes::Bytes;
 use floeberg_env::{Rng, SeededRng};
 use floeberg_types::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(crate) struct Net {
     rng: SeededRng,
     nodes: BTreeMap<NodeId, Place>,
     cuts: BTreeMap<(NodeId, NodeId), Instant>,
+    refused: BTreeSet<(NodeId, NodeId)>,
     pub(crate) wires: BTreeMap<(NodeId, NodeId, Lane), Wire>,
     pub(crate) delay: Range<Duration>,
     pub(crate) loss: u16,
@@ -81,6 +82,7 @@ impl Net {
             rng: SeededRng::new(seed),
             nodes: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            refused: BTreeSet::new(),
             wires: BTreeMap::new(),
             delay: Duration::ZERO..Duration::ZERO,
             loss: 0,
@@ -122,7 +124,16 @@ impl Net {
         self.cuts.entry((from, to)).or_insert_with(Instant::now);
     }
 
+    pub(crate) fn refuse(&mut self, from: NodeId, to: NodeId) {
+        self.refused.insert((from, to));
+    }
+
+    pub(crate) fn is_refused(&self, from: NodeId, to: NodeId) -> bool {
+        self.refused.contains(&(from, to))
+    }
+
     pub(crate) fn heal(&mut self) {
+        self.refused.clear();
         // Whoever noticed a cut must open a new stream, which costs nothing here.
         let now = Instant::now();
         let cuts = std::mem::take(&mut self.cuts);

@@ -49,7 +49,11 @@ pub(crate) fn send(
     }
     let now = Instant::now();
     let (arrival, fate) = (now + net.draw_delay(), net.draw_fate());
-    let Some(callee) = net.running(to).cloned() else {
+    let callee = net
+        .running(to)
+        .filter(|_| !net.is_refused(from, to))
+        .cloned();
+    let Some(callee) = callee else {
         let after = arrival.duration_since(now) * 2;
         return failed(after, format!("node {to} refused the connection"));
     };
