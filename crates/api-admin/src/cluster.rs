@@ -6,8 +6,8 @@ use floeberg_auth::{Principal, action};
 use floeberg_http::{Call, json};
 use floeberg_members::plan::Waiting;
 use floeberg_members::{
-    ChangeError, ClusterStatus, Departure, Disagreement, GroupView, GroupsError, Member, Members,
-    Refused, Rotation,
+    Alarm, ChangeError, ClusterStatus, Departure, Disagreement, GroupView, GroupsError, Member,
+    Members, Refused, Rotation,
 };
 use floeberg_metastore::Cx;
 use floeberg_types::{GroupId, NodeId};
@@ -272,6 +272,16 @@ fn disagreement_body(found: &Disagreement) -> Value {
     value!({"setting": found.setting, "values": values.collect::<Vec<_>>()})
 }
 
+fn alarm_body(node: NodeId, alarm: &Alarm) -> Value {
+    value!({
+        "node": node.0,
+        "kind": alarm.kind.word(),
+        "severity": alarm.kind.severity().word(),
+        "text": alarm.text,
+        "since-ms": alarm.since.0,
+    })
+}
+
 fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> Value {
     let members = status.members.iter().map(member_body);
     let groups = status.groups.iter().map(|(id, view)| group_body(*id, view));
@@ -283,6 +293,7 @@ fn status_body(status: &ClusterStatus, node: u64, local: &[impl Serialize]) -> V
         "groups": groups.collect::<Vec<_>>(),
         "waiting": status.waiting.iter().map(waiting_body).collect::<Vec<_>>(),
         "disagreements": status.disagreements.iter().map(disagreement_body).collect::<Vec<_>>(),
+        "alarms": status.alarms.iter().map(|(node, alarm)| alarm_body(*node, alarm)).collect::<Vec<_>>(),
         "taking-no-part": status.taking_no_part.iter().map(|(node, why)| value!({"node": node.0, "text": why})).collect::<Vec<_>>(),
         "local": local,
     })

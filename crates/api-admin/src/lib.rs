@@ -102,8 +102,13 @@ fn text(status: StatusCode, content_type: &str, body: String) -> Answer {
     with_header(answer, CACHE_CONTROL, "no-store")
 }
 
-fn ready() -> Answer {
-    text(StatusCode::OK, PLAIN, "ready\n".to_owned())
+/// A warning a line.
+fn ready(warnings: &[String]) -> Answer {
+    let warnings = warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}\n"));
+    let body = std::iter::once("ready\n".to_owned()).chain(warnings);
+    text(StatusCode::OK, PLAIN, body.collect())
 }
 
 fn not_ready(body: String) -> Answer {
@@ -182,12 +187,13 @@ impl Api for AdminState {
             }
             Public::Health => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
             Public::Ready => match (self.probes.readiness)().await {
-                Readiness::Ready => ready(),
+                Readiness::Ready { warnings } => ready(&warnings),
                 Readiness::ReadsOnly { why } => not_ready(format!("no new data: {why}\n")),
                 Readiness::NotReady { waiting_for } => waiting(&waiting_for),
             },
             Public::ReadsReady => match (self.probes.readiness)().await {
-                Readiness::Ready | Readiness::ReadsOnly { .. } => ready(),
+                Readiness::Ready { warnings } => ready(&warnings),
+                Readiness::ReadsOnly { why } => ready(&[why]),
                 Readiness::NotReady { waiting_for } => waiting(&waiting_for),
             },
             Public::Metrics => {

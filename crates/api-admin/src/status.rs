@@ -8,7 +8,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// It does.
-    Ready,
+    Ready {
+        /// What is wrong all the same, in words.
+        warnings: Vec<String>,
+    },
     /// Reads, deletes and commits to tables, but no new data.
     ReadsOnly {
         /// Why, and what to do about it, in words.

@@ -152,9 +152,13 @@ async fn readiness_follows_the_node_and_health_does_not() {
         f.get("/readyz/reads", None).await.0,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    *f.readiness.lock().unwrap() = Readiness::Ready;
+    *f.readiness.lock().unwrap() = Readiness::Ready {
+        warnings: vec!["clock: off".to_owned()],
+    };
     for path in ["/readyz", "/readyz/reads"] {
-        assert_eq!(f.get(path, None).await.0, StatusCode::OK);
+        let (status, _, body) = f.get(path, None).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("warning: clock: off"), "{body}");
     }
 }
 

@@ -11,7 +11,13 @@ use crate::config::ConfigArguments;
 use crate::target::Target;
 use clap::{Args, Subcommand};
 use floeberg_settings::parse_duration;
+use std::process::ExitCode;
 use std::time::Duration;
+
+/// What scripts go by.
+const STATUS_HELP: &str = "Exit codes: 0 all is well as far as the node that was asked knows; 1 no status could \
+be had; 3 everything is served, and something should be looked after; 4 something is not served, or may be lost \
+next. `--json` prints the same with each alarm's kind.";
 
 /// Longest life of a join token.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -30,7 +36,8 @@ pub enum ClusterCommand {
     },
     /// Make this machine a member of a cluster, in an empty data directory
     Join(JoinArguments),
-    /// Show the members, who leads, and what is waited for
+    /// Show the members, who leads, what is waited for, and what is wrong
+    #[command(after_help = STATUS_HELP)]
     Status {
         #[command(flatten)]
         target: Target,
@@ -129,13 +136,17 @@ fn ttl(text: &str) -> Result<Duration, String> {
     })
 }
 
-pub async fn run(command: ClusterCommand) -> anyhow::Result<()> {
-    match command {
+/// The exit code that says how it went.
+pub async fn run(command: ClusterCommand) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        ClusterCommand::Status { target } => {
+            let health = remote::status(&target).await?;
+            return Ok(ExitCode::from(health.exit_code()));
+        }
         ClusterCommand::Init(arguments) => local::init(&arguments),
         ClusterCommand::Join(arguments) => local::join(&arguments).await,
         ClusterCommand::Recover(arguments) => local::recover(&arguments),
         ClusterCommand::Token { ttl, target } => remote::token(ttl, &target).await,
-        ClusterCommand::Status { target } => remote::status(&target).await,
         ClusterCommand::Remove { node, dead, target } => {
             let departure = if dead {
                 remote::Departure::Dead
@@ -151,7 +162,8 @@ pub async fn run(command: ClusterCommand) -> anyhow::Result<()> {
             group,
             target,
         } => remote::transfer_leader(node, group, &target).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::print_error(&error);
             ExitCode::FAILURE
@@ -63,21 +63,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match command {
+        let done = match command {
+            Command::Cluster(command) => return cluster::run(command).await,
             Command::Dev(arguments) => dev::run(arguments).await,
             Command::Server(arguments) => server::run(arguments).await,
             Command::Config(command) => config::run(&command),
-            Command::Cluster(command) => cluster::run(command).await,
             Command::Backup(command) => backup::run(command).await,
             Command::Bucket(command) => resources::bucket(command).await,
             Command::Namespace(command) => resources::namespace(command).await,
             Command::Table(command) => resources::table(command).await,
             Command::Bench(command) => bench::run(command).await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     })
 }

@@ -60,6 +60,7 @@ pub use mark::{AckMark, Witness};
 pub use members::{ChangeError, Member, Members, Role};
 pub use network::NoPeers;
 pub use service::RaftService;
+pub use skew::{SKEW_MAX_MS, certainly_ahead, median_ms};
 pub use standing::{Barred, Footing, Forgot, Standing};
 pub use start::{Begin, GroupHooks, GroupParts, GroupStartError, OnFatal};
 pub use submit::{Pending, Permit, ProposeError};

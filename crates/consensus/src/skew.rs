@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a leader may be off the median.
-const SKEW_MAX_MS: i64 = 1000;
+/// What a leader may be off the median, in ms.
+pub const SKEW_MAX_MS: i64 = 1000;
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Older observations say nothing.
@@ -76,7 +76,8 @@ impl Clocks {
 
 /// By how much a clock that said `clock_ms` is ahead of one that says `now_ms`, at least: it was read within
 /// the last `2 * half` ms. A process that was stopped in between has a long round trip and a good clock.
-fn certainly_ahead(clock_ms: i64, now_ms: i64, half: i64) -> i64 {
+#[must_use]
+pub fn certainly_ahead(clock_ms: i64, now_ms: i64, half: i64) -> i64 {
     let ahead = clock_ms.saturating_sub(now_ms.saturating_sub(half));
     let certain = ahead.saturating_abs().saturating_sub(half).max(0);
     certain * ahead.signum()
@@ -84,7 +85,8 @@ fn certainly_ahead(clock_ms: i64, now_ms: i64, half: i64) -> i64 {
 
 /// The median clock of the voters relative to this node's, if most of them are known; between two
 /// middle ones the nearer.
-fn median_ms(voters: usize, ahead: &BTreeMap<NodeId, i64>) -> Option<i64> {
+#[must_use]
+pub fn median_ms(voters: usize, ahead: &BTreeMap<NodeId, i64>) -> Option<i64> {
     let mut all: Vec<i64> = ahead.values().copied().chain([0]).collect();
     if all.len() * 2 <= voters {
         return None;

@@ -16,6 +16,7 @@
 
 mod abandon;
 mod agreement;
+mod alarm;
 mod barred;
 mod desk;
 mod diverged;
@@ -39,6 +40,7 @@ mod witnesses;
 
 pub use abandon::{abandon_others, gone_members, present_members};
 pub use agreement::Disagreement;
+pub use alarm::{Alarm, AlarmKind, Alarms, Severity};
 pub use barred::{Barring, RemovedMark, barring, lift};
 pub use desk::{AddressDesk, JoinDesk, JoinReply, JoinRequest, UnreadableReply};
 pub use diverged::Diverged;

@@ -2,6 +2,7 @@
 //! a row. What follows from the row is the keeper's work.
 
 use crate::agreement::{Disagreement, disagreements};
+use crate::alarm::{Alarm, Alarms};
 use crate::desk::{JoinReply, JoinRequest};
 use crate::error::ChangeError;
 use crate::keys;
@@ -45,6 +46,8 @@ pub struct MembersParts {
     pub witnesses: Arc<Witnesses>,
     /// Whether this node takes part.
     pub standing: Standing,
+    /// What is wrong with this node.
+    pub alarms: Alarms,
     /// What the planner goes by.
     pub rules: Rules,
 }
@@ -90,6 +93,8 @@ pub struct ClusterStatus {
     pub waiting: Vec<(GroupId, Waiting)>,
     /// Nodes that take no part, and why: each said so to this one, or is this one.
     pub taking_no_part: BTreeMap<NodeId, String>,
+    /// What is wrong with this node, and with others as they have said of late.
+    pub alarms: Vec<(NodeId, Alarm)>,
     /// What members should have alike and do not.
     pub disagreements: Vec<Disagreement>,
 }
@@ -298,7 +303,15 @@ impl Members {
             groups,
             waiting,
             taking_no_part: self.taking_no_part(),
+            alarms: self.alarms(),
         })
+    }
+
+    fn alarms(&self) -> Vec<(NodeId, Alarm)> {
+        let me = self.parts.me;
+        let own = self.parts.alarms.all().into_iter().map(|alarm| (me, alarm));
+        let others = self.parts.witnesses.alarms(self.parts.env.clock.now());
+        own.chain(others).collect()
     }
 
     /// Who takes no part and why: by their own word, and this node's.

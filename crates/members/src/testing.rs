@@ -12,7 +12,7 @@ use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::Peers;
-use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics};
+use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, NodeMetrics};
 use floeberg_types::{ClusterId, GroupId, NodeId, RequestId, TimestampMs};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -356,6 +356,7 @@ impl Lab {
             env,
             witnesses: Arc::new(Witnesses::none([GroupId::CATALOG].into_iter())),
             standing: Standing::cleared(),
+            alarms: Alarms::new(&NodeMetrics::new()),
             rules: Rules::default(),
         });
         Self {

@@ -1,13 +1,15 @@
 //! What this member knows of the others' acknowledgements: kept through restarts, told to whoever asks.
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::home::{Home, HomeError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_consensus::{AckMark, Barred, Footing, Standing, Witness};
+use floeberg_env::Clock;
 use floeberg_proto::floeberg::members::v1 as stored;
 use floeberg_proto::floeberg::rpc::v1 as pb;
 use floeberg_rpc::{CallError, Handler, Method, Refusal, RefusalCode, Request};
-use floeberg_types::{GroupId, NodeId};
+use floeberg_types::{GroupId, NodeId, TimestampMs};
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,9 @@ use std::sync::Arc;
 const FORMAT: u32 = 1;
 const FILE: &str = "witness";
 
+/// What a node said longer ago of what is wrong with it is not known to be so any more, in ms.
+const FRESH_MS: i64 = 15_000;
+
 /// The longest reason that is kept of a refusal, in bytes.
 const REFUSAL_MAX: usize = 512;
 
@@ -25,6 +30,8 @@ pub struct Witnesses {
     groups: BTreeMap<GroupId, Witness>,
     /// Nodes that take no part, by their own word.
     refused: Mutex<BTreeMap<NodeId, String>>,
+    /// What is wrong with the others, by their own word, and when they said so.
+    troubles: Mutex<BTreeMap<NodeId, (Vec<Alarm>, TimestampMs)>>,
     /// What the file holds.
     kept: Mutex<Vec<u8>>,
 }
@@ -33,7 +40,12 @@ pub struct Witnesses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// It knows this of who asked, group by group; nothing of a group is no evidence.
-    Known(BTreeMap<GroupId, AckMark>),
+    Known {
+        /// By group.
+        marks: BTreeMap<GroupId, AckMark>,
+        /// Its wall time.
+        clock_ms: i64,
+    },
     /// It is of a version that keeps no marks.
     NoMarks,
     /// It does not take the node that asks for a member any more.
@@ -80,6 +92,7 @@ impl Witnesses {
         Self {
             groups: groups.map(|group| (group, Witness::default())).collect(),
             refused: Mutex::default(),
+            troubles: Mutex::default(),
             kept: Mutex::default(),
         }
     }
@@ -99,6 +112,23 @@ impl Witnesses {
         self.refused.lock().clone()
     }
 
+    /// What is wrong with the others, as they have said of late.
+    #[must_use]
+    pub fn alarms(&self, now: TimestampMs) -> Vec<(NodeId, Alarm)> {
+        let troubles = self.troubles.lock();
+        let fresh = troubles
+            .iter()
+            .filter(|(_, (_, said))| now.since_ms(*said) < FRESH_MS);
+        let each = fresh.flat_map(|(node, (alarms, _))| alarms.iter().map(|a| (*node, a.clone())));
+        each.collect()
+    }
+
+    fn trouble(&self, node: NodeId, alarms: &[pb::Alarm], now: TimestampMs) {
+        let alarms = alarms.iter().take(AlarmKind::ALL.len());
+        let alarms = alarms.filter_map(Alarm::from_pb).collect();
+        self.troubles.lock().insert(node, (alarms, now));
+    }
+
     /// The highest marks of all other nodes in `group`.
     #[must_use]
     pub fn marks(&self, group: GroupId) -> BTreeMap<NodeId, AckMark> {
@@ -113,6 +143,7 @@ impl Witnesses {
         for node in gone {
             self.groups.values().for_each(|known| known.dismiss(*node));
             self.refused.lock().remove(node);
+            self.troubles.lock().remove(node);
         }
     }
 
@@ -197,9 +228,9 @@ fn read_marks(marks: &[stored::GroupMark]) -> impl Iterator<Item = (GroupId, Ack
 }
 
 /// Asks a member what it knows of this one, which has acknowledged `own` and, if it takes no part,
-/// says why.
+/// says why, and says what is wrong with it.
 #[must_use]
-pub fn ask(own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Request {
+pub fn ask(own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>, alarms: &[Alarm]) -> Request {
     let message = pb::MarksRequest {
         format: FORMAT,
         own: own
@@ -207,6 +238,7 @@ pub fn ask(own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Request
             .map(|(group, mark)| group_mark(*group, mark))
             .collect(),
         refusal: barred.map(ToString::to_string).unwrap_or_default(),
+        alarms: alarms.iter().map(Alarm::to_pb).collect(),
     };
     Request {
         method: Method::Marks,
@@ -220,7 +252,10 @@ pub fn ask(own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Request
 pub fn said(answer: Result<Bytes, CallError>) -> Said {
     match answer {
         Ok(body) => match pb::MarksReply::decode(body) {
-            Ok(reply) if reply.format == FORMAT => Said::Known(read_marks(&reply.known).collect()),
+            Ok(reply) if reply.format == FORMAT => Said::Known {
+                marks: read_marks(&reply.known).collect(),
+                clock_ms: reply.clock_ms,
+            },
             Ok(reply) => Said::Nothing(format!("format {} is not known here", reply.format)),
             Err(error) => Said::Nothing(error.to_string()),
         },
@@ -239,6 +274,8 @@ pub struct MarksDesk {
     pub witnesses: Arc<Witnesses>,
     /// Whoever is barred has lost what it knew of others, too.
     pub standing: Standing,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -258,7 +295,10 @@ impl Handler for MarksDesk {
         let reply = pb::MarksReply {
             format: FORMAT,
             known: self.witnesses.known(from),
+            clock_ms: self.clock.now().0,
         };
+        self.witnesses
+            .trouble(from, &message.alarms, self.clock.now());
         self.witnesses.hear(from, &message.own);
         self.witnesses.note(from, &message.refusal);
         Ok(reply.encode_to_vec().into())

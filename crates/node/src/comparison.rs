@@ -3,10 +3,12 @@
 
 use crate::node::GroupStores;
 use crate::removal::{Cause, Removal};
-use floeberg_consensus::{AckMark, Barred, Forgot, Standing};
+use floeberg_consensus::{
+    AckMark, Barred, Forgot, SKEW_MAX_MS, Standing, certainly_ahead, median_ms,
+};
 use floeberg_env::Env;
+use floeberg_members::{AlarmKind, Alarms, ask_marks, barring, lift, said_of_marks};
 use floeberg_members::{Barring, Home, RemovedMark, Said, Start, Witnesses, gone_members};
-use floeberg_members::{ask_marks, barring, lift, said_of_marks};
 use floeberg_rpc::{Asking, Peers, Refusal, RefusalCode, Routes, Transport};
 use floeberg_telemetry::Gauge;
 use floeberg_types::{GroupId, NodeId};
@@ -46,6 +48,7 @@ pub(crate) struct Comparison {
     pub(crate) witnesses: Arc<Witnesses>,
     pub(crate) standing: Standing,
     pub(crate) removal: Removal,
+    pub(crate) alarms: Alarms,
     pub(crate) home: Home,
     pub(crate) env: Env,
     /// 1 while this node takes part.
@@ -134,7 +137,7 @@ impl Comparison {
                 return self.removal.wait_for(None);
             }
             let round = self.round().await;
-            let counts = |said: &Said| matches!(said, Said::Known(_) | Said::NoMarks);
+            let counts = |said: &Said| matches!(said, Said::Known { .. } | Said::NoMarks);
             let now: BTreeSet<NodeId> = round
                 .iter()
                 .filter(|(_, said)| counts(said))
@@ -196,22 +199,68 @@ impl Comparison {
     /// Asks everybody in the address book, says what is here, and compares.
     async fn round(&self) -> Round {
         let barred = self.standing.barred();
-        let request = ask_marks(&self.own(), barred.as_ref());
+        let request = ask_marks(&self.own(), barred.as_ref(), &self.alarms.all());
         let others = self.peers.all().into_iter().map(|(node, _)| node);
         let asked = others.filter(|node| *node != self.me).map(|node| {
-            let call = self.asker.call(node, request.clone(), PATIENCE);
-            async move { (node, said_of_marks(call.await)) }
+            let (asked, request) = (self.env.clock.monotonic(), request.clone());
+            async move {
+                let said = said_of_marks(self.asker.call(node, request, PATIENCE).await);
+                let ahead = self.ahead(&said, asked);
+                (node, said, ahead)
+            }
         });
-        let round: Round = join_all(asked).await.into_iter().collect();
+        let answers = join_all(asked).await;
+        let ahead = answers
+            .iter()
+            .filter_map(|(node, _, ahead)| Some((*node, (*ahead)?)));
+        self.look_at_clock(&ahead.collect());
+        let round: Round = answers
+            .into_iter()
+            .map(|(node, said, _)| (node, said))
+            .collect();
         for (node, said) in &round {
-            let Said::Known(known) = said else { continue };
+            let Said::Known { marks, .. } = said else {
+                continue;
+            };
             for (group, store) in self.stores.each() {
-                if let Some(known) = known.get(&group) {
+                if let Some(known) = marks.get(&group) {
                     store.group().compare(*node, *known);
                 }
             }
         }
         round
+    }
+
+    /// By how much the clock of whoever was asked at `asked` is ahead of this one's, at least.
+    fn ahead(&self, said: &Said, asked: Duration) -> Option<i64> {
+        let Said::Known { clock_ms, .. } = said else {
+            return None;
+        };
+        let took = self.env.clock.monotonic().saturating_sub(asked).as_millis();
+        let half = i64::try_from(took / 2).ok()?;
+        let known = *clock_ms != 0;
+        known.then(|| certainly_ahead(*clock_ms, self.env.clock.now().0, half))
+    }
+
+    /// A clock that is off the median of the voters': log time is stamped by leaders, and signed requests are
+    /// refused by clocks.
+    fn look_at_clock(&self, ahead: &BTreeMap<NodeId, i64>) {
+        let voters = self.stores.catalog.group().electorates();
+        let count = voters.first().map_or(1, BTreeSet::len);
+        let Some(median) = median_ms(count, ahead) else {
+            return;
+        };
+        let off = median.abs() > SKEW_MAX_MS;
+        let text = off.then(|| {
+            let way = if median > 0 { "behind" } else { "ahead of" };
+            format!(
+                "the clock of this node is {} s {way} the others': see to its time synchronisation; it does \
+                 not keep the lead, and refuses signed requests if it is off by more than 15 minutes",
+                median.abs() / 1000
+            )
+        });
+        self.alarms
+            .set(AlarmKind::Clock, text, self.env.clock.now());
     }
 
     /// Makes durable what was heard, without the nodes that are gone for good.

@@ -29,9 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Nodes whose rows differ from this node's, by group; shared with the status.
 #[derive(Clone, Default)]
-pub(crate) struct Alarms(Arc<Mutex<BTreeMap<GroupId, Vec<NodeId>>>>);
+pub(crate) struct Divergences(Arc<Mutex<BTreeMap<GroupId, Vec<NodeId>>>>);
 
-impl Alarms {
+impl Divergences {
     pub(crate) fn of(&self, group: GroupId) -> Vec<NodeId> {
         self.0.lock().get(&group).cloned().unwrap_or_default()
     }
@@ -49,7 +49,7 @@ pub(crate) struct Watch {
     pub(crate) stores: GroupStores,
     pub(crate) peers: Arc<Peers>,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) alarms: Alarms,
+    pub(crate) divergences: Divergences,
     pub(crate) metrics: NodeMetrics,
     pub(crate) home: Home,
     pub(crate) env: Env,
@@ -106,7 +106,7 @@ impl Watch {
     fn raise(&self, group: GroupId, nodes: &[NodeId]) -> bool {
         self.gauge(group)
             .set(i64::try_from(nodes.len()).unwrap_or(i64::MAX));
-        self.alarms.set(group, nodes)
+        self.divergences.set(group, nodes)
     }
 
     fn act(&self, group: GroupId, verdict: Verdict) {

@@ -26,6 +26,7 @@ mod server;
 mod services;
 mod status_wire;
 mod stores;
+mod vigil;
 
 pub use config::{
     ClientLimits, ClusterPart, Elections, ListenConfig, MemberConfig, NodeConfig, PeerNetwork,

@@ -3,11 +3,12 @@
 
 use crate::comparison::Comparison;
 use crate::data::{self, Mover};
-use crate::divergence::{Alarms, Watch};
+use crate::divergence::Watch;
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
 use crate::node::GroupStores;
 use crate::removal::{self, Removal};
+use crate::vigil::Concerns;
 use crate::{Elections, MemberConfig, RootKey};
 use floeberg_consensus::{RaftService, Standing};
 use floeberg_env::Env;
@@ -75,8 +76,7 @@ pub(crate) struct Wiring<'a> {
     pub(crate) network: &'a Network,
     pub(crate) groups: &'a NodeGroups,
     pub(crate) stores: &'a GroupStores,
-    pub(crate) alarms: &'a Alarms,
-    pub(crate) removal: &'a Removal,
+    pub(crate) concerns: &'a Concerns,
     pub(crate) standing: &'a Standing,
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) shards: &'a Shards,
@@ -102,6 +102,7 @@ impl Wiring<'_> {
             env: env.clone(),
             witnesses: papers.witnesses.clone(),
             standing: self.standing.clone(),
+            alarms: self.concerns.alarms.clone(),
             rules: Rules::default(),
         });
         self.open_desks(&members);
@@ -132,7 +133,7 @@ impl Wiring<'_> {
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
             tasks.spawn(
                 "announce",
-                announce(members.clone(), me, self.removal.clone()),
+                announce(members.clone(), me, self.concerns.removal.clone()),
             ),
             tasks.spawn("keeper", keeper.run()),
             tasks.spawn("mover", Mover::run(mover)),
@@ -141,8 +142,9 @@ impl Wiring<'_> {
             tasks.spawn("removal", removal.run()),
             tasks.spawn("marks", comparison.run()),
         ];
-        let address = self.member.address.clone();
-        if let Some(renewal) = self.network.renewal(papers, address, env) {
+        let (address, expiry) = (self.member.address.clone(), self.concerns.expiry.clone());
+        expiry.set(papers.expires());
+        if let Some(renewal) = self.network.renewal(papers, address, expiry, env) {
             running.push(tasks.spawn("certificate", renewal.run()));
         }
         (members, running)
@@ -154,7 +156,7 @@ impl Wiring<'_> {
             stores: self.stores.clone(),
             peers: self.network.peers.clone(),
             transport: self.network.transport.clone(),
-            alarms: self.alarms.clone(),
+            divergences: self.concerns.divergences.clone(),
             metrics: self.metrics.clone(),
             home: papers.home.clone(),
             env: self.env.clone(),
@@ -172,7 +174,8 @@ impl Wiring<'_> {
             routes: self.network.routes.clone(),
             witnesses: papers.witnesses.clone(),
             standing: self.standing.clone(),
-            removal: self.removal.clone(),
+            removal: self.concerns.removal.clone(),
+            alarms: self.concerns.alarms.clone(),
             home: papers.home.clone(),
             env: self.env.clone(),
             takes_part: self.metrics.takes_part.clone(),
@@ -185,7 +188,7 @@ impl Wiring<'_> {
             catalog: self.stores.catalog.clone(),
             peers: self.network.peers.clone(),
             transport: self.network.transport.clone(),
-            removal: self.removal.clone(),
+            removal: self.concerns.removal.clone(),
             standing: self.standing.clone(),
             home: papers.home.clone(),
             env: self.env.clone(),

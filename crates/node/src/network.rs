@@ -4,6 +4,7 @@ use crate::comparison::NOT_COMPARED;
 use crate::listen;
 use crate::metered::{Gated, Metered};
 use crate::status_wire::Ask;
+use crate::vigil::Expiry;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::{NoPeers, Standing};
 use floeberg_env::Env;
@@ -16,7 +17,7 @@ use floeberg_rpc::{
     Routes, Security, Server, Settings, Station, Transport,
 };
 use floeberg_telemetry::RpcMetrics;
-use floeberg_types::{ClusterId, GroupId, NodeId};
+use floeberg_types::{ClusterId, GroupId, NodeId, TimestampMs};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -84,6 +85,11 @@ pub(crate) fn identify(
 }
 
 impl Papers {
+    /// When the node's certificate runs out.
+    pub(crate) const fn expires(&self) -> TimestampMs {
+        self.credentials.expires()
+    }
+
     fn tls(&self, env: &Env) -> Result<Arc<NodeTls>, StartError> {
         let trust = self.authority.trust();
         let tls = NodeTls::new(&self.credentials, &trust, env.clock.clone())?;
@@ -201,6 +207,7 @@ impl Network {
         let desk = MarksDesk {
             witnesses: papers.witnesses.clone(),
             standing: standing.clone(),
+            clock: env.clock.clone(),
         };
         routes.add(Method::Marks, Arc::new(desk));
         let listen = match &member.network {
@@ -260,11 +267,18 @@ impl Network {
     }
 
     /// Renews this node's certificate in time, until it is dropped.
-    pub(crate) fn renewal(&self, papers: Papers, address: String, env: &Env) -> Option<Renewal> {
+    pub(crate) fn renewal(
+        &self,
+        papers: Papers,
+        address: String,
+        expiry: Expiry,
+        env: &Env,
+    ) -> Option<Renewal> {
         Some(Renewal {
             tls: self.tls.clone()?,
             papers,
             address,
+            expiry,
             env: env.clone(),
         })
     }
@@ -287,6 +301,7 @@ pub(crate) struct Renewal {
     tls: Arc<NodeTls>,
     papers: Papers,
     address: String,
+    expiry: Expiry,
     env: Env,
 }
 
@@ -306,6 +321,7 @@ impl Renewal {
                         continue;
                     }
                     shown = credentials.expires();
+                    self.expiry.set(shown);
                     tracing::info!(expires_ms = shown.0, "the node's certificate was renewed");
                 }
                 Ok(Ok(_)) | Err(_) => {}

@@ -2,7 +2,6 @@
 
 use crate::backup::{About, Backups};
 use crate::belongings;
-use crate::divergence::Alarms;
 use crate::groups::NodeGroups;
 use crate::membership;
 use crate::network::{self, Network, Papers};
@@ -14,6 +13,7 @@ use crate::restore;
 use crate::room;
 use crate::services::Services;
 use crate::stores::{self, Stores};
+use crate::vigil::{Concerns, Vigil};
 use crate::{ClusterPart, NodeConfig, StartError};
 use floeberg_api_s3::S3Api;
 use floeberg_auth::Keyring;
@@ -173,8 +173,7 @@ impl Ground<'_> {
         base: &Base,
         papers: Option<Papers>,
         placement: watch::Sender<Arc<PlacementMap>>,
-        alarms: &Alarms,
-        removal: &Removal,
+        concerns: &Concerns,
     ) -> (Option<Members>, Vec<JoinHandle<()>>) {
         let (ClusterPart::Member(member), Some(papers)) = (&self.config.cluster, papers) else {
             return (None, Vec::new());
@@ -189,8 +188,7 @@ impl Ground<'_> {
             network: &base.network,
             groups: &base.groups,
             stores: &base.stores,
-            alarms,
-            removal,
+            concerns,
             standing: self.standing,
             metrics: self.metrics,
             shards: &base.shards,
@@ -308,8 +306,8 @@ impl Node {
         };
         // Boxed: the compiler gives up on futures that are nested much deeper.
         let base = Box::pin(ground.build(papers.as_ref(), map)).await?;
-        let (alarms, removal) = (Alarms::default(), Removal::default());
-        let (members, mut background) = ground.join_in(&base, papers, placement, &alarms, &removal);
+        let concerns = Concerns::new(&metrics);
+        let (members, mut background) = ground.join_in(&base, papers, placement, &concerns);
         let keys = keyring(&config, identity);
         let room = room::of(vec![config.state_dir(), config.log_dir()], &env);
         let services = Services {
@@ -329,20 +327,29 @@ impl Node {
                 shards: &base.shards,
                 started,
                 room: &room,
-                alarms: &alarms,
+                concerns: &concerns,
                 leaving: base.groups.leaving(),
-                removal: &removal,
             }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
         let (catalog, objects) = services.use_cases(&files);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
+        let vigil = Vigil {
+            stores: base.stores.clone(),
+            shards: base.shards.clone(),
+            room,
+            standing: standing.clone(),
+            concerns: concerns.clone(),
+            owed_chunks: metrics.objects.owed_chunks.clone(),
+            env: env.clone(),
+        };
         let janitor = janitor(&catalog, &config).run();
         background.extend([
             env.tasks
                 .spawn("reclaimer", objects.clone().run_reclaimer()),
             env.tasks.spawn("repairs", objects.run_repairs()),
             env.tasks.spawn("janitor", janitor),
+            env.tasks.spawn("vigil", vigil.run()),
         ]);
         Ok(Self {
             base,
@@ -355,7 +362,7 @@ impl Node {
             background,
             files,
             metrics,
-            removal,
+            removal: concerns.removal,
             standing,
             _lock: opened.lock,
         })

@@ -1,13 +1,13 @@
 //! What the node says of itself to health checkers and administrators.
 
 use crate::NodeConfig;
-use crate::divergence::Alarms;
+use crate::divergence::Divergences;
 use crate::node::GroupStores;
-use crate::removal::Removal;
+use crate::vigil::Concerns;
 use floeberg_api_admin::{GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 use floeberg_consensus::RaftGroup;
 use floeberg_http::Room;
-use floeberg_members::Identity;
+use floeberg_members::{AlarmKind, Alarms, Identity};
 use floeberg_shards::Shards;
 use floeberg_types::{GroupId, TimestampMs};
 use std::sync::Arc;
@@ -25,9 +25,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) shards: &'a Shards,
     pub(crate) started: TimestampMs,
     pub(crate) room: &'a Room,
-    pub(crate) alarms: &'a Alarms,
+    pub(crate) concerns: &'a Concerns,
     pub(crate) leaving: &'a CancellationToken,
-    pub(crate) removal: &'a Removal,
 }
 
 pub(crate) fn new(parts: Parts<'_>) -> Probes {
@@ -46,7 +45,12 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
         groups: Vec::new(),
     };
     let (asked, shards, room) = (groups.clone(), parts.shards.clone(), parts.room.clone());
-    let (alarms, removal) = (parts.alarms.clone(), parts.removal.clone());
+    let Concerns {
+        divergences,
+        removal,
+        alarms,
+        ..
+    } = parts.concerns.clone();
     let leaving = parts.leaving.clone();
     Probes {
         readiness: Arc::new(move || {
@@ -55,18 +59,18 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
                 .is_cancelled()
                 .then(|| "a new start: this node is stopping".to_owned());
             let unwanted = removal.notice().map(|why| format!("a person: {why}"));
-            let waiting = removal.waiting();
+            let (waiting, alarms) = (removal.waiting(), alarms.clone());
             Box::pin(async move {
                 if let Some(waiting_for) = unwanted.or(leaving).or(waiting) {
                     return Readiness::NotReady { waiting_for };
                 }
-                readiness(&groups, &shards, &room).await
+                readiness(&groups, &shards, &room, &alarms).await
             })
         }),
         status: Arc::new(move || NodeStatus {
             groups: groups
                 .iter()
-                .map(|(id, group)| status(*id, group, &alarms))
+                .map(|(id, group)| status(*id, group, &divergences))
                 .collect(),
             ..base.clone()
         }),
@@ -74,7 +78,12 @@ pub(crate) fn new(parts: Parts<'_>) -> Probes {
 }
 
 /// Ready is who knows a leader, and can read what it has acknowledged.
-async fn readiness(groups: &[(GroupId, RaftGroup)], shards: &Shards, room: &Room) -> Readiness {
+async fn readiness(
+    groups: &[(GroupId, RaftGroup)],
+    shards: &Shards,
+    room: &Room,
+    alarms: &Alarms,
+) -> Readiness {
     let not_ready = |waiting_for| Readiness::NotReady { waiting_for };
     for (id, group) in groups {
         if group.leader().is_none() {
@@ -88,15 +97,28 @@ async fn readiness(groups: &[(GroupId, RaftGroup)], shards: &Shards, room: &Room
     if shards.map().takers() == 0 {
         return not_ready("a place for data: the placement map is empty".to_owned());
     }
+    // Reads are confirmed while entries wait, so they go on.
+    if let Some(stalled) = alarms.get(AlarmKind::Stalled) {
+        return Readiness::ReadsOnly { why: stalled.text };
+    }
     let full = shards.local().check_room().map_err(|full| full.to_string());
     let full = full.and_then(|()| room.check().map_err(|full| full.to_string()));
     match full {
-        Ok(()) => Readiness::Ready,
+        Ok(()) => Readiness::Ready {
+            warnings: warnings(alarms),
+        },
         Err(why) => Readiness::ReadsOnly { why },
     }
 }
 
-fn status(id: GroupId, group: &RaftGroup, alarms: &Alarms) -> GroupStatus {
+/// What is wrong and does not keep the node from working.
+fn warnings(alarms: &Alarms) -> Vec<String> {
+    let all = alarms.all().into_iter();
+    let each = all.map(|alarm| format!("{}: {}", alarm.kind.word(), alarm.text));
+    each.collect()
+}
+
+fn status(id: GroupId, group: &RaftGroup, divergences: &Divergences) -> GroupStatus {
     let (leadership, now) = (*group.leadership().borrow(), group.status());
     let applied = now
         .applied
@@ -117,6 +139,6 @@ fn status(id: GroupId, group: &RaftGroup, alarms: &Alarms) -> GroupStatus {
         last_term: applied.map(|applied| applied.term),
         last_index: now.last_index,
         applied: now.applied.map(|applied| applied.index),
-        diverged: alarms.of(id).into_iter().map(|node| node.0).collect(),
+        diverged: divergences.of(id).into_iter().map(|node| node.0).collect(),
     }
 }

@@ -119,6 +119,8 @@ impl Objects {
         if self.leads() {
             self.pay(&view, repairs, &mut done).await?;
         }
+        let open = i64::try_from(done.open).unwrap_or(i64::MAX);
+        self.metrics.owed_chunks.set(open);
         Ok(done)
     }
 

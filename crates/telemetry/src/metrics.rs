@@ -61,6 +61,8 @@ pub struct ObjectsMetrics {
     pub delete_requests: Counter,
     /// Chunks given back to the volumes.
     pub reclaimed_chunks: Counter,
+    /// Chunks that lack a copy, as the leader of the object index found at its last look.
+    pub owed_chunks: Gauge,
 }
 
 /// The volume engine of one disk.
@@ -114,6 +116,12 @@ struct PortLabels {
     port: &'static str,
 }
 
+/// The label of an alarm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlarmLabels {
+    kind: &'static str,
+}
+
 /// Requests on the client ports.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
@@ -165,6 +173,7 @@ pub struct NodeMetrics {
     pub http: HttpMetrics,
     /// 1 while the node takes part in its cluster, 0 before and when it is barred.
     pub takes_part: Gauge,
+    alarms: Family<AlarmLabels, Gauge>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -223,6 +232,12 @@ impl Default for HttpMetrics {
 }
 
 impl NodeMetrics {
+    /// Whether the node has an alarm of a kind.
+    #[must_use]
+    pub fn alarm(&self, kind: &'static str) -> Gauge {
+        self.alarms.get_or_create_owned(&AlarmLabels { kind })
+    }
+
     /// Registers every family under the prefix `floeberg_`.
     #[must_use]
     pub fn new() -> Self {
@@ -241,6 +256,7 @@ impl NodeMetrics {
             rpc: RpcMetrics::default(),
             http: HttpMetrics::default(),
             takes_part: Gauge::default(),
+            alarms: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("floeberg"))),
         };
         let mut registry = metrics.registry.lock();
@@ -253,6 +269,11 @@ impl NodeMetrics {
             "takes_part",
             "1 while the node takes part in its cluster",
             metrics.takes_part.clone(),
+        );
+        registry.register(
+            "alarm",
+            "1 while the node has an alarm of the kind",
+            metrics.alarms.clone(),
         );
         drop(registry);
         metrics
@@ -332,6 +353,11 @@ impl NodeMetrics {
     }
 
     fn register_services(&self, registry: &mut Registry) {
+        registry.register(
+            "objects_owed_chunks",
+            "Chunks that lack a copy",
+            self.objects.owed_chunks.clone(),
+        );
         let catalog = &self.catalog;
         registry.register(
             "commits",

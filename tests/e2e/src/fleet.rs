@@ -19,6 +19,8 @@ const ACCESS_KEY: &str = "FLEETROOT00000000001";
 const SECRET_KEY: &str = "fleet-root-secret-of-a-test";
 /// What takes longer than this fails the test instead of hanging it.
 pub const LIMIT: Duration = Duration::from_secs(90);
+/// Exit codes of `cluster status` for an answer that says that something is wrong.
+const ANSWERED: [i32; 2] = [3, 4];
 /// Between two looks at what other processes do.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -172,7 +174,15 @@ impl Fleet {
         let endpoint = self.lakehouse(through)?;
         let head = ["cluster"].iter().chain(words);
         let words: Vec<&str> = head.copied().chain(["--endpoint", &endpoint]).collect();
-        self.cli(&words).await
+        let done = self.try_cli(&words).await?;
+        let answered =
+            done.status.success() || done.status.code().is_some_and(|c| ANSWERED.contains(&c));
+        ensure!(
+            answered,
+            "`{words:?}` failed: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(String::from_utf8(done.stdout)?)
     }
 
     /// `floeberg cluster …` against a running node, which refuses; why.

@@ -115,7 +115,7 @@ mod tests {
         let config = config.to_str().unwrap();
         let head = ["floeberg", "cluster", words[0], "--config", config];
         let all = head.into_iter().chain(words[1..].iter().copied());
-        run(Arguments::try_parse_from(all)?.command)
+        run(Arguments::try_parse_from(all)?.command).map(|_| ())
     }
 
     fn config(dir: &Path) -> std::path::PathBuf {

@@ -1,11 +1,12 @@
 //! The commands that talk to a running node, over its admin routes (docs/formats/admin-api.md).
 
-use super::status::ClusterStatus;
+use super::status::{ClusterStatus, Health};
 use crate::output::{print_done, print_json};
 use crate::target::Target;
 use anyhow::Context as _;
 use floeberg_client::Request;
 use http::Method;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -44,16 +45,16 @@ pub async fn token(ttl: Duration, target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn status(target: &Target) -> anyhow::Result<()> {
+pub async fn status(target: &Target) -> anyhow::Result<Health> {
     let answer = call(target, Method::GET, "", None).await?;
+    let status = ClusterStatus::deserialize(&answer);
+    let status = status.context("the node's answer is not a cluster status")?;
     if target.json {
         print_json(&answer)?;
-        return Ok(());
+    } else {
+        print_done(false, &status.render())?;
     }
-    let status: ClusterStatus =
-        serde_json::from_value(answer).context("the node's answer is not a cluster status")?;
-    print_done(false, &status.render())?;
-    Ok(())
+    Ok(status.health())
 }
 
 async fn change(target: &Target, path: &str, body: Value, done: &str) -> anyhow::Result<()> {

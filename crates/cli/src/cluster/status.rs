@@ -21,6 +21,40 @@ pub struct ClusterStatus {
     disagreements: Vec<Disagreement>,
     #[serde(default)]
     taking_no_part: Vec<Barred>,
+    #[serde(default)]
+    alarms: Vec<Alarm>,
+}
+
+/// Something that is wrong with a node.
+#[derive(Deserialize)]
+struct Alarm {
+    node: u64,
+    kind: String,
+    severity: String,
+    text: String,
+}
+
+/// How a cluster is, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// Nothing is wrong as far as the node that was asked knows.
+    Well,
+    /// Everything is served, and something should be looked after.
+    Warning,
+    /// Something is not served, or may be lost next.
+    Critical,
+}
+
+impl Health {
+    /// The exit code of `cluster status`; 1 is for a status that could not be had.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Warning => 3,
+            Self::Critical => 4,
+        }
+    }
 }
 
 /// A node that takes no part.
@@ -121,6 +155,28 @@ fn list(nodes: &[u64]) -> String {
 }
 
 impl ClusterStatus {
+    /// The worst of what is known.
+    pub fn health(&self) -> Health {
+        let alarms = self.alarms.iter().map(|alarm| match &*alarm.severity {
+            "warning" => Health::Warning,
+            _ => Health::Critical,
+        });
+        let leaderless = self.groups.iter().any(|group| group.leader.is_none());
+        let diverged = self.local.iter().any(|local| !local.diverged.is_empty());
+        let critical = leaderless || diverged || !self.taking_no_part.is_empty();
+        let silent = self.members.iter().any(|member| {
+            let expected = !matches!(&*member.state, "gone" | "dead");
+            expected && self.answers(member.node) == "no"
+        });
+        let unlike = !self.disagreements.is_empty();
+        let own = match (critical, silent || unlike) {
+            (true, _) => Health::Critical,
+            (false, true) => Health::Warning,
+            (false, false) => Health::Well,
+        };
+        alarms.chain([own]).max().unwrap_or(own)
+    }
+
     /// Members, groups, and what is waited for.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -158,6 +214,17 @@ impl ClusterStatus {
                 self.node
             )
             .expect("writing to a string never fails");
+        }
+        for alarm in &self.alarms {
+            let Alarm {
+                node,
+                kind,
+                severity,
+                text,
+            } = alarm;
+            let severity = severity.to_uppercase();
+            writeln!(out, "\n{severity} node {node}, {kind}: {text}")
+                .expect("writing to a string never fails");
         }
         for Barred { node, text } in &self.taking_no_part {
             writeln!(
@@ -305,8 +372,16 @@ mod tests {
         assert!(shown.contains(unlike), "{shown}");
         let barred = "TAKES NO PART: node 3: this node has lost what it had acknowledged";
         assert!(shown.contains(barred), "{shown}");
+        let alarm = "WARNING node 2, copies-owed: 12 chunks lack a copy";
+        assert!(shown.contains(alarm), "{shown}");
+        assert_eq!(documented().health(), Health::Critical);
         assert!(!shown.contains("DIVERGED"));
         let mut status = documented();
+        status.taking_no_part.clear();
+        for group in &mut status.groups {
+            group.leader = Some(1);
+        }
+        assert_eq!(status.health(), Health::Warning);
         status.local[1].diverged = vec![3];
         let shown = status.render();
         assert!(

@@ -98,6 +98,7 @@ impl Cluster {
                 env: of.env.clone(),
                 witnesses: of.witnesses.clone(),
                 standing: of.standing.clone(),
+                alarms: of.alarms.clone(),
                 rules: Rules::default(),
             });
             let (routes, peers) = (Routes::new(), Arc::new(Peers::new()));

@@ -20,13 +20,28 @@ fn own(catalog: AckMark) -> BTreeMap<GroupId, AckMark> {
 }
 
 async fn asks(desk: &MarksDesk, own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Said {
-    said(desk.handle(TWO, ask(own, barred)).await.map_err(Into::into))
+    let alarm = Alarm {
+        kind: AlarmKind::Clock,
+        text: "off".to_owned(),
+        since: TimestampMs(1),
+    };
+    said(
+        desk.handle(TWO, ask(own, barred, &[alarm]))
+            .await
+            .map_err(Into::into),
+    )
+}
+
+fn known(marks: BTreeMap<GroupId, AckMark>) -> Said {
+    let clock_ms = Env::simulated(1).0.clock.now().0;
+    Said::Known { marks, clock_ms }
 }
 
 fn desk() -> MarksDesk {
     MarksDesk {
         witnesses: Arc::new(Witnesses::none(GROUPS.into_iter())),
         standing: Standing::asking(),
+        clock: Env::simulated(1).0.clock,
     }
 }
 
@@ -35,15 +50,15 @@ async fn who_asks_is_told_what_was_known_before() {
     let desk = desk();
     assert_eq!(
         asks(&desk, &own(mark(3, 5)), None).await,
-        Said::Known(BTreeMap::new())
+        known(BTreeMap::new())
     );
     assert_eq!(
         asks(&desk, &own(mark(3, 4)), None).await,
-        Said::Known(own(mark(3, 5)))
+        known(own(mark(3, 5)))
     );
     assert_eq!(
         asks(&desk, &own(mark(3, 9)), None).await,
-        Said::Known(own(mark(3, 5)))
+        known(own(mark(3, 5)))
     );
     assert_eq!(
         desk.witnesses.marks(GroupId::CATALOG),
@@ -57,6 +72,9 @@ async fn who_asks_is_told_what_was_known_before() {
     );
     asks(&desk, &own(mark(3, 9)), None).await;
     assert_eq!(desk.witnesses.refused(), BTreeMap::new());
+    let now = desk.clock.now();
+    assert_eq!(desk.witnesses.alarms(now)[0].1.text, "off");
+    assert_eq!(desk.witnesses.alarms(now.plus_ms(FRESH_MS)), []);
     desk.standing.bar(why);
     let refused = asks(&desk, &own(mark(3, 9)), None).await;
     assert_eq!(
@@ -111,19 +129,34 @@ fn an_older_member_is_no_evidence() {
 #[test]
 fn golden_messages() {
     let why = Barred::Held("lost".to_owned());
-    let request = ask(&own(mark(3, 5)), Some(&why)).body;
+    let alarm = Alarm {
+        kind: AlarmKind::Clock,
+        text: "off".to_owned(),
+        since: TimestampMs(5),
+    };
+    let request = ask(&own(mark(3, 5)), Some(&why), &[]).body;
+    let troubled = ask(&own(mark(3, 5)), None, &[alarm]).body;
     let reply = pb::MarksReply {
         format: FORMAT,
         known: vec![group_mark(GroupId::CATALOG, &mark(3, 5))],
+        clock_ms: 0,
+    };
+    let with_time = pb::MarksReply {
+        clock_ms: 300,
+        ..reply.clone()
     };
     let text = format!(
-        "{}\n{}\n",
+        "{}\n{}\n{}\n{}\n",
         hex::encode(request),
-        hex::encode(reply.encode_to_vec())
+        hex::encode(reply.encode_to_vec()),
+        hex::encode(troubled),
+        hex::encode(with_time.encode_to_vec())
     );
     expect![[r#"
         0801120c120a080110031801200128051a046c6f7374
         0801120c120a08011003180120012805
+        0801120c120a08011003180120012805220e0a05636c6f636b12036f66661805
+        0801120c120a0801100318012001280518ac02
     "#]]
     .assert_eq(&text);
 }
