@@ -100,6 +100,7 @@ impl Faulty {
             format: 1,
             outcome: Some(rpc::append_response::Outcome::Appended(rpc::Appended {})),
             clock_ms: self.clock.now().0,
+            unreached_ms: 0,
         };
         said.encode_to_vec().into()
     }
@@ -187,6 +188,7 @@ impl Meddler for Faulty {
                 let silent = rpc::MarksReply {
                     format: 1,
                     known: Vec::new(),
+                    clock_ms: 0,
                 };
                 Ok(silent.encode_to_vec().into())
             }
