@@ -103,6 +103,31 @@ pub enum WriteError {
     Closed,
 }
 
+/// Why a message is not the mark of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMark {
+    /// Written by something newer.
+    #[error("the mark of a volume has format {0}, this version knows format 1")]
+    Format(u32),
+    /// No id of a volume.
+    #[error("the mark of a volume names a volume of {0} bytes instead of 16")]
+    Volume(usize),
+    /// No volume counts so far.
+    #[error("the mark of a volume has the number {0}, which no volume reaches")]
+    Sequence(u64),
+}
+
+/// Why a volume's mark was not raised.
+#[derive(Debug, thiserror::Error)]
+pub enum RaiseError {
+    /// The mark is another volume's.
+    #[error("the mark belongs to another volume")]
+    Foreign,
+    /// The record that carries it was not written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 /// Which part of a record is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordPart {

@@ -88,11 +88,54 @@ pub(crate) struct Header {
     /// Every record of the segment that starts below was durable or given up when this was
     /// written: damage there is corruption, above it may be the trace of a crash.
     pub(crate) settled: u64,
+    pub(crate) stamp: Stamp,
+}
+
+/// The place of a record in the order of syncs, given to it just before the sync that makes it durable.
+///
+/// All zero in a record without one: a gap, or one that an older version wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Counts the records of a volume, from 1 on; 48 bits.
+    pub(crate) sequence: u64,
+    /// How many records of the same sync stand before it in that count.
+    pub(crate) index: u16,
+    /// Start of the record of this segment that was stamped before it; 0 if that is not known.
+    pub(crate) previous: u64,
+}
+
+/// Sequence numbers have 48 bits.
+pub(crate) const MAX_SEQUENCE: u64 = (1 << 48) - 1;
+
+impl Stamp {
+    /// Everything stamped with a lower number was durable, or will never be acknowledged, when this
+    /// was written; 0 without a stamp.
+    pub(crate) fn floor(&self) -> u64 {
+        self.sequence.saturating_sub(u64::from(self.index))
+    }
+
+    fn encode(&self, out: &mut [u8]) {
+        // A segment beyond 16 TiB keeps no trace of what stands further back.
+        let page = u32::try_from(self.previous / ALIGNMENT).unwrap_or(0);
+        out[..6].copy_from_slice(&self.sequence.to_le_bytes()[..6]);
+        out[6..8].copy_from_slice(&self.index.to_le_bytes());
+        out[8..12].copy_from_slice(&page.to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let mut sequence = [0; 8];
+        sequence[..6].copy_from_slice(&bytes[..6]);
+        Self {
+            sequence: u64::from_le_bytes(sequence),
+            index: u16_at(bytes, 6),
+            previous: u64::from(u32_at(bytes, 8)) * ALIGNMENT,
+        }
+    }
 }
 
 impl Header {
     /// A header of the single-copy profile without encryption.
-    pub(crate) fn plain(kind: RecordKind, chunk: ChunkId, payload_len: u64, settled: u64) -> Self {
+    pub(crate) fn plain(kind: RecordKind, chunk: ChunkId, payload_len: u64) -> Self {
         Self {
             kind,
             profile: PROFILE_R1,
@@ -101,19 +144,19 @@ impl Header {
             codec: 0,
             encryption_key: 0,
             payload_len,
-            settled,
+            settled: 0,
+            stamp: Stamp::default(),
         }
     }
 
     /// A header over `len` bytes of given-up space.
     pub(crate) fn gap(len: u64, settled: u64) -> Self {
         let payload = len - HEADER_LEN as u64;
-        Self::plain(
-            RecordKind::Gap,
-            ChunkId::from_bytes([0; 16]),
-            payload,
+        let none = ChunkId::from_bytes([0; 16]);
+        Self {
             settled,
-        )
+            ..Self::plain(RecordKind::Gap, none, payload)
+        }
     }
 
     pub(crate) fn encode(&self, place: &Place) -> [u8; HEADER_LEN] {
@@ -128,6 +171,7 @@ impl Header {
         out[28..32].copy_from_slice(&self.encryption_key.to_le_bytes());
         out[32..40].copy_from_slice(&self.payload_len.to_le_bytes());
         out[40..48].copy_from_slice(&self.settled.to_le_bytes());
+        self.stamp.encode(&mut out[48..60]);
         let crc = place.crc32c(&out[..60]);
         out[60..64].copy_from_slice(&crc.to_le_bytes());
         out
@@ -151,6 +195,7 @@ impl Header {
             encryption_key: u32_at(bytes, 28),
             payload_len: u64_at(bytes, 32),
             settled: u64_at(bytes, 40),
+            stamp: Stamp::decode(&bytes[48..60]),
         })
     }
 

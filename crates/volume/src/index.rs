@@ -5,6 +5,7 @@
 
 mod rows;
 
+use crate::format::record_len;
 use crate::segment::SegmentId;
 use floeberg_kv::{Batch, Kv, KvError};
 use floeberg_proto::floeberg::volume::v1::{ChunkRow, RecordPlace, RecordRow, SegmentRow};
@@ -50,6 +51,21 @@ pub(crate) struct Usage {
     pub(crate) live_bytes: u64,
     /// Payload bytes of dead records.
     pub(crate) dead_bytes: u64,
+    /// Bytes that these records take, live and dead.
+    pub(crate) record_bytes: u64,
+}
+
+impl Usage {
+    /// Counts a record.
+    fn add(&mut self, length: u64, dead: bool) {
+        self.record_bytes += record_len(length);
+        if dead {
+            self.dead_bytes += length;
+        } else {
+            self.live_chunks += 1;
+            self.live_bytes += length;
+        }
+    }
 }
 
 /// A record as the index knows it.
@@ -86,12 +102,7 @@ impl Index {
         let mut usage = BTreeMap::<SegmentId, Usage>::new();
         index.each_record(None, |record| {
             let sums = usage.entry(record.at.segment).or_default();
-            if record.dead {
-                sums.dead_bytes += record.at.length;
-            } else {
-                sums.live_chunks += 1;
-                sums.live_bytes += record.at.length;
-            }
+            sums.add(record.at.length, record.dead);
         })?;
         *index.usage.lock() = usage;
         index.publish();
@@ -99,13 +110,10 @@ impl Index {
     }
 
     fn publish(&self) {
-        let usage = self.usage.lock();
-        let live: u64 = usage.values().map(|u| u.live_bytes).sum();
-        let dead: u64 = usage.values().map(|u| u.dead_bytes).sum();
-        drop(usage);
+        let usage = self.total_usage();
         let gauge = |v| i64::try_from(v).unwrap_or(i64::MAX);
-        self.metrics.live_bytes.set(gauge(live));
-        self.metrics.dead_bytes.set(gauge(dead));
+        self.metrics.live_bytes.set(gauge(usage.live_bytes));
+        self.metrics.dead_bytes.set(gauge(usage.dead_bytes));
     }
 
     pub(crate) fn find(&self, chunk: &ChunkId) -> Result<Option<Location>, KvError> {
@@ -113,8 +121,26 @@ impl Index {
         Ok(row.map(|row| rows::location(&row)))
     }
 
-    pub(crate) fn usage(&self) -> BTreeMap<SegmentId, Usage> {
-        self.usage.lock().clone()
+    /// What the records of one segment hold; `None` if it has none.
+    pub(crate) fn usage(&self, segment: SegmentId) -> Option<Usage> {
+        self.usage.lock().get(&segment).copied()
+    }
+
+    /// Segments that have records.
+    pub(crate) fn used_segments(&self) -> Vec<SegmentId> {
+        self.usage.lock().keys().copied().collect()
+    }
+
+    /// The sum over all segments.
+    pub(crate) fn total_usage(&self) -> Usage {
+        let mut total = Usage::default();
+        for usage in self.usage.lock().values() {
+            total.live_chunks += usage.live_chunks;
+            total.live_bytes += usage.live_bytes;
+            total.dead_bytes += usage.dead_bytes;
+            total.record_bytes += usage.record_bytes;
+        }
+        total
     }
 
     /// Calls `f` for every known record, of one segment or of all.
@@ -242,13 +268,7 @@ impl Edit<'_> {
     }
 
     fn add(&mut self, chunk: ChunkId, at: Location, dead: bool) {
-        let sums = self.sums(at.segment);
-        if dead {
-            sums.dead_bytes += at.length;
-        } else {
-            sums.live_chunks += 1;
-            sums.live_bytes += at.length;
-        }
+        self.sums(at.segment).add(at.length, dead);
         let row = RecordRow {
             chunk: chunk.as_bytes().to_vec().into(),
             length: at.length,

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod format;
 mod index;
+mod mark;
 mod reader;
 mod reclaim;
 mod record;
@@ -22,9 +23,10 @@ mod writer;
 
 pub use config::{IndexStore, InvalidConfig, VolumeConfig};
 pub use error::{
-    CorruptRecord, DeleteError, DiskFull, ReadError, ReclaimError, RecordPart, SegmentFailed,
-    VolumeError, WriteError,
+    CorruptRecord, DeleteError, DiskFull, InvalidMark, RaiseError, ReadError, ReclaimError,
+    RecordPart, SegmentFailed, VolumeError, WriteError,
 };
+pub use mark::VolumeMark;
 pub use reader::ChunkStream;
 pub use reclaim::ReclaimReport;
 pub use recovery::{Damage, RecoveryReport};

@@ -4,7 +4,8 @@
 //! back. So before a segment is removed, the tombstones in it that are still needed are written
 //! again; only then, with the index flushed, the file goes.
 
-use crate::error::{ReadError, ReclaimError};
+use crate::error::{ReadError, ReclaimError, WriteError};
+use crate::format::ALIGNMENT;
 use crate::index::{Change, KnownRecord};
 use crate::segment::{Segment, SegmentId};
 use crate::volume::{Inner, TOMBSTONE_CHUNKS};
@@ -36,12 +37,10 @@ impl Inner {
                 self.compact(&segment, &mut report).await?;
             }
         }
-        let usage = self.index.usage();
-        let dead: Vec<Arc<Segment>> = self
-            .quiet_segments()
-            .into_iter()
-            .filter(|s| usage.get(&s.id).is_none_or(|u| u.live_chunks == 0))
-            .collect();
+        let is_dead = |id| self.index.usage(id).is_none_or(|u| u.live_chunks == 0);
+        let mut dead = self.quiet_segments();
+        dead.retain(|segment| is_dead(segment.id));
+        self.keep_mark(&mut dead).await?;
         if dead.is_empty() {
             return Ok(report);
         }
@@ -82,14 +81,40 @@ impl Inner {
         segments
     }
 
+    /// The highest number must stay on the disk, or the mark would fall once the index is built anew.
+    async fn keep_mark(&self, dead: &mut Vec<Arc<Segment>>) -> Result<(), ReclaimError> {
+        let highest = |segments: &[Arc<Segment>]| {
+            let numbers = segments.iter().map(|s| s.last_sequence());
+            numbers.max().unwrap_or(0)
+        };
+        let dying: BTreeSet<SegmentId> = dead.iter().map(|s| s.id).collect();
+        let mut kept = self.segments.snapshot();
+        kept.retain(|s| !dying.contains(&s.id));
+        let last = highest(dead);
+        if highest(&kept) >= last {
+            return Ok(());
+        }
+        match self.carry_mark().await {
+            // Later records will have higher numbers; until then the segment stays.
+            Err(WriteError::DiskFull(_)) => dead.retain(|s| s.last_sequence() < last),
+            other => other?,
+        }
+        Ok(())
+    }
+
     fn is_mostly_dead(&self, segment: &Segment) -> bool {
-        let usage = self.index.usage();
-        let Some(usage) = usage.get(&segment.id) else {
+        let Some(usage) = self.index.usage(segment.id) else {
             return false;
         };
+        let percent = segment.limit() / 100;
+        let threshold = percent * self.config.compact_below_percent;
+        // What writers gave up or a crash interrupted, and tombstones.
+        let unnamed = segment
+            .tail()
+            .saturating_sub(ALIGNMENT + usage.record_bytes);
+        let dead = usage.dead_bytes > 0 || unnamed >= segment.limit().saturating_sub(threshold);
         // Bytes never used count as dead too: a segment sealed early is worth moving.
-        let threshold = segment.limit() / 100 * self.config.compact_below_percent;
-        usage.live_chunks > 0 && usage.dead_bytes > 0 && usage.live_bytes < threshold
+        usage.live_chunks > 0 && dead && usage.live_bytes < threshold
     }
 
     async fn compact(

@@ -4,7 +4,8 @@ use crate::config::{IndexStore, VolumeConfig};
 use crate::error::VolumeError;
 use crate::format::{ALIGNMENT, RecordKind, record_len};
 use crate::index::{Change, Index, Location};
-use crate::scan::{Found, Integrity, Walk, tombstone, walk};
+use crate::mark::{Found as Numbered, Numbers};
+use crate::scan::{Found, Headers, Integrity, Walk, tombstone};
 use crate::segment::{HeadCheck, Segment, SegmentId};
 use crate::segments::Active;
 use crate::sync::mark;
@@ -52,6 +53,7 @@ pub(crate) struct Recovered {
     pub(crate) config: VolumeConfig,
     pub(crate) volume: [u8; 16],
     pub(crate) index: Index,
+    pub(crate) numbers: Numbers,
     pub(crate) segments_dir: PathBuf,
     pub(crate) all: BTreeMap<SegmentId, Arc<Segment>>,
     pub(crate) active: Active,
@@ -76,24 +78,29 @@ pub(crate) fn recover(
     let mut report = RecoveryReport::default();
     let kv = open_index(dir, config, env, &mut report)?;
     let index = Index::open(kv, &volume, metrics.clone())?;
+    let rows = index.segment_rows()?;
+    let indexed = rows.values().map(|row| row.last_sequence).max();
     let mut recovery = Recovery {
         config,
         env,
         volume,
         index: &index,
-        rows: index.segment_rows()?,
+        rows,
+        numbered: Numbered::new(indexed.unwrap_or(0)),
         report,
     };
     let all = recovery.open_segments(&segments_dir)?;
     recovery.forget_missing(&all)?;
     recovery.catch_up(&all)?;
     let active = recovery.choose_active(&all)?;
+    let numbers = recovery.numbered.begin_life(env, dir)?;
     let report = recovery.report;
     Ok(Recovered {
         lock,
         config: config.clone(),
         volume,
         index,
+        numbers,
         segments_dir,
         all,
         active,
@@ -169,6 +176,7 @@ struct Recovery<'a> {
     volume: [u8; 16],
     index: &'a Index,
     rows: BTreeMap<SegmentId, SegmentRow>,
+    numbered: Numbered,
     report: RecoveryReport,
 }
 
@@ -209,7 +217,7 @@ impl Recovery<'_> {
     /// A crash during creation leaves a file without a head, and nothing can be in it.
     fn was_never_used(&self, segment: &Segment) -> Result<bool, VolumeError> {
         let known = self.rows.contains_key(&segment.id);
-        Ok(!known && walk(segment, ALIGNMENT, 0)?.records.is_empty())
+        Ok(!known && Headers::read(segment, ALIGNMENT)?.is_empty())
     }
 
     fn damage(&mut self, segment: SegmentId, range: Range<u64>) {
@@ -223,12 +231,11 @@ impl Recovery<'_> {
         all: &BTreeMap<SegmentId, Arc<Segment>>,
     ) -> Result<(), VolumeError> {
         let mut gone: Vec<SegmentId> = self.rows.keys().copied().collect();
-        let usage = self.index.usage();
-        gone.extend(usage.keys());
+        gone.extend(self.index.used_segments());
         gone.sort_unstable();
         gone.dedup();
         for id in gone.into_iter().filter(|id| !all.contains_key(id)) {
-            let live = usage.get(&id).map_or(0, |u| u.live_chunks);
+            let live = self.index.usage(id).map_or(0, |u| u.live_chunks);
             if live == 0 {
                 self.index.forget(id)?;
             } else {
@@ -249,13 +256,20 @@ impl Recovery<'_> {
             let row = self.rows.get(&segment.id).copied().unwrap_or_default();
             let from = row.settled.max(ALIGNMENT);
             if row.sealed {
-                segment.resume_at(from);
+                segment.resume_at(from, row.last_sequence);
                 segment.seal();
                 continue;
             }
-            let walk = walk(segment, from, self.known_until(segment.id, from)?)?;
+            let known = self.known_records(segment.id, from)?;
+            let headers = Headers::read(segment, from)?;
+            headers
+                .stamps()
+                .for_each(|stamp| self.numbered.header(stamp));
+            let walk = headers.judge(segment, known)?;
             self.adopt(segment, &walk, &mut stored, &mut killed)?;
-            segment.resume_at(walk.tail);
+            let numbers = walk.records.iter().map(|found| found.header.stamp.sequence);
+            let last = numbers.max().unwrap_or(0).max(row.last_sequence);
+            segment.resume_at(walk.tail, last);
             if newest != Some(segment.id) {
                 segment.seal();
             }
@@ -271,15 +285,21 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// The end of the last record behind `from` that the index knows.
-    fn known_until(&self, segment: SegmentId, from: u64) -> Result<u64, VolumeError> {
-        let mut until = 0;
+    /// Starts and ends of the records at or behind `from` that the index knows: at most those that one
+    /// segment holds.
+    fn known_records(
+        &self,
+        segment: SegmentId,
+        from: u64,
+    ) -> Result<BTreeMap<u64, u64>, VolumeError> {
+        let mut known = BTreeMap::new();
         self.index.each_record(Some(segment), |record| {
-            if record.at.offset >= from {
-                until = until.max(record.at.offset + record_len(record.at.length));
+            let start = record.at.offset;
+            if start >= from {
+                known.insert(start, start + record_len(record.at.length));
             }
         })?;
-        Ok(until)
+        Ok(known)
     }
 
     fn adopt(
@@ -295,6 +315,8 @@ impl Recovery<'_> {
         for found in &walk.records {
             if found.state == Integrity::Damaged {
                 self.damage(segment.id, found.offset..found.offset + found.len);
+            } else {
+                self.numbered.whole(&found.header.stamp);
             }
             self.adopt_record(segment, found, stored, killed);
         }

@@ -1,10 +1,11 @@
 //! Walking the records of a segment file, over damage and the traces of crashes.
 
-use crate::format::{ALIGNMENT, CELL_BYTES, HEADER_LEN, Header, RecordKind};
+use crate::format::{ALIGNMENT, CELL_BYTES, HEADER_LEN, Header, RecordKind, Stamp};
 use crate::record::{RecordHasher, VerifiedRecord};
 use crate::segment::Segment;
 use crate::{ReadError, VolumeError};
 use floeberg_types::ChunkId;
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
@@ -41,69 +42,166 @@ pub(crate) struct Walk {
     pub(crate) tail: u64,
 }
 
-/// Walks from `from`, below which the caller knows everything.
-///
-/// Records that start below `known` are in the index, hence were durable.
-pub(crate) fn walk(segment: &Segment, from: u64, known: u64) -> Result<Walk, VolumeError> {
-    let end = segment.file.len()?;
-    let mut headers = Vec::new();
-    let mut unreadable = Vec::new();
-    let mut at = from;
-    loop {
-        if let Some((header, len)) = header_at(segment, at, end)? {
-            headers.push((at, header, len));
-            at += len;
-        } else if let Some(next) = next_header(segment, at + ALIGNMENT, end)? {
-            unreadable.push(at..next);
-            at = next;
-        } else {
-            break;
+/// The readable headers of a segment, in file order.
+pub(crate) struct Headers {
+    /// Below this the caller knows everything.
+    from: u64,
+    /// Offset, header and record length.
+    found: Vec<(u64, Header, u64)>,
+    /// Space between them.
+    unreadable: Vec<Range<u64>>,
+    /// Behind this there is none.
+    end: u64,
+}
+
+impl Headers {
+    /// Reads what stands at or behind `from`.
+    pub(crate) fn read(segment: &Segment, from: u64) -> Result<Self, VolumeError> {
+        let len = segment.file.len()?;
+        let mut headers = Self {
+            from,
+            found: Vec::new(),
+            unreadable: Vec::new(),
+            end: from,
+        };
+        loop {
+            let at = headers.end;
+            if let Some((header, record)) = header_at(segment, at, len)? {
+                headers.found.push((at, header, record));
+                headers.end += record;
+            } else if let Some(next) = next_header(segment, at + ALIGNMENT, len)? {
+                headers.unreadable.push(at..next);
+                headers.end = next;
+            } else {
+                return Ok(headers);
+            }
         }
     }
-    // Later headers tell up to where everything was settled when they were written.
-    let settled = headers.iter().map(|(_, h, _)| h.settled).max().unwrap_or(0);
-    let mark = settled.max(known);
-    let mut walk = Walk {
-        tail: from.max(known),
-        ..Walk::default()
-    };
-    if at < known {
-        unreadable.push(at..known);
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
     }
-    for space in unreadable {
-        if space.start < mark {
-            walk.damaged.push(space);
-        } else {
-            walk.torn.push(space);
+
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = &Stamp> {
+        self.found.iter().map(|(_, header, _)| &header.stamp)
+    }
+
+    /// Tells damage from the traces of a crash. `known` are the records that the index has: their
+    /// starts and ends.
+    ///
+    /// Records finish in another order than they stand in, so that one is known says nothing of those
+    /// in front of it.
+    pub(crate) fn judge(
+        self,
+        segment: &Segment,
+        known: BTreeMap<u64, u64>,
+    ) -> Result<Walk, VolumeError> {
+        let durable = Durable::new(&self.found, known, segment.limit());
+        let mut walk = Walk {
+            tail: self.from,
+            ..Walk::default()
+        };
+        for space in &self.unreadable {
+            durable.split(space.clone(), &mut walk);
+        }
+        if let Some(end) = durable.end_beyond(self.end) {
+            durable.split(self.end..end, &mut walk);
+            walk.tail = end;
+        }
+        for (offset, header, len) in self.found {
+            let state = judge(segment, offset, &header, durable.has(offset, &header))?;
+            if state == Integrity::Torn {
+                walk.torn.push(offset..offset + len);
+            } else {
+                walk.tail = walk.tail.max(offset + len);
+                walk.records.push(Found {
+                    offset,
+                    header,
+                    len,
+                    state,
+                });
+            }
+        }
+        Ok(walk)
+    }
+}
+
+/// What is known to have been durable before the crash, whatever can be read of it now.
+struct Durable {
+    /// Every record that starts below, as a later header says.
+    settled: u64,
+    /// Every record with a lower number: those of one segment fail together or not at all, and a failed
+    /// segment gets no further numbers.
+    floor: u64,
+    /// Single records by their start; where they end, or where the segment does.
+    known: BTreeMap<u64, u64>,
+}
+
+impl Durable {
+    /// `known` are records of the index, `limit` is the end of the segment.
+    fn new(found: &[(u64, Header, u64)], known: BTreeMap<u64, u64>, limit: u64) -> Self {
+        let headers = || found.iter().map(|(_, header, _)| header);
+        let mut durable = Self {
+            settled: headers().map(|h| h.settled).max().unwrap_or(0),
+            floor: headers().map(|h| h.stamp.floor()).max().unwrap_or(0),
+            known,
+        };
+        // The first record of a sync names one that was durable before; a durable one names another. So
+        // those can be told that stand behind a long one which was still being written.
+        let mut numbered: Vec<_> = found.iter().filter(|f| f.1.stamp.previous > 0).collect();
+        numbered.sort_unstable_by_key(|(_, header, _)| std::cmp::Reverse(header.stamp.sequence));
+        for (offset, header, _) in numbered {
+            if header.stamp.index == 0 || durable.has(*offset, header) {
+                let previous = header.stamp.previous;
+                durable.known.entry(previous).or_insert(limit);
+            }
+        }
+        durable
+    }
+
+    fn has(&self, start: u64, header: &Header) -> bool {
+        let sequence = header.stamp.sequence;
+        let numbered = sequence > 0 && sequence < self.floor;
+        start < self.settled || numbered || self.known.contains_key(&start)
+    }
+
+    /// The end of the last record known to start at or behind `from`, where no header can be read.
+    fn end_beyond(&self, from: u64) -> Option<u64> {
+        self.known.range(from..).map(|(_, end)| *end).max()
+    }
+
+    /// Sorts the parts of a space that starts where a record did and has no readable header.
+    fn split(&self, space: Range<u64>, walk: &mut Walk) {
+        let mut at = space.start;
+        let settled = self.settled.min(space.end);
+        if at < settled {
+            walk.damaged.push(at..settled);
+            at = settled;
+        }
+        let mut inside = self.known.range(at..space.end).peekable();
+        while let Some((start, end)) = inside.next() {
+            if at < *start {
+                walk.torn.push(at..*start);
+            }
+            let next = inside.peek().map_or(space.end, |(next, _)| **next);
+            at = (*end).min(next);
+            walk.damaged.push(*start..at);
+        }
+        if at < space.end {
+            walk.torn.push(at..space.end);
         }
     }
-    for (offset, header, len) in headers {
-        let state = judge(segment, offset, &header, mark)?;
-        if state == Integrity::Torn {
-            walk.torn.push(offset..offset + len);
-        } else {
-            walk.tail = walk.tail.max(offset + len);
-            walk.records.push(Found {
-                offset,
-                header,
-                len,
-                state,
-            });
-        }
-    }
-    Ok(walk)
 }
 
 fn judge(
     segment: &Segment,
     offset: u64,
     header: &Header,
-    mark: u64,
+    durable: bool,
 ) -> Result<Integrity, VolumeError> {
     if header.kind == RecordKind::Gap {
         return Ok(Integrity::Intact);
     }
-    let durable = offset < mark;
     // A data record that was durable is verified when it is read or scrubbed; a tombstone is
     // needed now.
     let deep = !durable || header.kind == RecordKind::Tombstone;

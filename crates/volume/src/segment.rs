@@ -49,7 +49,17 @@ struct State {
     tail: u64,
     /// Starts of records that are promised or written but not known to be durable.
     pending: BTreeSet<u64>,
+    /// The highest number of a record that is durable; 0 without one.
+    last_sequence: u64,
+    /// Start of the record that was numbered last since the volume was opened; 0 without one.
+    last_start: u64,
     phase: Phase,
+}
+
+/// The last record of a batch that was synced.
+pub(crate) struct Synced {
+    pub(crate) sequence: u64,
+    pub(crate) start: u64,
 }
 
 /// An open segment.
@@ -110,6 +120,8 @@ impl Segment {
             state: Mutex::new(State {
                 tail: ALIGNMENT,
                 pending: BTreeSet::new(),
+                last_sequence: 0,
+                last_start: 0,
                 phase: Phase::Open,
             }),
         }
@@ -189,13 +201,30 @@ impl Segment {
         state.pending.first().copied().unwrap_or(state.tail)
     }
 
+    /// Notes the last of the records that a sync has made durable.
+    pub(crate) fn synced(&self, last: &Synced) {
+        let mut state = self.state.lock();
+        state.last_sequence = last.sequence;
+        state.last_start = last.start;
+    }
+
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.state.lock().last_sequence
+    }
+
+    pub(crate) fn last_start(&self) -> u64 {
+        self.state.lock().last_start
+    }
+
     pub(crate) fn tail(&self) -> u64 {
         self.state.lock().tail
     }
 
-    /// Continues behind `tail`, as found by a scan.
-    pub(crate) fn resume_at(&self, tail: u64) {
-        self.state.lock().tail = tail;
+    /// Continues behind `tail`, as found by a scan, with numbers above `last_sequence`.
+    pub(crate) fn resume_at(&self, tail: u64, last_sequence: u64) {
+        let mut state = self.state.lock();
+        state.tail = tail;
+        state.last_sequence = last_sequence;
     }
 
     /// Ends appending; promises made before still count.

@@ -1,13 +1,17 @@
-//! Group sync: one task makes all finished records of a disk durable, many per `fdatasync`.
+//! Group sync: one task makes all finished records of a disk durable, many per `fdatasync`, and numbers
+//! them in that order.
 
-use crate::error::{SegmentFailed, WriteError};
+use crate::error::WriteError;
+use crate::format::{Header, Stamp};
 use crate::index::{Change, Index};
-use crate::segment::{Segment, SegmentId};
+use crate::mark::Numbers;
+use crate::segment::{Segment, SegmentId, Synced};
 use crate::segments::Reservation;
 use floeberg_env::{DiskFile, Env};
 use floeberg_proto::floeberg::volume::v1::SegmentRow;
 use floeberg_telemetry::VolumeMetrics;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
@@ -15,9 +19,14 @@ use tokio::task::{JoinError, JoinHandle};
 /// Record bytes after which the index is flushed, so that a recovery scan stays short.
 const FLUSH_INDEX_EVERY: u64 = 64 << 20;
 
-/// A record whose bytes are in the file but not yet durable.
+/// Records that share a sync, at most; their place among them has 16 bits.
+const GROUP_MAX: usize = 4096;
+
+/// A record whose bytes are in the file, except for its header, but not yet durable.
 pub(crate) struct Written {
     pub(crate) reservation: Reservation,
+    /// Settled mark and stamp are filled in at the sync.
+    pub(crate) header: Header,
     pub(crate) change: Change,
     pub(crate) done: oneshot::Sender<Result<(), WriteError>>,
 }
@@ -58,6 +67,7 @@ impl SyncQueue {
 pub(crate) struct SyncTask {
     pub(crate) env: Env,
     pub(crate) index: Arc<Index>,
+    pub(crate) numbers: Arc<Numbers>,
     pub(crate) metrics: VolumeMetrics,
     #[expect(dead_code, reason = "held for its lock")]
     pub(crate) lock: Arc<dyn DiskFile>,
@@ -94,7 +104,9 @@ impl SyncTask {
             // Everything that arrived during the last sync shares the next one.
             let mut group = Group::default();
             group.add(first);
-            while let Ok(item) = queue.try_recv() {
+            while group.written.len() < GROUP_MAX
+                && let Ok(item) = queue.try_recv()
+            {
                 group.add(item);
             }
             unflushed += group.written.iter().map(|w| w.reservation.len).sum::<u64>();
@@ -124,8 +136,13 @@ impl SyncTask {
     }
 
     async fn sync(&self, group: Group) -> Result<(), JoinError> {
-        let (index, metrics, env) = (self.index.clone(), self.metrics.clone(), self.env.clone());
-        let work = move || sync_group(&env, &index, &metrics, group);
+        let run = SyncRun {
+            env: self.env.clone(),
+            index: self.index.clone(),
+            numbers: self.numbers.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let work = move || run.group(group);
         self.env.tasks.spawn_blocking("volume-sync", work).await
     }
 
@@ -141,75 +158,148 @@ impl SyncTask {
     }
 }
 
-/// Syncs every touched segment once, then publishes the records in one index batch.
-fn sync_group(env: &Env, index: &Index, metrics: &VolumeMetrics, group: Group) {
-    let mut touched = BTreeMap::<SegmentId, Arc<Segment>>::new();
-    for (segment, offset, len) in &group.abandoned {
-        if segment.failure().is_none()
-            && let Err(error) = segment.write_gap(*offset, *len)
-        {
-            segment.fail(&error);
-        }
-        touched.insert(segment.id, segment.clone());
-    }
-    for written in &group.written {
-        let segment = &written.reservation.segment;
-        touched.insert(segment.id, segment.clone());
-    }
-    for segment in touched.values() {
-        sync_segment(env, metrics, segment);
-    }
-    for (segment, offset, _) in group.abandoned {
-        if segment.failure().is_none() {
-            segment.settle(offset);
-        }
-    }
-    for segment in group.sealed {
-        touched.insert(segment.id, segment);
-    }
-    let count = u32::try_from(group.written.len()).unwrap_or(u32::MAX);
-    if count > 0 {
-        metrics.batch_chunks.observe(f64::from(count));
-    }
-    publish(index, &touched, group.written);
+/// One sync, of one group.
+struct SyncRun {
+    env: Env,
+    index: Arc<Index>,
+    numbers: Arc<Numbers>,
+    metrics: VolumeMetrics,
 }
 
-fn sync_segment(env: &Env, metrics: &VolumeMetrics, segment: &Segment) {
-    if segment.failure().is_some() {
-        return;
+/// The records of a group that are in one segment; they become durable, or fail, together.
+struct Batch {
+    segment: Arc<Segment>,
+    written: Vec<Written>,
+}
+
+impl SyncRun {
+    /// Numbers and syncs the records of every touched segment, one after the other, then publishes all
+    /// in one index batch.
+    fn group(&self, group: Group) {
+        let count = u32::try_from(group.written.len()).unwrap_or(u32::MAX);
+        if count > 0 {
+            self.metrics.batch_chunks.observe(f64::from(count));
+        }
+        let mut batches = BTreeMap::<SegmentId, Batch>::new();
+        for (segment, offset, len) in &group.abandoned {
+            if segment.failure().is_none()
+                && let Err(error) = segment.write_gap(*offset, *len)
+            {
+                segment.fail(&error);
+            }
+            batch_of(&mut batches, segment);
+        }
+        for written in group.written {
+            let segment = written.reservation.segment.clone();
+            batch_of(&mut batches, &segment).written.push(written);
+        }
+        for batch in batches.values() {
+            self.sync(batch);
+        }
+        for (segment, offset, _) in group.abandoned {
+            if segment.failure().is_none() {
+                segment.settle(offset);
+            }
+        }
+        for segment in group.sealed {
+            batch_of(&mut batches, &segment);
+        }
+        self.publish(batches);
     }
-    let started = env.clock.monotonic();
-    let synced = segment.file.sync_data();
-    let took = env.clock.monotonic().saturating_sub(started);
-    metrics.fsyncs.inc();
-    metrics.fsync_seconds.observe(took.as_secs_f64());
-    if let Err(error) = synced {
-        segment.fail(&error);
+
+    fn sync(&self, batch: &Batch) {
+        let segment = &batch.segment;
+        if segment.failure().is_some() {
+            return;
+        }
+        let last = match self.number(batch) {
+            Ok(last) => last,
+            Err(error) => {
+                segment.fail(&error);
+                return;
+            }
+        };
+        let started = self.env.clock.monotonic();
+        let synced = segment.file.sync_data();
+        let took = self.env.clock.monotonic().saturating_sub(started);
+        self.metrics.fsyncs.inc();
+        self.metrics.fsync_seconds.observe(took.as_secs_f64());
+        match (synced, last) {
+            (Err(error), _) => {
+                segment.fail(&error);
+            }
+            (Ok(()), Some(last)) => segment.synced(&last),
+            (Ok(()), None) => {}
+        }
+    }
+
+    /// Writes the headers. The numbers of a batch that then fails belong to no record that is ever
+    /// acknowledged, and the batches behind it say so by where they begin.
+    fn number(&self, batch: &Batch) -> io::Result<Option<Synced>> {
+        let segment = &batch.segment;
+        let first = self.numbers.take(batch.written.len() as u64);
+        let mut last = None;
+        let mut previous = segment.last_start();
+        for (index, written) in (0_u16..).zip(&batch.written) {
+            let sequence = first + u64::from(index);
+            let start = written.reservation.offset;
+            let header = Header {
+                settled: segment.settled(),
+                stamp: Stamp {
+                    sequence,
+                    index,
+                    previous,
+                },
+                ..written.header.clone()
+            };
+            let bytes = header.encode(&segment.place(start));
+            segment.file.write_at(&bytes, start)?;
+            last = Some(Synced { sequence, start });
+            previous = start;
+        }
+        Ok(last)
+    }
+
+    fn publish(&self, batches: BTreeMap<SegmentId, Batch>) {
+        let mut changes = Vec::new();
+        let mut durable = Vec::new();
+        let mut marks = Vec::with_capacity(batches.len());
+        let mut acknowledged = 0;
+        for Batch { segment, written } in batches.into_values() {
+            match segment.failure() {
+                Some(failure) => {
+                    for item in written {
+                        item.reservation.forsake();
+                        let _ = item.done.send(Err(failure.clone().into()));
+                    }
+                }
+                None => {
+                    acknowledged = acknowledged.max(segment.last_sequence());
+                    for item in written {
+                        item.reservation.settle();
+                        changes.push(item.change);
+                        durable.push(item.done);
+                    }
+                }
+            }
+            marks.push((segment.id, mark(&segment)));
+        }
+        let applied = self.index.apply(&changes, &marks);
+        self.numbers.acknowledge(acknowledged);
+        for done in durable {
+            let _ = done.send(applied.clone().map_err(WriteError::from));
+        }
     }
 }
 
-fn publish(index: &Index, touched: &BTreeMap<SegmentId, Arc<Segment>>, written: Vec<Written>) {
-    let mut changes = Vec::with_capacity(written.len());
-    let mut durable = Vec::with_capacity(written.len());
-    for item in written {
-        let failure: Option<SegmentFailed> = item.reservation.segment.failure();
-        if let Some(failure) = failure {
-            item.reservation.forsake();
-            let _ = item.done.send(Err(failure.into()));
-        } else {
-            item.reservation.settle();
-            changes.push(item.change);
-            durable.push(item.done);
-        }
-    }
-    let marks: Vec<_> = touched
-        .values()
-        .map(|segment| (segment.id, mark(segment)))
-        .collect();
-    let applied = index.apply(&changes, &marks);
-    for done in durable {
-        let _ = done.send(applied.clone().map_err(WriteError::from));
-    }
+fn batch_of<'a>(
+    batches: &'a mut BTreeMap<SegmentId, Batch>,
+    segment: &Arc<Segment>,
+) -> &'a mut Batch {
+    batches.entry(segment.id).or_insert_with(|| Batch {
+        segment: segment.clone(),
+        written: Vec::new(),
+    })
 }
 
 /// The row that says how far the index follows a segment.
@@ -217,5 +307,6 @@ pub(crate) fn mark(segment: &Segment) -> SegmentRow {
     SegmentRow {
         settled: segment.settled(),
         sealed: segment.is_quiet(),
+        last_sequence: segment.last_sequence(),
     }
 }

@@ -1,9 +1,10 @@
 //! The volume: what the data plane calls.
 
 use crate::config::VolumeConfig;
-use crate::error::{DeleteError, ReadError, ReclaimError, VolumeError, WriteError};
+use crate::error::{DeleteError, RaiseError, ReadError, ReclaimError, VolumeError, WriteError};
 use crate::format::record_len;
 use crate::index::{Change, Index};
+use crate::mark::{Numbers, VolumeMark};
 use crate::reader::ChunkStream;
 use crate::reclaim::ReclaimReport;
 use crate::recovery::{RecoveryReport, recover};
@@ -27,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) config: VolumeConfig,
     pub(crate) env: Env,
     pub(crate) metrics: VolumeMetrics,
+    volume: [u8; 16],
+    numbers: Arc<Numbers>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) index: Arc<Index>,
     pub(crate) queue: SyncQueue,
@@ -87,9 +90,11 @@ impl Volume {
         };
         let (queue, receiver) = SyncQueue::new();
         let index = Arc::new(recovered.index);
+        let numbers = Arc::new(recovered.numbers);
         let task = SyncTask {
             env: env.clone(),
             index: index.clone(),
+            numbers: numbers.clone(),
             metrics: metrics.clone(),
             lock: recovered.lock,
         };
@@ -107,6 +112,8 @@ impl Volume {
             config,
             env,
             metrics,
+            volume: recovered.volume,
+            numbers,
             segments: Arc::new(segments),
             index,
             queue,
@@ -256,6 +263,27 @@ impl Volume {
         self.inner.reclaim().await
     }
 
+    /// What the volume has acknowledged up to now. As the first call after opening it says what this
+    /// directory holds, and whoever kept an earlier mark can tell whether something is missing.
+    #[must_use]
+    pub fn mark(&self) -> VolumeMark {
+        VolumeMark::new(self.inner.volume, self.inner.numbers.acknowledged())
+    }
+
+    /// Lifts the mark above `known`, durably: what the volume lacked then is made up for, or given up, and
+    /// from now on `known` is the past.
+    ///
+    /// # Errors
+    /// If the mark is another volume's, or the record that carries the new one cannot be written.
+    pub async fn raise_mark(&self, known: &VolumeMark) -> Result<VolumeMark, RaiseError> {
+        if known.volume() != self.inner.volume {
+            return Err(RaiseError::Foreign);
+        }
+        self.inner.numbers.skip_beyond(known.sequence());
+        self.inner.carry_mark().await?;
+        Ok(self.mark())
+    }
+
     /// Space and chunks at this moment.
     #[must_use]
     pub fn stats(&self) -> VolumeStats {
@@ -266,11 +294,10 @@ impl Volume {
             stats.disk_bytes += segment.limit();
             stats.used_bytes += segment.tail();
         }
-        for usage in self.inner.index.usage().values() {
-            stats.live_chunks += usage.live_chunks;
-            stats.live_bytes += usage.live_bytes;
-            stats.dead_bytes += usage.dead_bytes;
-        }
+        let usage = self.inner.index.total_usage();
+        stats.live_chunks = usage.live_chunks;
+        stats.live_bytes = usage.live_bytes;
+        stats.dead_bytes = usage.dead_bytes;
         stats
     }
 

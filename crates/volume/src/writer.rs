@@ -1,4 +1,4 @@
-//! Writing one chunk: cells stream into reserved space, header and footer go in at the end.
+//! Writing one chunk: cells stream into reserved space, the footer goes in at the end, the header at the sync.
 
 use crate::error::WriteError;
 use crate::format::{CELL_BYTES, HEADER_LEN, Header, RecordKind, record_len};
@@ -238,9 +238,10 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Writes the last payload bytes, table and footer, and then the header, so that an unfinished
-    /// record is never taken for one. Returns the reservation, cut to size, and the CRC.
-    fn write(self) -> Result<(Reservation, u64), WriteError> {
+    /// Writes the last payload bytes, table and footer. The header follows just before the sync, so
+    /// that an unfinished record is never taken for one. Returns the reservation, cut to size, the
+    /// header, and the CRC.
+    fn write(self) -> Result<(Reservation, Header, u64), WriteError> {
         let Self {
             mut cell,
             mut hasher,
@@ -253,21 +254,13 @@ impl Ending {
         hasher.update(&cell[self.prefix..]);
         let trailer = hasher.finish(self.chunk, &place);
         cell.extend_from_slice(&trailer.bytes);
-        let settled = segment.settled();
-        let header = Header::plain(self.kind, self.chunk, self.payload_len, settled).encode(&place);
-        let written = if self.prefix == HEADER_LEN {
-            cell[..HEADER_LEN].copy_from_slice(&header);
-            segment.file.write_at(&cell, place.offset)
-        } else {
-            segment
-                .file
-                .write_at(&cell, at)
-                .and_then(|()| segment.file.write_at(&header, place.offset))
-        };
-        written
+        segment
+            .file
+            .write_at(&cell[self.prefix..], at)
             .and_then(|()| reservation.trim(record_len(self.payload_len)))
             .map_err(|error| segment.fail(&error))?;
-        Ok((reservation, trailer.payload_crc))
+        let header = Header::plain(self.kind, self.chunk, self.payload_len);
+        Ok((reservation, header, trailer.payload_crc))
     }
 }
 
@@ -281,11 +274,12 @@ impl Inner {
         let (done, durable) = oneshot::channel();
         let queue = self.queue.clone();
         let write = self.env.tasks.spawn_blocking("volume-write", move || {
-            let (reservation, crc) = ending.write()?;
+            let (reservation, header, crc) = ending.write()?;
             let change = change(reservation.segment.id, reservation.offset);
             // Queued from here, so that a caller who stops waiting cannot split write and sync.
             queue.push(SyncItem::Written(Written {
                 reservation,
+                header,
                 change,
                 done,
             }));
@@ -294,6 +288,15 @@ impl Inner {
         let crc = write.await.map_err(|_| WriteError::Closed)??;
         durable.await.map_err(|_| WriteError::Closed)??;
         Ok(crc)
+    }
+
+    /// Writes a record without chunks, which has the highest number when this returns.
+    pub(crate) async fn carry_mark(&self) -> Result<(), WriteError> {
+        self.bury(&[], |tombstone, _| Change::Killed {
+            chunks: Vec::new(),
+            tombstone,
+        })
+        .await
     }
 
     /// Writes a durable tombstone record for up to a record's worth of chunks.

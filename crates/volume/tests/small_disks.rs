@@ -5,7 +5,7 @@ mod support;
 
 use floeberg_env::OpenMode;
 use floeberg_types::ChunkId;
-use floeberg_volume::{IndexStore, Volume, VolumeConfig, WriteError};
+use floeberg_volume::{DeleteError, IndexStore, Volume, VolumeConfig, WriteError};
 use std::path::Path;
 use support::{Bench, get, pattern, put};
 
@@ -129,4 +129,57 @@ async fn a_volume_opens_on_a_disk_that_has_become_full() {
     volume.delete(&chunk).await.unwrap();
     volume.reclaim().await.unwrap();
     assert_eq!(volume.stats().live_chunks, 0);
+}
+
+#[tokio::test]
+async fn a_disk_without_any_room_opens_and_takes_deletes_from_the_reserve() {
+    let bench = bench(40 * MIB);
+    let (volume, _) = bench.open().await;
+    let long = fill(&volume).await;
+    // Every place for a chunk is taken.
+    let mut small = Vec::new();
+    while let Ok(stored) = put(&volume, &pattern(1000, small.len() as u64)).await {
+        small.push(stored.chunk);
+    }
+    let disk = bench.env.disk.clone();
+    let others = disk
+        .open(Path::new("/disk/others"), OpenMode::Create)
+        .unwrap();
+    let free = || disk.space(Path::new("/disk")).unwrap().free;
+    others.allocate(free()).unwrap();
+    volume.close().await;
+    drop(volume);
+    let (volume, report) = bench.open().await;
+    assert_eq!(free(), 0);
+    assert_eq!((report.scanned_records, report.damage.len()), (0, 0));
+    for (salt, chunk) in (0..).zip(&long) {
+        assert!(get(&volume, chunk).await.unwrap() == pattern(3_000_000, salt));
+    }
+    let taken = put(&volume, &pattern(1000, 1)).await;
+    assert!(matches!(taken, Err(WriteError::DiskFull(_))), "{taken:?}");
+    // One record takes many deletes.
+    volume
+        .delete_all(&small[..small.len() - 100])
+        .await
+        .unwrap();
+    let mut rest = small.split_off(small.len() - 100);
+    let refused = loop {
+        let chunk = rest.pop().unwrap();
+        if let Err(error) = volume.delete(&chunk).await {
+            rest.push(chunk);
+            break error;
+        }
+    };
+    let full = matches!(refused, DeleteError::Write(WriteError::DiskFull(_)));
+    assert!(full, "{refused}");
+    assert!(rest.len() <= 95, "the reserve is 1/256 of a segment");
+    assert!(get(&volume, &rest[0]).await.is_ok());
+    // Nothing is wholly dead, and copies have no place.
+    assert_eq!(volume.reclaim().await.unwrap().removed_segments, 0);
+    others.set_len(others.len().unwrap() - MIB - 4096).unwrap();
+    volume.delete_all(&long).await.unwrap();
+    volume.delete_all(&rest).await.unwrap();
+    volume.reclaim().await.unwrap();
+    assert_eq!(volume.stats().live_chunks, 0);
+    volume.check_room().unwrap();
 }

@@ -16,7 +16,8 @@ fn place() -> Place {
 fn record() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let chunk = ChunkId::from_bytes(*b"0123456789abcdef");
     let payload: Vec<u8> = (0..70_000_u32).map(|i| i.to_le_bytes()[0]).collect();
-    let mut header = Header::plain(RecordKind::Data, chunk, 70_000, 4096);
+    let mut header = Header::plain(RecordKind::Data, chunk, 70_000);
+    header.settled = 4096;
     header.shard = 5;
     header.codec = 6;
     header.encryption_key = 0x0a0b_0c0d;
@@ -28,14 +29,15 @@ fn record() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (header.encode(&place()).to_vec(), payload, trailer.bytes)
 }
 
+fn lines(bytes: &[u8]) -> String {
+    let hex = |b: &u8| format!("{b:02x}");
+    let line = |l: &[u8]| l.iter().map(hex).collect::<String>() + "\n";
+    bytes.chunks(16).map(line).collect()
+}
+
 #[test]
 fn a_record_is_stored_as_it_always_was() {
     let (header, _, trailer) = record();
-    let lines = |bytes: &[u8]| {
-        let hex = |b: &u8| format!("{b:02x}");
-        let line = |l: &[u8]| l.iter().map(hex).collect::<String>() + "\n";
-        bytes.chunks(16).map(line).collect::<String>()
-    };
     let dump = format!(
         "header\n{}table and footer\n{}",
         lines(&header),
@@ -46,6 +48,33 @@ fn a_record_is_stored_as_it_always_was() {
         include_str!("../../tests/golden/record-v1.txt"),
         "{dump}"
     );
+}
+
+#[test]
+fn a_stamp_is_stored_as_it_always_was() {
+    let mut header = Header::plain(RecordKind::Tombstone, ChunkId::from_bytes([0; 16]), 32);
+    header.settled = 4096;
+    header.stamp = Stamp {
+        sequence: 0x0102_0304_0506,
+        index: 0x0708,
+        previous: 0x090a_0b0c * ALIGNMENT,
+    };
+    let bytes = header.encode(&place());
+    let dump = lines(&bytes);
+    assert_eq!(
+        dump,
+        include_str!("../../tests/golden/stamped-header-v1.txt"),
+        "{dump}"
+    );
+    assert_eq!(Header::decode(&bytes, &place()), Some(header));
+}
+
+#[test]
+fn a_record_without_a_stamp_says_nothing_of_others() {
+    let (header, ..) = record();
+    let stamp = Header::decode(&header, &place()).unwrap().stamp;
+    assert_eq!(stamp, Stamp::default());
+    assert_eq!(stamp.floor(), 0);
 }
 
 #[test]
@@ -90,11 +119,15 @@ proptest! {
     fn headers_round_trip_and_any_flipped_bit_is_seen(
         chunk: [u8; 16], payload_len in 0..=MAX_CHUNK_BYTES, settled: u64,
         shard: u16, codec: u16, profile: u16, encryption_key: u32, kind in 0..3_usize,
+        sequence in 0..=MAX_SEQUENCE, index: u16, page: u32,
         flip in 0..HEADER_LEN * 8,
     ) {
         let kind = [RecordKind::Data, RecordKind::Tombstone, RecordKind::Gap][kind];
         let chunk = ChunkId::from_bytes(chunk);
-        let header = Header { kind, profile, chunk, shard, codec, encryption_key, payload_len, settled };
+        let stamp = Stamp { sequence, index, previous: u64::from(page) * ALIGNMENT };
+        let header = Header {
+            kind, profile, chunk, shard, codec, encryption_key, payload_len, settled, stamp,
+        };
         let mut bytes = header.encode(&place());
         prop_assert_eq!(Header::decode(&bytes, &place()), Some(header));
         bytes[flip / 8] ^= 1 << (flip % 8);
