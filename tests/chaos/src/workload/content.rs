@@ -2,8 +2,15 @@
 
 use bytes::Bytes;
 
-/// Sizes on both sides of what is kept inline and of a chunk.
+/// Sizes on both sides of what is kept inline.
 const SIZES: [usize; 8] = [16, 100, 1_000, 4_096, 16_000, 17_000, 70_000, 300_000];
+
+/// A volume writes a chunk in cells of this size while it arrives.
+const CELL: usize = 1 << 20;
+
+/// One object in so many has one to five cells: rare enough that all of a round together stay below some
+/// tens of MiB.
+const LONG_EVERY: u64 = 32;
 
 fn next(state: &mut u64) -> u64 {
     // SplitMix64.
@@ -14,12 +21,31 @@ fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
+fn below(state: &mut u64, limit: usize) -> usize {
+    usize::try_from(next(state) % limit as u64).unwrap_or(0)
+}
+
+/// The size of the bytes of the marker that `state` begins as.
+fn size(state: &mut u64) -> usize {
+    let kind = below(state, SIZES.len());
+    if next(state).is_multiple_of(LONG_EVERY) {
+        CELL + below(state, 4 * CELL)
+    } else {
+        SIZES[kind]
+    }
+}
+
+/// Whether the bytes of a marker take more than one cell.
+#[must_use]
+pub fn is_long(mut marker: u64) -> bool {
+    size(&mut marker) > CELL
+}
+
 /// The bytes of a marker.
 #[must_use]
 pub fn bytes(marker: u64) -> Bytes {
     let mut state = marker;
-    let kind = usize::try_from(next(&mut state) % 8).unwrap_or(0);
-    let size = SIZES[kind];
+    let size = size(&mut state);
     let mut out = Vec::with_capacity(size + 8);
     out.extend(marker.to_le_bytes());
     while out.len() < size {
@@ -54,6 +80,14 @@ pub fn marker(read: &[u8]) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_objects_have_many_cells() {
+        let long = (0..3_200).filter(|marker| is_long(*marker)).count();
+        assert!((60..140).contains(&long), "{long} of 3200");
+        let marker = (0..).find(|marker| is_long(*marker)).unwrap_or(0);
+        assert!((CELL..5 * CELL).contains(&bytes(marker).len()));
+    }
 
     #[test]
     fn every_changed_byte_is_noticed() {
