@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 /// User metadata of one object, in bytes (S3 "User-defined object metadata").
-const METADATA_BYTES_MAX: usize = 2 << 10;
+const METADATA_BYTES_MAX: usize = floeberg_types::limits::USER_METADATA_BYTES;
 /// Tags of one object (S3 "Categorizing your objects using tags").
-const TAGS_MAX: usize = 10;
+const TAGS_MAX: usize = floeberg_types::limits::TAGS;
 
 pub(crate) fn error(code: S3ErrorCode, why: impl Into<String>) -> S3Error {
     S3Error::with_message(code, why.into())

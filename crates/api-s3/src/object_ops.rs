@@ -21,7 +21,7 @@ use s3s::{Body, S3ErrorCode, S3Request, S3Response, S3Result};
 /// Deletes of one DeleteObjects that are decided at the same time.
 const DELETES_AT_ONCE: usize = 32;
 /// Keys of one DeleteObjects (S3 "DeleteObjects").
-const DELETES_MAX: usize = 1000;
+const DELETES_MAX: usize = floeberg_types::limits::DELETE_OBJECTS;
 
 pub(crate) async fn put(
     api: &Api,

@@ -20,9 +20,9 @@ use tracing::Instrument as _;
 
 /// Signed chunks are buffered whole, so this bounds the memory of a stream. Clients send 64 KiB
 /// (C++) to 128 KiB (Java).
-const AWS_CHUNK_MAX: usize = 16 << 20;
+const AWS_CHUNK_MAX: usize = floeberg_types::limits::SIGNED_CHUNK_BYTES;
 /// The largest XML request is a completion of 10,000 parts.
-const XML_BODY_MAX: usize = 4 << 20;
+const XML_BODY_MAX: usize = floeberg_types::limits::XML_BODY_BYTES;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 

@@ -33,7 +33,7 @@ pub const MOUNTS: &[&str] = &[
 ];
 
 /// The largest page and the size of a page when none is asked for.
-const PAGE_MAX: usize = 1000;
+const PAGE_MAX: usize = floeberg_types::limits::PAGE_ITEMS;
 
 /// What the answers say of the cluster.
 #[derive(Clone, Debug)]

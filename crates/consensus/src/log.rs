@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// One read for replication or apply; larger ranges take several.
-const READ_BYTES_MAX: usize = 1 << 20;
+const READ_BYTES_MAX: usize = floeberg_types::limits::APPEND_BYTES;
 /// Decoded entries kept per group.
 const RING_ENTRIES_MAX: usize = 65_536;
 const RING_BYTES_MAX: usize = 64 << 20;

@@ -32,7 +32,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 64 << 20,
+            body_bytes: floeberg_types::limits::REQUEST_BODY_BYTES,
             body_stall: Duration::from_secs(60),
             operation_time: Duration::from_secs(30),
         }

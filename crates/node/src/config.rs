@@ -163,7 +163,7 @@ impl Default for ClientLimits {
             connections: 10_000,
             head_time: Duration::from_secs(90),
             handshake_time: Duration::from_secs(10),
-            body_bytes: 64 << 20,
+            body_bytes: floeberg_types::limits::REQUEST_BODY_BYTES,
             body_stall: Duration::from_secs(60),
             operation_time: Duration::from_secs(30),
             notice: Duration::ZERO,

@@ -17,7 +17,7 @@ use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_types::{Checksum, ChecksumAlgorithm, ChecksumKind, TimestampMs, UploadId};
 
 /// The largest object (S3 "Multipart upload limits").
-const OBJECT_BYTES_MAX: u64 = 5 << 40;
+const OBJECT_BYTES_MAX: u64 = floeberg_types::limits::OBJECT_BYTES as u64;
 
 /// A part that the client wants in the object.
 #[derive(Clone, Debug, PartialEq, Eq)]

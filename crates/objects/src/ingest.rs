@@ -15,7 +15,7 @@ use futures::StreamExt;
 use std::time::Duration;
 
 /// The most bytes one request may carry (S3 "Multipart upload limits").
-pub(crate) const REQUEST_BYTES_MAX: u64 = 5 << 30;
+pub(crate) const REQUEST_BYTES_MAX: u64 = floeberg_types::limits::PUT_BYTES as u64;
 
 /// Where the bytes of a body are, and which copies of them are still owed.
 #[derive(Default)]

@@ -15,7 +15,7 @@ use floeberg_types::BucketName;
 use std::collections::VecDeque;
 
 /// The most entries of one page.
-pub const PAGE_MAX: usize = 1000;
+pub const PAGE_MAX: usize = floeberg_types::limits::PAGE_ITEMS;
 
 /// Rows read at once when a delimiter may skip most of them.
 const SKIP_SCAN_PAGE: usize = 64;

@@ -20,7 +20,7 @@ pub struct BadKey {
 
 impl ObjectKey {
     /// The longest key, in bytes.
-    pub const LEN_MAX: usize = 1024;
+    pub const LEN_MAX: usize = floeberg_types::limits::OBJECT_KEY_BYTES;
 
     /// Checks the length.
     ///

@@ -22,7 +22,7 @@ use floeberg_types::{
 };
 
 /// The highest part number.
-pub const PART_NUMBER_MAX: u32 = 10_000;
+pub const PART_NUMBER_MAX: u32 = floeberg_types::limits::PARTS as u32;
 
 /// The beginning of a multipart upload.
 #[derive(Clone, Debug)]

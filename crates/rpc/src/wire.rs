@@ -4,22 +4,22 @@ use crate::callee::Outcome;
 use crate::{CallError, Lane, LocalNode, Method, Refusal, RefusalCode, Request, STRANGER};
 use bytes::Bytes;
 use floeberg_proto::floeberg::rpc::v1 as proto;
-use floeberg_types::{ClusterId, GroupId, NodeId};
+use floeberg_types::{ClusterId, GroupId, NodeId, limits};
 
 pub(crate) use proto::Frame;
 pub(crate) use proto::frame::Kind;
 
 /// The largest body of a call or an answer.
-pub const MAX_BODY: usize = 16 * 1024 * 1024;
+pub const MAX_BODY: usize = limits::RPC_BODY_BYTES;
 
 /// The largest frame: a body and room for what surrounds it.
-pub(crate) const MAX_FRAME: usize = MAX_BODY + 64 * 1024;
+pub(crate) const MAX_FRAME: usize = limits::RPC_FRAME_BYTES;
 
 /// Version of the protocol that this build speaks.
 const FORMAT: u32 = 1;
 
 /// Longer messages of refusals are cut, so that they always fit into a frame.
-const MAX_MESSAGE: usize = 4096;
+const MAX_MESSAGE: usize = limits::RPC_REASON_BYTES;
 
 pub(crate) fn too_large(length: usize) -> String {
     format!("the body has {length} bytes and at most {MAX_BODY} can be sent")

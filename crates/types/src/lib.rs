@@ -6,6 +6,7 @@
 mod arn;
 mod checksum;
 mod id;
+pub mod limits;
 mod name;
 mod slot;
 mod time;

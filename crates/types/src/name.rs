@@ -1,5 +1,6 @@
 //! Names that clients choose: accounts, regions, buckets, namespaces and tables.
 
+use crate::limits;
 use std::fmt;
 use std::str::FromStr;
 
@@ -200,7 +201,7 @@ fn check_text(what: &'static str, text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return refuse(what, text, "it must not be empty");
     }
-    if text.len() > 255 {
+    if text.len() > limits::NAME_BYTES {
         return refuse(what, text, "it must have at most 255 bytes");
     }
     if text.chars().any(char::is_control) {
@@ -226,7 +227,7 @@ pub struct Namespace(Vec<String>);
 
 impl Namespace {
     /// The deepest nesting that is accepted.
-    pub const LEVELS_MAX: usize = 16;
+    pub const LEVELS_MAX: usize = limits::NAMESPACE_LEVELS;
 
     /// Checks every level.
     ///

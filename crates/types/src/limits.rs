@@ -1,0 +1,161 @@
+//! How large things may be: one entry of the log, what nodes send each other, what a request may
+//! hold or repeat, what one table may become.
+//!
+//! A limit is checked where a request comes in, never where entries are applied, replayed or rows are
+//! read: what an earlier version stored above a limit stays readable, and may shrink. `docs/limits.md`
+//! lists all of them beside those of S3 and Iceberg.
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Declares limits, and the list of them that the page is compared with.
+macro_rules! limits {
+    ($($(#[doc = $doc:expr])* $name:ident = $value:expr;)*) => {
+        $($(#[doc = $doc])* pub const $name: usize = $value;)*
+
+        /// Every limit by name.
+        pub const ALL: &[(&str, usize)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+limits! {
+    /// Bytes of a command, which is what one entry of the log holds. Half of what fits into a message
+    /// between nodes, so that an entry never comes near it; a transaction over 2,000 tables needs
+    /// about 4 MiB.
+    COMMAND_BYTES = 8 * MIB;
+    /// Bytes around a command in an entry, a proposal or an append: ids, terms, the time that a leader
+    /// stamps. A thousand times what they take today.
+    COMMAND_AROUND_BYTES = 64 * KIB;
+    /// Bytes of log entries in one append beside its first entry.
+    APPEND_BYTES = MIB;
+    /// Bytes of a body between nodes.
+    RPC_BODY_BYTES = 16 * MIB;
+    /// Bytes of a frame between nodes: a body and what surrounds it.
+    RPC_FRAME_BYTES = RPC_BODY_BYTES + 64 * KIB;
+    /// Bytes of the text of a refusal between nodes; longer ones are cut.
+    RPC_REASON_BYTES = 4 * KIB;
+
+    /// Bytes of a body that a client sends to the catalog port: four times what one command can take,
+    /// because JSON escapes and its member names take more room than rows do.
+    REQUEST_BODY_BYTES = 32 * MIB;
+    /// Bytes of an XML body on the S3 port; the largest is the list of 10,000 parts (S3: 1 MiB for
+    /// most operations).
+    XML_BODY_BYTES = 4 * MIB;
+    /// Bytes of one signed chunk of an upload, which is held until its signature is checked.
+    SIGNED_CHUNK_BYTES = 16 * MIB;
+
+    /// Entries of one page of a listing (S3 and S3 Tables: 1,000).
+    PAGE_ITEMS = 1000;
+    /// Objects of one DeleteObjects request (S3: 1,000).
+    DELETE_OBJECTS = 1000;
+    /// Tags of an object (S3: 10).
+    TAGS = 10;
+    /// Bytes of names and values of an object's own metadata (S3: 2 KB).
+    USER_METADATA_BYTES = 2 * KIB;
+    /// Bytes of an object's key (S3: 1,024).
+    OBJECT_KEY_BYTES = 1024;
+    /// Bytes of one PUT or part (S3: 5 GiB).
+    PUT_BYTES = 5 * GIB;
+    /// Bytes of an object in parts (S3: 5 TiB until 2025, 50 TB since).
+    OBJECT_BYTES = 5 * 1024 * GIB;
+    /// Parts of an upload (S3: 10,000).
+    PARTS = 10_000;
+
+    /// Bytes of a table's or namespace level's name (S3 Tables: 255 characters).
+    NAME_BYTES = 255;
+    /// Levels of a namespace (S3 Tables: 1; Iceberg has no limit).
+    NAMESPACE_LEVELS = 16;
+    /// Bytes of the path of a table's location: leaves room for file names below the limit of keys.
+    LOCATION_BYTES = 700;
+
+    /// Tables of one transaction: all of them go into one command.
+    TRANSACTION_TABLES = 2000;
+    /// Updates of one request, over all its tables. Java sends one update for each expired snapshot.
+    UPDATES = 100_000;
+    /// Requirements of one request, over all its tables: ten for each table of the largest one.
+    REQUIREMENTS = 10 * TRANSACTION_TABLES;
+
+    /// Fields of a schema, nested ones included (Trino and Spark become slow at a few thousand).
+    SCHEMA_FIELDS = 20_000;
+    /// Bytes of a field's name.
+    FIELD_NAME_BYTES = 1024;
+    /// Bytes of the full names of all fields of a schema: a name counts again for every field below it.
+    FIELD_PATHS_BYTES = 16 * MIB;
+    /// Schemas of a table.
+    SCHEMAS = 10_000;
+    /// Source columns of all fields of a partition spec, hence also its fields.
+    PARTITION_FIELDS = 1000;
+    /// Partition specs of a table.
+    PARTITION_SPECS = 10_000;
+    /// Source columns of all fields of a sort order, hence also its fields.
+    SORT_FIELDS = 1000;
+    /// Sort orders of a table.
+    SORT_ORDERS = 10_000;
+    /// Snapshots of a table.
+    SNAPSHOTS = 100_000;
+    /// Branches and tags of a table.
+    REFS = 10_000;
+    /// Properties of a table or namespace.
+    PROPERTIES = 10_000;
+    /// Bytes of the name of a property, branch or tag.
+    PROPERTY_NAME_BYTES = 1024;
+    /// Bytes of the value of a property: a name mapping of 20,000 columns fits.
+    PROPERTY_VALUE_BYTES = 2 * MIB;
+    /// Bytes of all properties of a namespace: every request for one of its tables reads them.
+    NAMESPACE_PROPERTIES_BYTES = 256 * KIB;
+    /// Bytes of one table's metadata document: 50,000 snapshots as Spark writes them take about 50 MB.
+    TABLE_METADATA_BYTES = 64 * MIB;
+    /// Bytes of a metadata file that is registered, unpacked. What differs from the table's rows has
+    /// to fit into one command as well.
+    METADATA_FILE_BYTES = 32 * MIB;
+}
+
+// Each fits into what carries it.
+const _: () = assert!(COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
+const _: () = assert!(APPEND_BYTES + COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
+const _: () = assert!(RPC_BODY_BYTES + RPC_REASON_BYTES < RPC_FRAME_BYTES);
+const _: () = assert!(RPC_FRAME_BYTES <= REQUEST_BODY_BYTES);
+const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);
+const _: () = assert!(PROPERTY_NAME_BYTES + PROPERTY_VALUE_BYTES < COMMAND_BYTES);
+const _: () = assert!(NAMESPACE_PROPERTIES_BYTES < COMMAND_BYTES / 8);
+const _: () = assert!(FIELD_PATHS_BYTES <= TABLE_METADATA_BYTES);
+const _: () = assert!(METADATA_FILE_BYTES <= TABLE_METADATA_BYTES);
+const _: () = assert!(LOCATION_BYTES < OBJECT_KEY_BYTES);
+const _: () = assert!(PUT_BYTES <= OBJECT_BYTES && OBJECT_BYTES <= PUT_BYTES * PARTS);
+const _: () = assert!(2 * SNAPSHOTS >= UPDATES && UPDATES >= 50_000);
+
+/// Something has or repeats more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {found} are more than the limit of {limit}; {advice}")]
+pub struct Exceeded {
+    /// What is counted, and in what unit.
+    pub what: &'static str,
+    /// How many there are, or would be.
+    pub found: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// Compares a count with its limit.
+///
+/// # Errors
+/// It is above.
+pub const fn check(
+    what: &'static str,
+    found: usize,
+    limit: usize,
+    advice: &'static str,
+) -> Result<(), Exceeded> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(Exceeded {
+        what,
+        found,
+        limit,
+        advice,
+    })
+}
