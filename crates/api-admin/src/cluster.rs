@@ -72,9 +72,10 @@ impl From<ChangeError> for Failure {
         use ChangeError as E;
         match &error {
             E::Refused(Refused::Unknown { .. } | Refused::NoGroup { .. }) => no_such_member(error),
-            E::Refused(Refused::Malformed { .. }) | E::Uncertifiable(_) | E::Token(_) => {
-                bad_request(error)
-            }
+            E::Refused(Refused::Malformed { .. })
+            | E::Uncertifiable(_)
+            | E::Token(_)
+            | E::TooLarge(_) => bad_request(error),
             E::Refused(_) | E::Groups(GroupsError::Refused { .. }) => conflict(error),
             E::Unavailable | E::Groups(GroupsError::NoLeader { .. }) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -173,6 +173,10 @@ impl From<Outage> for Failure {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 Self::new(status, "CommitStateUnknownException", outage)
             }
+            Outage::TooLarge(_) => {
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Self::new(status, "CommandTooLargeException", outage)
+            }
             Outage::Storage(source) => {
                 tracing::error!(error = %source, "a request failed on stored rows");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -432,6 +436,22 @@ mod tests {
         );
         let lost = CommitError::RequirementFailed(RequirementFailed::TableMissing);
         assert_eq!(outcome(lost), named(409, "CommitFailedException"));
+    }
+
+    #[test]
+    fn what_no_entry_of_the_log_takes_says_how_much_that_is() {
+        let (bytes, limit) = (9_000_000, 8_388_608);
+        let large = floeberg_catalog::CommandTooLarge { bytes, limit };
+        let failure = Failure::from(CommitError::Outage(Outage::TooLarge(large)));
+        assert_eq!(failure.code(), 413);
+        assert_eq!(failure.kind(), "CommandTooLargeException");
+        assert!(
+            failure.message().contains("8388608"),
+            "{}",
+            failure.message()
+        );
+        // Prepared differently, the same commit may fit.
+        assert!(!failure.is_decided());
     }
 
     #[test]

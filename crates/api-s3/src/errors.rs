@@ -141,6 +141,7 @@ impl IntoS3 for Outage {
                 tracing::warn!("the outcome of an object request is unknown");
                 code(S3ErrorCode::InternalError, &self)
             }
+            Self::TooLarge(_) => code(S3ErrorCode::EntityTooLarge, &self),
             // Not 503: a client that tries again at once finds the disk as full as before.
             Self::DiskFull => with_status(
                 "InsufficientStorage",

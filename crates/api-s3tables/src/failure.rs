@@ -116,6 +116,7 @@ impl From<Outage> for Failure {
                 let status = StatusCode::GATEWAY_TIMEOUT;
                 Self::new(status, "InternalServerErrorException", outage)
             }
+            Outage::TooLarge(_) => Self::bad_request(outage),
             // No operation of this protocol carries an idempotency key.
             Outage::KeyUsed(_) | Outage::Storage(_) => {
                 tracing::error!(error = %outage, "a request failed on stored rows");

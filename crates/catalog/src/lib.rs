@@ -36,6 +36,7 @@ pub use create::{CreateTable, StagedTable};
 pub use deletion::DeletionEnd;
 pub use drop::{DropTable, Purge};
 pub use errors::*;
+pub use floeberg_metastore::CommandTooLarge;
 pub use files::{FileLocation, MetadataEntry, MetadataFile};
 pub use heads::{SnapshotsMode, TableHead, TableInfo, TableState, VersionToken};
 pub use idempotency::{IDEMPOTENCY_LIFETIME_MS, KeyUsed, Refusal};
@@ -131,6 +132,7 @@ impl Catalog {
             Err(TransactError::Refused(refused)) => Err(refused),
             Err(TransactError::Unavailable) => Err(Outage::Unavailable.into()),
             Err(TransactError::Indefinite) => Err(Outage::Indefinite.into()),
+            Err(TransactError::TooLarge(large)) => Err(Outage::TooLarge(large).into()),
             Err(TransactError::Storage(source)) => Err(Outage::storage(source).into()),
         }
     }

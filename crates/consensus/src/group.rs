@@ -18,12 +18,12 @@ use crate::skew::{self, Clocks};
 use crate::snapshot::{self, Schedule};
 use crate::standing::{Footing, Standing};
 use crate::start::{Begin, GroupParts, GroupStartError, OnFatal};
-use crate::submit::{self, Pending, Permit, SubmitQueue};
+use crate::submit::{self, Pending, Permit, SizedCommand, SubmitQueue};
 use crate::transfer::incoming::Incoming;
 use crate::transfer::outgoing::Outgoing;
 use crate::transfer::staging::Staging;
+use crate::unsendable::Unsendable;
 use crate::{NoLeader, Term, recovery, retention, survivor};
-use bytes::Bytes;
 use floeberg_env::Env;
 use floeberg_rpc::{Handler, Transport};
 use floeberg_telemetry::ConsensusMetrics;
@@ -146,6 +146,7 @@ impl RaftGroup {
             transport,
             outgoing,
             clocks: Clocks::new(Arc::clone(&env.clock)),
+            unsendable: Unsendable::new(group),
             applied: machine.applied(),
             weights: log.weights(),
             reach: Reach::new(Arc::clone(&env.clock)),
@@ -215,7 +216,7 @@ impl RaftGroup {
     /// Queues a command behind all those submitted before, without waiting.
     ///
     /// It enters the log only while this node leads `term`, the term it was decided under.
-    pub fn submit(&self, permit: Permit, term: Term, command: Bytes) -> Pending {
+    pub fn submit(&self, permit: Permit, term: Term, command: SizedCommand) -> Pending {
         self.inner.metrics.proposals.inc();
         self.inner.queue.push(permit, term, command)
     }
@@ -319,6 +320,7 @@ struct Wiring {
     transport: Arc<dyn Transport>,
     outgoing: Outgoing,
     clocks: Clocks,
+    unsendable: Unsendable,
     applied: watch::Receiver<Option<EntryId>>,
     weights: retention::Weights,
     reach: Reach,
@@ -339,6 +341,7 @@ impl Wiring {
             clocks: self.clocks.clone(),
             reports: self.reports.clone(),
             witness: self.witness.clone(),
+            unsendable: self.unsendable.clone(),
             append_patience: config.election_timeout_max * 4,
         }
     }
@@ -423,6 +426,7 @@ impl Wiring {
         let forwarding = submit::forward(raft.clone(), self.node.0, submissions);
         let checkpoints = snapshot::run(raft.clone(), self.applied.clone(), schedule);
         let purging = retention::run(raft.clone(), self.weights, config.log_bytes_kept);
+        let moving = self.unsendable.run(raft.clone(), self.applied.clone());
         let watching = skew::run(raft.clone(), self.group, self.clocks);
         let mut running = vec![
             tasks.spawn("raft-submit", forwarding),
@@ -435,6 +439,7 @@ impl Wiring {
                 "raft-standing",
                 going.follow(self.group, self.standing.clone()),
             ),
+            tasks.spawn("raft-unsendable", moving),
         ];
         let follower = tasks.spawn("raft-leadership", follower.run());
         let patience = config.election_timeout_max * 2;

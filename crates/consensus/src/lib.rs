@@ -45,6 +45,7 @@ mod synced;
 #[cfg(test)]
 mod testing;
 mod transfer;
+mod unsendable;
 mod wire;
 
 pub use barrier::ReadPoint;
@@ -63,7 +64,7 @@ pub use service::RaftService;
 pub use skew::{SKEW_MAX_MS, certainly_ahead, median_ms};
 pub use standing::{Barred, Footing, Forgot, Standing};
 pub use start::{Begin, GroupHooks, GroupParts, GroupStartError, OnFatal};
-pub use submit::{Pending, Permit, ProposeError};
+pub use submit::{CommandTooLarge, Pending, Permit, ProposeError, SizedCommand};
 pub use transfer::outgoing::SnapshotProgress;
 
 /// A period with at most one leader per group; grows with every election.

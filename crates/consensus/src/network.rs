@@ -8,6 +8,7 @@ use crate::skew::Clocks;
 use crate::transfer::SnapshotData;
 use crate::transfer::outgoing::Outgoing;
 use crate::transfer::send::{Push, SendError};
+use crate::unsendable::Unsendable;
 use crate::wire::{self, WireError};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,6 +54,7 @@ pub(crate) struct Network {
     pub(crate) reports: Reports,
     /// Every answer that acknowledges something is evidence of it.
     pub(crate) witness: Witness,
+    pub(crate) unsendable: Unsendable,
     /// How long entries may take: the library sets no limit, and a slow sync is no reason to send
     /// them again.
     pub(crate) append_patience: Duration,
@@ -150,6 +152,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
         } else {
             self.network.append_patience
         };
+        if self.network.unsendable.notice(&request.entries) {
+            let text =
+                "an entry of an earlier version is too large to be sent; a snapshot takes it";
+            return Err(RPCError::Unreachable(Unreachable::from_string(text)));
+        }
         let known = self.network.witness.known(self.target);
         let body = wire::write(&wire::append_request(&request, known));
         let asked = self.network.clocks.monotonic();

@@ -7,6 +7,7 @@
 use crate::Term;
 use crate::raft::{Command, LeaderId, Raft, TypeConfig, WriteResult};
 use bytes::Bytes;
+use floeberg_types::limits;
 use openraft::OptionalSend;
 use openraft::errors::ClientWriteError;
 use openraft::raft::responder::Responder;
@@ -17,6 +18,50 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Commands taken from the queue at once.
 const TAKE_MAX: usize = 1024;
+
+/// A command that fits into one entry of the log, and hence into every message that carries one.
+///
+/// Nothing else can be submitted or proposed: an entry that no message can carry would stay at the end
+/// of the leader's log, and everything would wait behind it. Entries that are in a log already are
+/// not checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizedCommand(Bytes);
+
+/// A command that is too large for one entry of the log. It is not proposed and never will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the change takes {bytes} bytes of the log, more than the {limit} of one entry; nothing was \
+     changed: make it in several smaller requests"
+)]
+pub struct CommandTooLarge {
+    /// Its length.
+    pub bytes: u64,
+    /// The longest that is accepted, `floeberg_types::limits::COMMAND_BYTES` on the node that says so.
+    pub limit: u64,
+}
+
+impl SizedCommand {
+    /// Measures a command.
+    ///
+    /// # Errors
+    /// It is above the limit.
+    pub fn new(command: impl Into<Bytes>) -> Result<Self, CommandTooLarge> {
+        let command = command.into();
+        if command.len() > limits::COMMAND_BYTES {
+            return Err(CommandTooLarge {
+                bytes: command.len() as u64,
+                limit: limits::COMMAND_BYTES as u64,
+            });
+        }
+        Ok(Self(command))
+    }
+
+    /// The command; cheap to clone.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
 
 /// Why a command has no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +150,7 @@ impl SubmitQueue {
         (Self(sender), receiver)
     }
 
-    pub(crate) fn push(&self, permit: Permit, term: Term, command: Bytes) -> Pending {
+    pub(crate) fn push(&self, permit: Permit, term: Term, command: SizedCommand) -> Pending {
         let (answer, awaited) = oneshot::channel();
         let reply = Reply {
             answer,
@@ -113,7 +158,7 @@ impl SubmitQueue {
         };
         match self.0.send(Submission {
             term,
-            command,
+            command: command.0,
             reply,
         }) {
             Ok(()) => Pending(Outcome::Awaited(awaited)),
@@ -148,5 +193,20 @@ pub(crate) async fn forward(raft: Raft, node: u64, mut queue: mpsc::UnboundedRec
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_above_the_limit_cannot_be_submitted() {
+        let largest = vec![0; limits::COMMAND_BYTES];
+        assert!(SizedCommand::new(largest).is_ok());
+        let refused = SizedCommand::new(vec![0; limits::COMMAND_BYTES + 1]);
+        let bytes = limits::COMMAND_BYTES as u64 + 1;
+        let limit = limits::COMMAND_BYTES as u64;
+        assert_eq!(refused, Err(CommandTooLarge { bytes, limit }));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 
+use crate::codec;
 use crate::machine::{
     Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
     InstallError, Payload, StateMachine,
@@ -12,7 +13,7 @@ use crate::{
 };
 use bytes::{Buf, BufMut, Bytes};
 use floeberg_env::{Disk, Env, OpenMode};
-use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
+use floeberg_raftlog::{LogRecord, LogStore, MemLog, MemLogStore, RocksLog};
 use floeberg_telemetry::{ConsensusMetrics, RaftLogMetrics};
 use floeberg_types::{GroupId, NodeId};
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 pub(crate) const GROUP: GroupId = GroupId(3);
 pub(crate) const NODE: NodeId = NodeId(1);
@@ -192,6 +194,22 @@ impl StateMachine for TestMachine {
         *self.live.lock() = ledger.clone();
         Ok(ledger.applied)
     }
+}
+
+/// Appends a command behind the end of a log, as an earlier version without limits would have.
+pub(crate) async fn append_command(log: &dyn LogStore, id: EntryId, command: Bytes) {
+    let entry = openraft::Entry {
+        log_id: codec::log_id(&id),
+        payload: crate::raft::Payload::Normal(crate::raft::Command(command)),
+    };
+    let record = LogRecord {
+        index: id.index,
+        bytes: codec::encode_entry(&entry),
+    };
+    let (done, synced) = oneshot::channel();
+    let written = Box::new(move |result: io::Result<()>| done.send(result).unwrap());
+    log.append(GROUP, vec![record], written);
+    synced.await.unwrap().unwrap();
 }
 
 /// A log that outlives the group on it.

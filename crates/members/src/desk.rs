@@ -163,7 +163,9 @@ pub struct JoinDesk(pub Members);
 fn refusal(error: &ChangeError) -> Refusal {
     let code = match error {
         ChangeError::Token(_) => RefusalCode::Unauthorised,
-        ChangeError::Refused(_) | ChangeError::Uncertifiable(_) => RefusalCode::Malformed,
+        ChangeError::Refused(_) | ChangeError::Uncertifiable(_) | ChangeError::TooLarge(_) => {
+            RefusalCode::Malformed
+        }
         ChangeError::Unavailable | ChangeError::Groups(_) => RefusalCode::NotServing,
         ChangeError::Indefinite | ChangeError::Storage(_) | ChangeError::Damaged(_) => {
             RefusalCode::Failed

@@ -2,7 +2,7 @@
 
 use crate::plan::Refused;
 use crate::ports::{GroupsError, TokenRefused};
-use floeberg_metastore::{StoreError, TransactError, Unavailable};
+use floeberg_metastore::{CommandTooLarge, StoreError, TransactError, Unavailable};
 use floeberg_types::NodeId;
 
 /// A member's row is not what it must be.
@@ -36,6 +36,9 @@ pub enum ChangeError {
     /// Consensus refused or could not be asked.
     #[error(transparent)]
     Groups(#[from] GroupsError),
+    /// What is to be written does not fit into one entry of the log; nothing changed.
+    #[error(transparent)]
+    TooLarge(CommandTooLarge),
     /// The state could not be read.
     #[error("the state could not be read: {0}")]
     Storage(StoreError),
@@ -62,6 +65,7 @@ impl From<TransactError<Self>> for ChangeError {
             TransactError::Refused(refused) => refused,
             TransactError::Unavailable => Self::Unavailable,
             TransactError::Indefinite => Self::Indefinite,
+            TransactError::TooLarge(large) => Self::TooLarge(large),
             TransactError::Storage(error) => Self::Storage(error),
         }
     }

@@ -22,6 +22,13 @@ pub struct Cx {
 }
 
 impl Cx {
+    /// Whether nobody waits for the answer any more: a long decision asks between its steps.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// For a command that no client asked for: the cluster's own, booked on `account`.
     #[must_use]
     pub fn own(account: AccountId, env: &Env) -> Self {

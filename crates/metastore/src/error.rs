@@ -1,7 +1,7 @@
 //! How opening a store, reading and transacting fail.
 
 use bytes::Bytes;
-use floeberg_consensus::{GroupStartError, NoLeader};
+use floeberg_consensus::{CommandTooLarge, GroupStartError, NoLeader};
 use floeberg_kv::KvError;
 use floeberg_state::{AppliedRowError, RowFormatError};
 use floeberg_types::GroupId;
@@ -54,6 +54,10 @@ pub enum TransactError<E> {
     /// The transaction may or may not be applied, now or later.
     #[error("the outcome of the commit is unknown")]
     Indefinite,
+    /// What the use case decided does not fit into one entry of the log. Nothing of it is or will be
+    /// applied.
+    #[error(transparent)]
+    TooLarge(CommandTooLarge),
     /// The state could not be read.
     #[error("the state could not be read: {0}")]
     Storage(StoreError),
@@ -66,6 +70,7 @@ impl<E> TransactError<E> {
             Self::Refused(refusal) => TransactError::Refused(turn(refusal)),
             Self::Unavailable => TransactError::Unavailable,
             Self::Indefinite => TransactError::Indefinite,
+            Self::TooLarge(error) => TransactError::TooLarge(error),
             Self::Storage(error) => TransactError::Storage(error),
         }
     }
@@ -74,6 +79,36 @@ impl<E> TransactError<E> {
 impl<E> From<Unavailable> for TransactError<E> {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
+    }
+}
+
+impl<E> From<CommandTooLarge> for TransactError<E> {
+    fn from(error: CommandTooLarge) -> Self {
+        Self::TooLarge(error)
+    }
+}
+
+/// Why a command that was decided here was not taken over by the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotForwarded {
+    /// No leader could be asked in time.
+    Unavailable,
+    /// The leader takes only smaller ones.
+    TooLarge(CommandTooLarge),
+}
+
+impl From<Unavailable> for NotForwarded {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl<E> From<NotForwarded> for TransactError<E> {
+    fn from(error: NotForwarded) -> Self {
+        match error {
+            NotForwarded::Unavailable => Self::Unavailable,
+            NotForwarded::TooLarge(error) => Self::TooLarge(error),
+        }
     }
 }
 

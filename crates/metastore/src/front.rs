@@ -4,18 +4,16 @@
 //! The leader's answer only brings early refusals. An outcome is never guessed: a command is absent
 //! only if the leader of its term has barred it, or if an entry of a later term is applied here.
 
-use crate::cx::Cx;
-use crate::error::{StoreError, Unavailable};
+use crate::error::{NotForwarded, StoreError, Unavailable};
 use crate::inner::{Inner, RETRY};
 use crate::outcomes::{Settled, Ticket};
 use crate::speculation::Speculation;
 use crate::txn::{Basis, Decided, Txn};
 use crate::wire::{Propose, Reason, Reply, Withdraw};
 use bytes::Bytes;
-use floeberg_consensus::Leader;
+use floeberg_consensus::{Leader, SizedCommand};
 use floeberg_rpc::{CallError, Method, Request};
 use floeberg_types::{CommitId, TimestampMs};
-use prost::Message as _;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -112,13 +110,12 @@ impl Inner {
     /// Sends a command to the leader and waits for its outcome, at most until the deadline.
     pub(crate) async fn forward(
         &self,
-        cx: &Cx,
         leader: Leader,
-        mut decided: Decided,
+        draft: Drafted,
         progress: &mut Progress,
-    ) -> Result<Settled, Unavailable> {
-        let command: Bytes = decided.command(self.identity, cx).encode_to_vec().into();
-        let id = decided.commit_id;
+    ) -> Result<Settled, NotForwarded> {
+        let Drafted { id, now, command } = draft;
+        let command = command.bytes().clone();
         let ticket = self
             .outcomes
             .await_command(id, leader.term, command.clone());
@@ -131,7 +128,7 @@ impl Inner {
             inner: self,
             leader,
             id,
-            decided: decided.now,
+            decided: now,
             ticket,
             deadline: progress.deadline,
         };
@@ -150,7 +147,7 @@ impl Inner {
             End::NotTaken => {
                 let since = *progress.out_of_touch.get_or_insert_with(Instant::now);
                 if since.elapsed() >= self.leader_wait {
-                    return Err(Unavailable);
+                    return Err(NotForwarded::Unavailable);
                 }
                 self.pause(progress.deadline).await?;
                 Settled::Absent
@@ -164,15 +161,28 @@ impl Inner {
     }
 
     /// What a refusal means for the next evaluation.
-    async fn learn(&self, progress: &mut Progress, reason: Reason) -> Result<Settled, Unavailable> {
+    async fn learn(
+        &self,
+        progress: &mut Progress,
+        reason: Reason,
+    ) -> Result<Settled, NotForwarded> {
         match reason {
             Reason::Missed(key) => return Ok(Settled::Missed { key }),
             Reason::EvaluateAt(time) => progress.time = Some(time),
             Reason::Barred => {}
             Reason::Busy => self.pause(progress.deadline).await?,
+            // It would refuse the same change again.
+            Reason::TooLarge(large) => return Err(NotForwarded::TooLarge(large)),
         }
         Ok(Settled::Absent)
     }
+}
+
+/// A command on its way to a leader, measured before it leaves.
+pub(crate) struct Drafted {
+    pub(crate) id: CommitId,
+    pub(crate) now: TimestampMs,
+    pub(crate) command: SizedCommand,
 }
 
 /// How forwarding a command ended.

@@ -9,8 +9,9 @@ use crate::outcomes::{Outcomes, Settled};
 use crate::speculation::{Fate, Proposal, Speculation, all_settled};
 use crate::turns::Taken;
 use crate::txn::{Basis, Decided, Txn};
-use bytes::Bytes;
-use floeberg_consensus::{Leader, Leadership, Permit, RaftGroup, ReadPoint, Term};
+use floeberg_consensus::{
+    CommandTooLarge, Leader, Leadership, Permit, RaftGroup, ReadPoint, SizedCommand, Term,
+};
 use floeberg_env::{Env, Tasks};
 use floeberg_kv::Kv;
 use floeberg_rpc::Transport;
@@ -18,7 +19,6 @@ use floeberg_state::Identity;
 use floeberg_telemetry::MetastoreMetrics;
 use floeberg_types::{CommitId, NodeId, TimestampMs};
 use parking_lot::Mutex;
-use prost::Message as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -71,6 +71,8 @@ pub(crate) enum Attempt<T, E> {
     Kept(Taken),
     /// The state could not be read.
     Failed(StoreError),
+    /// What it wrote does not fit into one entry of the log.
+    TooLarge(CommandTooLarge),
     /// Nothing to propose: an answer from what was seen.
     Answer {
         result: Result<T, E>,
@@ -197,8 +199,14 @@ impl Inner {
                 if let Some(kept) = kept_for_another(&mut speculation, &decided) {
                     return Attempt::Kept(kept);
                 }
-                let made = self.propose(&mut speculation, cx, term, permit, decided);
-                Attempt::Proposed { value, made }
+                // Before anything builds on its rows: what is not queued must not be seen.
+                match decided.sized_command(self.identity, cx) {
+                    Ok(command) => {
+                        let made = self.propose(&mut speculation, term, permit, decided, command);
+                        Attempt::Proposed { value, made }
+                    }
+                    Err(error) => Attempt::TooLarge(error),
+                }
             }
             result => Attempt::Answer {
                 result,
@@ -217,12 +225,11 @@ impl Inner {
     fn propose(
         self: &Arc<Self>,
         speculation: &mut Speculation,
-        cx: &Cx,
         term: Term,
         permit: Permit,
-        mut decided: Decided,
+        decided: Decided,
+        command: SizedCommand,
     ) -> Made {
-        let command: Bytes = decided.command(self.identity, cx).encode_to_vec().into();
         let Decided {
             commit_id,
             now,
@@ -245,13 +252,13 @@ impl Inner {
         term: Term,
         permit: Permit,
         commit_id: CommitId,
-        command: Bytes,
+        command: SizedCommand,
         proposal: Arc<Proposal>,
         origin: Origin,
     ) -> Flight {
         let ticket = self
             .outcomes
-            .await_command(commit_id, term, command.clone());
+            .await_command(commit_id, term, command.bytes().clone());
         let pending = self.raft.submit(permit, term, command);
         let wake = Wake {
             store: Arc::clone(self),

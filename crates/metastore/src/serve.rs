@@ -15,7 +15,7 @@ use crate::txn::{Basis, Txn};
 use crate::wire::{Propose, Reason, Reply, Withdraw, malformed};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Permit, Term};
+use floeberg_consensus::{CommandTooLarge, Permit, SizedCommand, Term};
 use floeberg_rpc::{Handler, Method, Refusal, RefusalCode, Request};
 use floeberg_state::{Command, RowChange, check_command};
 use floeberg_types::{CommitId, GroupId, NodeId, TimestampMs};
@@ -118,7 +118,14 @@ enum Considered {
 impl Inner {
     /// Takes a command for the log, or says why not.
     async fn take(self: &Arc<Self>, from: NodeId, message: Propose) -> Result<Reply, Refusal> {
-        let command = Command::decode(message.command).map_err(|_| malformed("damaged command"))?;
+        // An older or damaged node may send what it should not. There is nothing to bar: no copy of
+        // the command is ever taken in this term.
+        let sized = SizedCommand::new(message.command);
+        let sized = match sized {
+            Ok(sized) => sized.bytes().clone(),
+            Err(large) => return Ok(self.refusal(Reason::TooLarge(large))),
+        };
+        let command = Command::decode(sized).map_err(|_| malformed("damaged command"))?;
         let commit_id = check_command(self.identity, &command)
             .map_err(|error| malformed(&error.to_string()))?;
         let incoming = Incoming {
@@ -240,8 +247,12 @@ impl Inner {
         let seen = comparing.finish().seen;
         match mismatch {
             Ok(None) => {
-                self.launch(&mut speculation, permit, incoming, now, seen.built_on);
-                Ok(Considered::Said(Reply::InFlight))
+                let built_on = seen.built_on;
+                let launched = self.launch(&mut speculation, permit, incoming, now, built_on);
+                Ok(Considered::Said(match launched {
+                    Ok(()) => Reply::InFlight,
+                    Err(large) => self.refusal(Reason::TooLarge(large)),
+                }))
             }
             Ok(Some(key)) => {
                 let (id, decided) = (incoming.commit_id, incoming.decided);
@@ -296,7 +307,7 @@ impl Inner {
         incoming: Incoming,
         now: TimestampMs,
         built_on: Vec<u64>,
-    ) {
+    ) -> Result<(), CommandTooLarge> {
         let Incoming {
             from,
             term,
@@ -305,15 +316,16 @@ impl Inner {
             mut command,
             ..
         } = incoming;
+        // No row may carry a time that the log has not reached.
+        let log_time = now.max(decided);
+        command.log_time_ms = log_time.0;
+        // The time may take a byte more than the one it came with.
+        let sized = SizedCommand::new(command.encode_to_vec())?;
         if !speculation.turns.is_empty() {
             for key in read_keys(&command) {
                 speculation.turns.end(from, key);
             }
         }
-        // No row may carry a time that the log has not reached.
-        let log_time = now.max(decided);
-        command.log_time_ms = log_time.0;
-        let bytes: Bytes = command.encode_to_vec().into();
         let writes = command.ops.into_iter().map(|row| {
             let payload = match row.op {
                 Some(RowChange::Put(payload)) => Some(payload),
@@ -324,9 +336,10 @@ impl Inner {
         let proposal = speculation.launch(commit_id, log_time, writes.collect(), built_on);
         speculation.admissions.admit(commit_id, decided);
         let origin = Origin::Elsewhere(commit_id);
-        let flight = self.submit(term, permit, commit_id, bytes, proposal, origin);
+        let flight = self.submit(term, permit, commit_id, sized, proposal, origin);
         // It lands in a task of its own: nobody waits for it here.
         drop(flight);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use crate::config::{StoreConfig, StoreParts};
 use crate::cx::Cx;
 use crate::error::{FeatureLevelUnknown, OpenError, TransactError, Unavailable};
 use crate::flush::Flusher;
-use crate::front::{Draft, Progress};
+use crate::front::{Draft, Drafted, Progress};
 use crate::inner::{Attempt, Inner, Place};
 use crate::machine::{AppliedState, GroupMachine, KvView};
 use crate::outcomes::{Outcomes, Settled};
@@ -193,6 +193,7 @@ impl Store {
         Ok(match inner.evaluate(cx, term, permit, decide) {
             Attempt::NotLeading => Turn::Again,
             Attempt::Failed(error) => Turn::Done(Err(TransactError::Storage(error))),
+            Attempt::TooLarge(error) => Turn::Done(Err(TransactError::TooLarge(error))),
             Attempt::Kept(taken) => {
                 taken.ended().await;
                 Turn::Again
@@ -223,7 +224,7 @@ impl Store {
         leader: Leader,
         progress: &mut Progress,
         decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
-    ) -> Result<Turn<T, E>, Unavailable> {
+    ) -> Result<Turn<T, E>, TransactError<E>> {
         let inner = &self.inner;
         Ok(match inner.draft(progress, decide) {
             Draft::Failed(error) => Turn::Done(Err(TransactError::Storage(error))),
@@ -234,9 +235,11 @@ impl Store {
                     Turn::Again
                 }
             }
-            Draft::Command { value, decided } => {
+            Draft::Command { value, mut decided } => {
                 let (id, now) = (decided.commit_id, decided.now);
-                let settled = inner.forward(cx, leader, *decided, progress).await?;
+                let command = decided.sized_command(inner.identity, cx)?;
+                let draft = Drafted { id, now, command };
+                let settled = inner.forward(leader, draft, progress).await?;
                 end(settled, value, id, now)
             }
         })

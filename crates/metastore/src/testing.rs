@@ -4,7 +4,7 @@ pub(crate) mod cluster;
 
 use crate::{Cx, OpenError, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow};
 use bytes::Bytes;
-use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending};
+use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending, SizedCommand};
 use floeberg_env::{Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
@@ -262,7 +262,8 @@ impl Node {
             ..Command::default()
         };
         let raft = self.store.group();
-        raft.submit(raft.reserve().await, term, command.encode_to_vec().into())
+        let command = SizedCommand::new(command.encode_to_vec()).unwrap();
+        raft.submit(raft.reserve().await, term, command)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::rows::{Key, Rows, decode_raw, scan_range};
 use crate::speculation::{InFlightRow, Proposal, Speculation};
 use bytes::Bytes;
+use floeberg_consensus::{CommandTooLarge, SizedCommand};
 use floeberg_env::Rng;
 use floeberg_kv::Kv;
 use floeberg_state::keys::prefix_end;
@@ -13,6 +14,7 @@ use floeberg_state::{
     RowOp, UsageDelta, UsageKey,
 };
 use floeberg_types::{CommitId, TimestampMs};
+use prost::Message as _;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -379,8 +381,19 @@ impl Decided {
         rows && self.event.is_none() && self.raise == 0
     }
 
-    /// The command to propose.
-    pub(crate) fn command(&mut self, identity: Identity, cx: &Cx) -> Command {
+    /// The command to propose, if it fits into one entry of the log.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub(crate) fn sized_command(
+        &mut self,
+        identity: Identity,
+        cx: &Cx,
+    ) -> Result<SizedCommand, CommandTooLarge> {
+        SizedCommand::new(self.command(identity, cx).encode_to_vec())
+    }
+
+    fn command(&mut self, identity: Identity, cx: &Cx) -> Command {
         let mut reads = std::mem::take(&mut self.seen.reads);
         // A row read twice is compared once.
         reads.sort_unstable();

@@ -1,7 +1,7 @@
 //! The messages between a node that decides and the leader that orders, and their checks.
 
 use bytes::Bytes;
-use floeberg_consensus::Term;
+use floeberg_consensus::{CommandTooLarge, Term};
 use floeberg_proto::floeberg::rpc::v1 as pb;
 use floeberg_rpc::{Refusal, RefusalCode};
 use floeberg_types::{CommitId, TimestampMs};
@@ -39,6 +39,8 @@ pub(crate) enum Reason {
     Barred,
     /// Too much is in flight.
     Busy,
+    /// It does not fit into one entry of the log.
+    TooLarge(CommandTooLarge),
 }
 
 /// What the leader says of a command.
@@ -123,12 +125,15 @@ impl Withdraw {
 
 impl Reason {
     fn encode(self) -> refused::Reason {
-        use pb::proposal_reply::{Barred, Busy};
+        use pb::proposal_reply::{Barred, Busy, TooLarge};
         match self {
             Self::Missed(key) => refused::Reason::MissedKey(key),
             Self::EvaluateAt(time) => refused::Reason::EvaluateAtMs(time.0),
             Self::Barred => refused::Reason::Barred(Barred {}),
             Self::Busy => refused::Reason::Busy(Busy {}),
+            Self::TooLarge(CommandTooLarge { bytes, limit }) => {
+                refused::Reason::TooLarge(TooLarge { bytes, limit })
+            }
         }
     }
 
@@ -138,6 +143,10 @@ impl Reason {
             refused::Reason::EvaluateAtMs(time) => Self::EvaluateAt(TimestampMs(time)),
             refused::Reason::Barred(_) => Self::Barred,
             refused::Reason::Busy(_) => Self::Busy,
+            refused::Reason::TooLarge(large) => Self::TooLarge(CommandTooLarge {
+                bytes: large.bytes,
+                limit: large.limit,
+            }),
         }
     }
 }

@@ -255,7 +255,9 @@ impl Groups for NodeGroups {
         raised.map_err(|error| match error {
             TransactError::Unavailable => GroupsError::NoLeader { group },
             TransactError::Indefinite => GroupsError::Unknown { group },
-            other @ (TransactError::Refused(_) | TransactError::Storage(_)) => {
+            other @ (TransactError::Refused(_)
+            | TransactError::TooLarge(_)
+            | TransactError::Storage(_)) => {
                 let reason = other.to_string();
                 GroupsError::Refused { group, reason }
             }

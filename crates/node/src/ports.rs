@@ -22,6 +22,7 @@ fn outage(outage: catalog::Outage) -> objects::errors::Outage {
     match outage {
         catalog::Outage::Unavailable => objects::errors::Outage::Unavailable,
         catalog::Outage::Indefinite => objects::errors::Outage::Indefinite,
+        catalog::Outage::TooLarge(large) => objects::errors::Outage::TooLarge(large),
         catalog::Outage::Storage(source) => objects::errors::Outage::Storage(source),
         // Nothing of S3 carries an idempotency key.
         catalog::Outage::KeyUsed(used) => objects::errors::Outage::storage(used),

@@ -5,7 +5,7 @@
 use crate::body::BodyError;
 use crate::ports::BeginDeleteError;
 use floeberg_kv::KvError;
-use floeberg_metastore::StoreError;
+use floeberg_metastore::{CommandTooLarge, StoreError};
 use floeberg_shards::{CopyError as ChunkCopyError, DeleteError as ChunkDeleteError};
 use floeberg_shards::{ReadError, WriteError};
 use floeberg_state::keys::MalformedKey;
@@ -21,6 +21,9 @@ pub enum Outage {
     /// The request may or may not have taken effect, and may still take effect later.
     #[error("the outcome of the request is unknown")]
     Indefinite,
+    /// The change does not fit into one entry of the log. Nothing of it is applied.
+    #[error(transparent)]
+    TooLarge(CommandTooLarge),
     /// The disks have no room for more chunks; nothing was written.
     #[error("the disks are full")]
     DiskFull,

@@ -309,7 +309,9 @@ impl Objects {
 pub(crate) fn log_stopped(error: &Outage, what: &str) {
     match error {
         Outage::Unavailable | Outage::Indefinite => tracing::info!(%error, "{what}"),
-        Outage::DiskFull | Outage::Storage(_) => tracing::warn!(%error, "{what}"),
+        Outage::TooLarge(_) | Outage::DiskFull | Outage::Storage(_) => {
+            tracing::warn!(%error, "{what}");
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl<E> CommitFailure<E> {
     /// Whether the command may still be applied later.
     pub(crate) fn may_still_apply(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Outage(Outage::Unavailable | Outage::DiskFull) => false,
+            Self::Refused(_)
+            | Self::Outage(Outage::Unavailable | Outage::TooLarge(_) | Outage::DiskFull) => false,
             Self::Outage(Outage::Indefinite | Outage::Storage(_)) => true,
         }
     }
@@ -65,6 +66,9 @@ impl Objects {
             Err(TransactError::Refused(Stop::Outage(outage))) => Err(CommitFailure::Outage(outage)),
             Err(TransactError::Storage(error)) => Err(CommitFailure::Outage(error.into())),
             Err(TransactError::Unavailable) => Err(CommitFailure::Outage(Outage::Unavailable)),
+            Err(TransactError::TooLarge(large)) => {
+                Err(CommitFailure::Outage(Outage::TooLarge(large)))
+            }
             Err(TransactError::Indefinite) => Err(CommitFailure::Outage(Outage::Indefinite)),
         }
     }

@@ -8,7 +8,7 @@ mod operations;
 pub use operations::*;
 
 use crate::idempotency::KeyUsed;
-use floeberg_metastore::StoreError;
+use floeberg_metastore::{CommandTooLarge, StoreError};
 use floeberg_types::{BucketName, Namespace, TableIdent};
 
 /// The replicated state did not decide a request.
@@ -20,6 +20,9 @@ pub enum Outage {
     /// The request may or may not have taken effect, and may still take effect later.
     #[error("the outcome of the request is unknown")]
     Indefinite,
+    /// The change does not fit into one entry of the log. Nothing of it is applied.
+    #[error(transparent)]
+    TooLarge(CommandTooLarge),
     /// Stored rows could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -1,9 +1,9 @@
 //! Nodes that need more than the log still has.
 
 use super::small;
-use crate::testing::GROUP;
 use crate::testing::cluster::{Cluster, address, commands, until};
-use crate::{Begin, CatchUp, GroupConfig, SnapshotProgress};
+use crate::testing::{GROUP, append_command};
+use crate::{Begin, CatchUp, EntryId, GroupConfig, SnapshotProgress};
 use floeberg_env::{Disk, UnsyncedData};
 use floeberg_raftlog::{LogStore, MemLog};
 use floeberg_types::NodeId;
@@ -276,4 +276,36 @@ async fn a_snapshot_that_overtakes_queued_entries_harms_nobody() {
         );
         cluster.stop().await;
     }
+}
+
+/// What a single node of an earlier version took is more than any message carries.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_no_message_carries_reaches_a_new_node_inside_a_snapshot() {
+    let mut cluster = Cluster::start(87, 1, GroupConfig::default()).await;
+    cluster.commit_all(0..3).await;
+    let status = cluster.running(1).group.status();
+    cluster.crash(1, UnsyncedData::Lost).await;
+    let id = EntryId {
+        term: status.term,
+        node: NodeId(1),
+        index: status.last_index.unwrap() + 1,
+    };
+    let large = "x".repeat(17 * MIB);
+    let seat = cluster.seat(1);
+    let log = MemLog::open(&seat.store, &seat.env);
+    append_command(&log, id, large.clone().into()).await;
+    drop(log);
+    cluster.boot(1, Begin::Join).await.unwrap();
+    cluster.leader().await;
+    let mut catch_up = add(&mut cluster, 2).await;
+    catch_up.done().await.unwrap();
+    cluster.commit_all(3..6).await;
+    let mut expected = commands(0..3);
+    expected.push(large.into());
+    expected.extend(commands(3..6));
+    assert!(
+        cluster.converge().await == expected,
+        "node 2 has other commands"
+    );
+    cluster.stop().await;
 }

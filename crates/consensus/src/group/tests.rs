@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::ProposeError;
-use crate::testing::{BOMB, Durable, GROUP, Medium, NODE, Node, POISON};
+use crate::testing::{BOMB, Durable, GROUP, Medium, NODE, Node, POISON, append_command};
 use crate::transfer::SnapshotData;
+use bytes::Bytes;
 use floeberg_env::{Rng, SeededRng, UnsyncedData};
 use floeberg_raftlog::MemLogStore;
 use floeberg_telemetry::RaftLogMetrics;
@@ -18,6 +19,7 @@ fn commands(range: std::ops::Range<usize>) -> Vec<Bytes> {
 }
 
 async fn submit(node: &Node, term: Term, command: Bytes) -> Pending {
+    let command = SizedCommand::new(command).unwrap();
     node.group.submit(node.group.reserve().await, term, command)
 }
 
@@ -359,7 +361,8 @@ async fn a_permit_is_held_until_the_outcome_even_if_nobody_waits() {
     let first = node.group.reserve().await;
     let mut second = Box::pin(node.group.reserve());
     assert!(futures::poll!(&mut second).is_pending());
-    drop(node.group.submit(first, term, command(0)));
+    let sized = SizedCommand::new(command(0)).unwrap();
+    drop(node.group.submit(first, term, sized));
     assert!(futures::poll!(&mut second).is_pending());
     let second = second.await;
     assert_eq!(node.commands(), [command(0)]);
@@ -385,4 +388,33 @@ async fn a_seed_replays_exactly() {
         (term, batches)
     }
     assert_eq!(run(5).await, run(5).await);
+}
+
+/// Earlier versions had no limit: what they wrote is read, applied and snapshotted as before.
+#[tokio::test]
+async fn an_entry_above_the_limit_that_is_in_the_log_already_is_applied() {
+    use floeberg_types::limits;
+
+    for medium in Medium::both() {
+        let durable = Durable::default();
+        let node = Node::start(&medium, &durable).await;
+        let term = node.ready().await;
+        submit(&node, term, command(0)).await.await.unwrap();
+        let last = node.group.status().last_index.unwrap();
+        let log = node.log.clone();
+        node.group.shutdown().await;
+        let large = Bytes::from(vec![7; limits::COMMAND_BYTES + 1]);
+        let id = EntryId {
+            term,
+            node: NODE,
+            index: last + 1,
+        };
+        append_command(&*log, id, large.clone()).await;
+        drop((log, node));
+
+        let node = Node::start(&medium, &durable).await;
+        node.ready().await;
+        assert_eq!(node.commands(), [command(0), large]);
+        node.stop().await;
+    }
 }

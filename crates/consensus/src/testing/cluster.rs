@@ -3,7 +3,7 @@
 use super::{Durable, Flush, GROUP, Ledger, TestMachine};
 use crate::{
     Begin, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader, ProposeError,
-    RaftGroup, RaftService,
+    RaftGroup, RaftService, SizedCommand,
 };
 use bytes::Bytes;
 use floeberg_env::{Env, SimControl, UnsyncedData};
@@ -206,6 +206,7 @@ impl Cluster {
         let group = &self.running(id).group;
         let term = group.leadership().borrow().term;
         let command = Bytes::copy_from_slice(command.as_bytes());
+        let command = SizedCommand::new(command).unwrap();
         group.submit(group.reserve().await, term, command).await
     }
 

@@ -326,7 +326,7 @@ async fn request(store: Store, n: usize) -> (usize, Told) {
         Err(TransactError::Refused(())) => Told::Refused,
         Err(TransactError::Unavailable) => Told::Unavailable,
         Err(TransactError::Indefinite) => Told::Indefinite,
-        Err(TransactError::Storage(_)) => Told::Nothing,
+        Err(TransactError::TooLarge(_) | TransactError::Storage(_)) => Told::Nothing,
     };
     (n, told)
 }
@@ -460,4 +460,63 @@ proptest! {
     ) {
         history(seed, troubles, Mischief { answers_lost, repeated });
     }
+}
+
+/// A decision whose command has about `bytes` bytes.
+fn write_bytes(txn: &mut Txn<'_>, bytes: usize) -> Result<(), ()> {
+    txn.put_raw(key("large"), vec![7; bytes].into());
+    Ok(())
+}
+
+/// An entry that no message can carry would stop the group: it must not come into being anywhere.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_no_entry_takes_is_refused_on_every_node_and_nothing_stops() {
+    let cluster = Cluster::start(11).await;
+    let limit = floeberg_types::limits::COMMAND_BYTES;
+    let around = 1024;
+    for node in NODES {
+        let store = cluster.store(node);
+        let begun = Instant::now();
+        let refused = store.transact(&cx(), |txn| write_bytes(txn, limit)).await;
+        let Err(TransactError::TooLarge(large)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(large.limit, limit as u64);
+        assert!(large.bytes > large.limit);
+        assert!(large.to_string().contains("smaller requests"), "{large}");
+        assert_eq!(Instant::now(), begun, "waited for what cannot come");
+        assert_eq!(store.in_flight_rows(), 0);
+        assert_eq!(store.outcomes_awaited(), 0);
+        // The largest that fits is committed, through every node.
+        let largest = |txn: &mut Txn<'_>| write_bytes(txn, limit - around);
+        store.transact(&cx(), largest).await.unwrap();
+    }
+    cluster.converge().await;
+}
+
+/// Nodes of another version may send what this one would not.
+#[tokio::test(start_paused = true)]
+async fn a_leader_refuses_a_command_that_another_node_should_not_have_sent() {
+    use crate::wire::{Propose, Reason, Reply};
+    use floeberg_rpc::{Method, Request};
+
+    let cluster = Cluster::start(12).await;
+    let store = cluster.store(cluster.leader().await);
+    let limit = floeberg_types::limits::COMMAND_BYTES;
+    let propose = Propose {
+        term: store.leadership().borrow().term,
+        command: vec![0; limit + 1].into(),
+        earlier_misses: 0,
+    };
+    let request = Request {
+        method: Method::Propose,
+        group: GROUP,
+        body: propose.encode(),
+    };
+    let from = cluster.follower().await;
+    let reply = store.proposals().handle(from, request).await.unwrap();
+    let Ok(Reply::Refused { reason, .. }) = Reply::decode(reply) else {
+        panic!("it was taken");
+    };
+    assert!(matches!(reason, Reason::TooLarge(large) if large.bytes == limit as u64 + 1));
 }

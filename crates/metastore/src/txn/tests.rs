@@ -8,7 +8,6 @@ use floeberg_kv::{Batch, MemKv, MemKvStore};
 use floeberg_state::encode_row;
 use floeberg_types::{ClusterId, GroupId};
 use proptest::prelude::*;
-use prost::Message as _;
 
 const APPLIED: CommitId = CommitId::from_bytes([1; 16]);
 const IN_FLIGHT: CommitId = CommitId::from_bytes([2; 16]);

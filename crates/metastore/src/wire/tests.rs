@@ -36,6 +36,13 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("barred", refused(Reason::Barred)),
         ("busy", refused(Reason::Busy)),
         ("not leading", Reply::NotLeading { term: 4 }),
+        (
+            "too large",
+            refused(Reason::TooLarge(CommandTooLarge {
+                bytes: 9_000_000,
+                limit: 8_388_608,
+            })),
+        ),
     ]
 }
 
