@@ -252,6 +252,7 @@ impl From<CreateNamespaceError> for Failure {
             CreateNamespaceError::NoSuchBucket(e) => e.into(),
             CreateNamespaceError::NoSuchNamespace(e) => e.into(),
             CreateNamespaceError::Exists(e) => Self::conflict("AlreadyExistsException", e),
+            CreateNamespaceError::Limit(e) => Self::invalid(e),
             CreateNamespaceError::Outage(e) => e.into(),
         }
     }
@@ -295,6 +296,7 @@ impl From<UpdateNamespaceError> for Failure {
             UpdateNamespaceError::NoSuchBucket(e) => e.into(),
             UpdateNamespaceError::NoSuchNamespace(e) => e.into(),
             UpdateNamespaceError::Conflict(e) => Self::unprocessable(e),
+            UpdateNamespaceError::Limit(e) => Self::invalid(e),
             UpdateNamespaceError::Outage(e) => e.into(),
         }
     }

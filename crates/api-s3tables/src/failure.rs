@@ -173,6 +173,7 @@ impl From<CreateNamespaceError> for Failure {
             CreateNamespaceError::NoSuchBucket(e) => Self::not_found(e),
             CreateNamespaceError::NoSuchNamespace(e) => Self::not_found(e),
             CreateNamespaceError::Exists(e) => Self::conflict(e),
+            CreateNamespaceError::Limit(e) => Self::bad_request(e),
             CreateNamespaceError::Outage(e) => e.into(),
         }
     }

@@ -5,25 +5,22 @@
 
 use crate::buckets::{BucketInfo, table_bucket};
 use crate::create::{claim, new_uuid, settle};
-use crate::errors::{
-    CommitError, DuplicateTable, InvalidCreate, NoMetadata, NoSuchNamespace, NoSuchTable, Occupant,
-    TableExists,
-};
+use crate::errors::{CommitError, NoMetadata, NoSuchNamespace, NoSuchTable, Occupant, TableExists};
 use crate::heads::{ColdHead, Heads, TableHead};
 use crate::load::{Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content};
-use crate::seen::{self, Fingerprint};
-use crate::{Catalog, Step, keys};
+use crate::request::{Change, Request};
+use crate::seen;
+use crate::{Catalog, Outage, Step, keys};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{
-    AddedSnapshot, Applied, ApplyContext, CreateContext, MetadataLogEntry, RequirementFailed,
-    TableMetadata, TableRequirement, TableUpdate, UpdateError, check,
+    Applied, ApplyContext, CreateContext, MetadataLogEntry, RequirementFailed, TableMetadata,
+    TableRequirement, TableUpdate, UpdateError, check,
 };
 use floeberg_metastore::{Cx, Event, Txn};
-use floeberg_types::{BucketName, TableId, TableIdent};
-use std::collections::BTreeSet;
+use floeberg_types::{BucketName, TableId, TableIdent, TimestampMs};
 use std::sync::Arc;
 
 /// The change of one table (Iceberg REST `CommitTableRequest`).
@@ -57,63 +54,11 @@ pub struct CommittedTable {
     pub outcome: CommitOutcome,
 }
 
-/// What is known of a request before it is decided.
-struct Request<'a> {
-    bucket: &'a BucketName,
-    changes: Vec<Change<'a>>,
-    /// Absent if no change adds a snapshot: then nothing can be recognised.
-    fingerprint: Option<Fingerprint>,
-}
-
-struct Change<'a> {
-    change: &'a TableChange,
-    snapshots: Vec<AddedSnapshot>,
-    creates: bool,
-}
-
 /// A change and the rows of what its name stands for.
 struct Target<'a, 'r> {
     change: &'a Change<'r>,
     namespace: NamespaceInfo,
     table: Option<(StoredTable, Arc<TableHead>)>,
-}
-
-impl<'a> Request<'a> {
-    fn new(bucket: &'a BucketName, changes: &'a [TableChange]) -> Result<Self, CommitError> {
-        let mut names = BTreeSet::new();
-        let mut prepared = Vec::with_capacity(changes.len());
-        for change in changes {
-            let ident = &change.ident;
-            if !names.insert(ident) {
-                return Err(DuplicateTable {
-                    ident: ident.clone(),
-                }
-                .into());
-            }
-            let creates = change
-                .requirements
-                .contains(&TableRequirement::AssertCreate);
-            let alone = |r: &TableRequirement| *r == TableRequirement::AssertCreate;
-            if creates && !change.requirements.iter().all(alone) {
-                return Err(InvalidCreate {
-                    ident: ident.clone(),
-                }
-                .into());
-            }
-            prepared.push(Change {
-                change,
-                snapshots: seen::snapshots(change),
-                creates,
-            });
-        }
-        let adds = prepared.iter().any(|change| !change.snapshots.is_empty());
-        let fingerprint = adds.then(|| seen::fingerprint(changes));
-        Ok(Self {
-            bucket,
-            changes: prepared,
-            fingerprint,
-        })
-    }
 }
 
 impl Catalog {
@@ -160,7 +105,9 @@ impl Catalog {
         let started = self.inner.env.clock.monotonic();
         let request = Request::new(bucket, changes)?;
         let decided = self
-            .transact_heads(cx, |txn, heads| decide(txn, cx, heads, &request))
+            .transact_heads(cx, |txn, heads| {
+                decide(txn, cx, heads, self.inner.env.clock.now(), &request)
+            })
             .await;
         self.count(&decided);
         let elapsed = self.inner.env.clock.monotonic().saturating_sub(started);
@@ -191,30 +138,39 @@ impl Catalog {
     }
 }
 
-fn decide(
+/// Decides a request. `clock` is the present of whoever decides: log time may be ahead of it.
+pub(crate) fn decide(
     txn: &mut Txn<'_>,
     cx: &Cx,
     heads: &Heads<'_>,
+    clock: TimestampMs,
     request: &Request<'_>,
 ) -> Result<Step<Vec<CommittedTable>>, CommitError> {
     let decision = Decision {
         cx,
         heads,
+        clock,
         request,
         bucket: table_bucket::<CommitError>(txn, request.bucket)?,
     };
     let mut targets = Vec::with_capacity(request.changes.len());
+    let mut missing = Vec::new();
     for change in &request.changes {
+        decision.goes_on()?;
         match decision.target(txn, change)? {
             Ok(target) => targets.push(target),
-            Err(cold) => return Ok(Step::Cold(cold)),
+            Err(cold) => missing.push(cold),
         }
+    }
+    if !missing.is_empty() {
+        return Ok(Step::Cold(missing));
     }
     if let Some(replayed) = decision.replay(txn, &targets)? {
         return Ok(Step::Done(replayed));
     }
     let mut done = Vec::with_capacity(targets.len());
     for target in &targets {
+        decision.goes_on()?;
         let committed = match &target.table {
             Some((table, head)) => decision.update(txn, target, table, head)?,
             None => decision.create(txn, target)?,
@@ -234,11 +190,20 @@ fn decide(
 struct Decision<'a> {
     cx: &'a Cx,
     heads: &'a Heads<'a>,
+    clock: TimestampMs,
     request: &'a Request<'a>,
     bucket: BucketInfo,
 }
 
 impl Decision<'_> {
+    /// Ends a decision that nobody waits for: every other commit of the group waits behind it.
+    fn goes_on(&self) -> Result<(), Outage> {
+        if self.cx.is_over() {
+            return Err(Outage::Unavailable);
+        }
+        Ok(())
+    }
+
     /// Finds what a change is about: a table with its head, or a free name for a table to be created.
     fn target<'c, 'r>(
         &self,
@@ -326,9 +291,11 @@ impl Decision<'_> {
         check(&change.requirements, Some(base))?;
         let context = ApplyContext {
             now_ms: txn.now().0,
+            clock_ms: self.clock.0,
             previous: Some(previous(head)),
         };
-        let applied = base.apply(&change.updates, &context)?;
+        let goes_on = || self.goes_on().is_ok();
+        let applied = base.apply_while(&change.updates, &context, &goes_on)?;
         if !applied.changed {
             let outcome = CommitOutcome::Unchanged;
             return Ok(CommittedTable {
@@ -365,7 +332,8 @@ impl Decision<'_> {
             uuid: new_uuid(txn),
             location: location::uri(&bucket.name, path.as_str()).into(),
         };
-        let applied = TableMetadata::create_from_updates(&change.updates, &context)?;
+        let goes_on = || self.goes_on().is_ok();
+        let applied = TableMetadata::create_while(&change.updates, &context, &goes_on)?;
         location::check_properties(&bucket.name, &applied.metadata)?;
         self.record_seen(txn, id, None, &applied);
         let birth = Birth {

@@ -8,7 +8,7 @@ use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
-use crate::{Catalog, keys, versions};
+use crate::{Catalog, admit, keys, versions};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{NewTable, RawJson, TableMetadata, UpdateError};
 use floeberg_metastore::{Cx, Rows as _, StoreError, Txn};
@@ -195,6 +195,7 @@ impl Catalog {
         cx: &Cx,
         request: &CreateTable,
     ) -> Result<Arc<TableHead>, CreateTableError> {
+        admit::create(request)?;
         let heads = &self.inner.heads;
         self.transact_once(cx, |txn| {
             let site = site(
@@ -229,6 +230,7 @@ impl Catalog {
         cx: &Cx,
         request: &CreateTable,
     ) -> Result<StagedTable, CreateTableError> {
+        admit::create(request)?;
         self.transact_once(cx, |txn| {
             let site = site(
                 txn,

@@ -4,6 +4,7 @@
 //! it lists and applied only if they are still as they were, so a commit over many tables is one
 //! atomic step. No HTTP here: the protocol adapters own status codes.
 
+mod admit;
 mod buckets;
 mod commit;
 mod create;
@@ -22,6 +23,7 @@ mod page;
 mod publish;
 mod register;
 mod rename;
+mod request;
 mod rows;
 mod seen;
 mod survey;
@@ -36,8 +38,8 @@ pub use create::{CreateTable, StagedTable};
 pub use deletion::DeletionEnd;
 pub use drop::{DropTable, Purge};
 pub use errors::*;
-pub use floeberg_metastore::CommandTooLarge;
 pub use files::{FileLocation, MetadataEntry, MetadataFile};
+pub use floeberg_metastore::CommandTooLarge;
 pub use heads::{SnapshotsMode, TableHead, TableInfo, TableState, VersionToken};
 pub use idempotency::{IDEMPOTENCY_LIFETIME_MS, KeyUsed, Refusal};
 pub use load::{ListTables, MetadataLocation, TableSelector};
@@ -88,11 +90,11 @@ struct Inner {
     metrics: CatalogMetrics,
 }
 
-/// What a decision found: an answer, or a table whose metadata has to be read into memory before
+/// What a decision found: an answer, or all tables whose metadata has to be read into memory before
 /// the decision can be made.
 enum Step<T> {
     Done(T),
-    Cold(heads::ColdHead),
+    Cold(Vec<heads::ColdHead>),
 }
 
 impl Catalog {
@@ -137,8 +139,9 @@ impl Catalog {
         }
     }
 
-    /// Runs a decision over table metadata, once for each idempotency key. Cold tables are read outside of the evaluation, which
-    /// would otherwise wait for one table's fragments with every other commit behind it.
+    /// Runs a decision over table metadata, once for each idempotency key. Cold tables are read
+    /// outside of the evaluation, which would otherwise wait for one table's fragments with every
+    /// other commit behind it, and all that one evaluation misses before the next.
     async fn transact_heads<T, E>(
         &self,
         cx: &Cx,
@@ -157,8 +160,15 @@ impl Catalog {
             match self.transact_once(cx, |txn| decide(txn, &heads)).await? {
                 Step::Done(value) => return Ok(value),
                 Step::Cold(cold) => {
-                    if let Some((table, commit, head)) = self.warm(&cold)? {
-                        pinned.insert((table, commit), head);
+                    for cold in &cold {
+                        if cx.is_over() {
+                            return Err(Outage::Unavailable.into());
+                        }
+                        if let Some((table, commit, head)) = self.warm(cold)? {
+                            pinned.insert((table, commit), head);
+                        }
+                        // There may be many, and each takes a while.
+                        tokio::task::yield_now().await;
                     }
                 }
             }

@@ -9,10 +9,11 @@ use crate::rows::{LocationRow, LocationState};
 use floeberg_iceberg::TableMetadata;
 use floeberg_metastore::{RangeState, Rows, StoreError, Txn};
 use floeberg_types::{BucketId, BucketName, Namespace, NamespaceId, TableId, TableName};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Longest path of a location; leaves room for file names below the key limit of 1024 bytes.
-const PATH_MAX: usize = 700;
+const PATH_MAX: usize = floeberg_types::limits::LOCATION_BYTES;
 
 /// Longest encoded namespace or table name in a location.
 const SEGMENT_MAX: usize = 160;
@@ -142,7 +143,8 @@ pub(crate) fn parse_metadata_name(name: &str) -> Option<(u64, uuid::Uuid)> {
 /// what it means.
 pub(crate) fn check_manifest(
     bucket: &BucketName,
-    paths: &[&str],
+    path: &Path,
+    former: &BTreeSet<&str>,
     file: &str,
 ) -> Result<(), InvalidLocation> {
     let rest = file
@@ -152,15 +154,20 @@ pub(crate) fn check_manifest(
         .and_then(|rest| rest.strip_prefix(bucket.as_str()))
         .and_then(|rest| rest.strip_prefix('/'));
     let is_plain = |key: &&str| !key.split('/').any(|segment| matches!(segment, "." | ".."));
-    let is_below = |key: &str| paths.iter().any(|path| key != *path && contains(path, key));
+    let is_below = |key: &str| {
+        let directories = key.match_indices('/').map(|(at, _)| at);
+        directories
+            .take_while(|at| *at <= PATH_MAX)
+            .map(|at| &key[..at])
+            .any(|directory| directory == path.as_str() || former.contains(directory))
+    };
     if key.filter(is_plain).is_some_and(is_below) {
         return Ok(());
     }
-    let table = paths.first().copied().unwrap_or_default();
     Err(InvalidLocation {
         location: file.to_owned(),
         rule: LocationRule::ManifestOutsideTable {
-            table: uri(bucket, table),
+            table: uri(bucket, path.as_str()),
         },
     })
 }
@@ -328,7 +335,9 @@ mod tests {
 
     #[test]
     fn manifests_lie_below_a_path_of_the_table() {
-        let check = |file: &str| check_manifest(&lake(), &["ns/t", "old/t"], file);
+        let path = parse(&lake(), "s3://lake/ns/t").unwrap();
+        let former = BTreeSet::from(["old/t"]);
+        let check = |file: &str| check_manifest(&lake(), &path, &former, file);
         let long = format!("s3://lake/ns/t/metadata/{}.avro", "x".repeat(900));
         for good in [
             "s3://lake/ns/t/metadata/snap-1.avro",

@@ -8,7 +8,7 @@ use crate::errors::{
 };
 use crate::page::{self, Page, PageError, PageRequest};
 use crate::rows::{NamespaceRow, id_bytes, namespace_id, stored};
-use crate::{Catalog, keys};
+use crate::{Catalog, admit, keys};
 use floeberg_auth::{Authorized, action};
 use floeberg_metastore::{Cx, RangeState, Rows, StoreError, Txn};
 use floeberg_state::Event;
@@ -138,6 +138,7 @@ impl Catalog {
         cx: &Cx,
         request: &CreateNamespace,
     ) -> Result<NamespaceInfo, CreateNamespaceError> {
+        admit::namespace_properties(request.properties.iter(), 0)?;
         self.transact_once(cx, |txn| create(txn, cx, request)).await
     }
 
@@ -240,6 +241,7 @@ impl Catalog {
         {
             return Err(PropertyConflict { key: key.clone() }.into());
         }
+        admit::namespace_properties(request.updates.iter(), request.removals.len())?;
         self.transact_once(cx, |txn| update(txn, request)).await
     }
 }
@@ -296,6 +298,14 @@ fn update(
         done.updated.push(key.clone());
     }
     if row != old {
+        // What is above the limit may only shrink.
+        let bytes = |row: &NamespaceRow| -> usize {
+            let pairs = row.properties.iter();
+            pairs.map(|(name, value)| name.len() + value.len()).sum()
+        };
+        if bytes(&row) > bytes(&old) || row.properties.len() > old.properties.len() {
+            admit::namespace_properties(row.properties.iter(), 0)?;
+        }
         txn.put(key, &row);
         txn.event(event(
             "namespace.update",

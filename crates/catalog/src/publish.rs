@@ -16,6 +16,7 @@ use crate::versions::{self, NewVersion};
 use floeberg_iceberg::{PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Event, Txn, UsageDelta, UsageKey};
 use floeberg_types::{BucketName, TableId, TableIdent, TableName};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A table that comes into being.
@@ -224,12 +225,11 @@ fn check_manifests(
     content: &Content<'_>,
 ) -> Result<(), PublishError> {
     let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
-    let mut paths = vec![path.as_str()];
-    paths.extend(row.former_paths.iter().map(String::as_str));
+    let former: BTreeSet<&str> = row.former_paths.iter().map(String::as_str).collect();
     for snapshot in content.metadata.written_snapshots(content.changes) {
         let files = crate::rows::stored("snapshot", snapshot.manifest_files())?;
         for file in files {
-            location::check_manifest(&bucket, &paths, &file)?;
+            location::check_manifest(&bucket, path, &former, &file)?;
         }
     }
     Ok(())

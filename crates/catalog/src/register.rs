@@ -16,7 +16,7 @@ use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content};
 use crate::rows::{LocationRow, LocationState, TableHeadRow, id_bytes};
-use crate::{Catalog, Step, keys, versions};
+use crate::{Catalog, Step, admit, keys, versions};
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
@@ -26,8 +26,8 @@ use floeberg_types::{BucketId, BucketName, TableId, TableIdent, TimestampMs};
 use std::io::Read as _;
 use std::sync::Arc;
 
-/// Largest metadata document taken over, unpacked. All of it goes into one command.
-pub const METADATA_FILE_MAX: u64 = 32 << 20;
+/// Largest metadata document taken over, unpacked.
+const METADATA_FILE_MAX: u64 = floeberg_types::limits::METADATA_FILE_BYTES as u64;
 
 /// Reads metadata files that clients wrote as objects.
 #[async_trait]
@@ -260,7 +260,7 @@ impl Catalog {
             true => Bytes::from(unpack(&bytes).map_err(invalid)?),
             false => bytes,
         };
-        let metadata = TableMetadata::parse(&document).map_err(|e| invalid(e.to_string()))?;
+        let metadata = admit::document(&document).map_err(invalid)?;
         location::check_properties(&bucket.name, &metadata).map_err(FileError::Property)?;
         let table_path = publish::path_of(&bucket.name, &metadata).map_err(FileError::Location)?;
         Ok(File {
@@ -319,7 +319,7 @@ fn register(
     let origin = origin(txn, &bucket, occupant.as_ref(), &file.path)?;
     let changes = match changes(heads, &origin, file) {
         Ok(changes) => changes,
-        Err(cold) => return Ok(Step::Cold(cold)),
+        Err(cold) => return Ok(Step::Cold(vec![cold])),
     };
     let content = file.content(&changes);
     let head = match origin {
@@ -482,7 +482,7 @@ fn point(
         }
         match heads.get(table.id, table.commit) {
             Ok(head) => versions::replacement(head.metadata(), &file.metadata),
-            Err(cold) => return Ok(Step::Cold(cold)),
+            Err(cold) => return Ok(Step::Cold(vec![cold])),
         }
     } else {
         versions::all_parts(&file.metadata)

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::apply::{Applied, Builder};
-use crate::error::{InvalidUpdate, UpdateError};
+use crate::error::{ApplyError, InvalidUpdate, UpdateError};
 use crate::json::{JsonError, RawJson, RawObject};
 use crate::metadata::{DEFAULT_FORMAT_VERSION, MAX_FORMAT_VERSION, TableMetadata};
 use crate::partition::{PartitionSpecError, rename_sources};
-use crate::schema::{Schema, SchemaError};
+use crate::schema::{Fields, SchemaError, check_read_cost};
 use crate::sort::{SortOrderError, UNSORTED};
 use crate::types::FreshIds;
 use crate::update::TableUpdate;
@@ -94,24 +94,43 @@ impl TableMetadata {
         updates: &[TableUpdate],
         context: &CreateContext,
     ) -> Result<Applied, UpdateError> {
+        match Self::create_while(updates, context, &|| true) {
+            Ok(applied) => Ok(applied),
+            Err(ApplyError::Update(error)) => Err(error),
+            Err(ApplyError::Stopped) => unreachable!("it always goes on"),
+        }
+    }
+
+    /// Like [`TableMetadata::create_from_updates`], but ends before the next update once nobody
+    /// waits any more.
+    ///
+    /// # Errors
+    /// An update is wrong, or `goes_on` said no.
+    pub fn create_while(
+        updates: &[TableUpdate],
+        context: &CreateContext,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Applied, ApplyError> {
         let requested = updates.iter().find_map(|update| match update {
             TableUpdate::UpgradeFormatVersion { format_version } => Some(*format_version),
             _ => None,
         });
         let format_version = match requested {
             None => DEFAULT_FORMAT_VERSION,
-            Some(version) => supported_version(version)?,
+            Some(version) => supported_version(version).map_err(UpdateError::from)?,
         };
         let blank = TableMetadata::blank(format_version);
         let mut builder = Builder::new(None, blank, context.now_ms);
-        builder.apply_all(updates)?;
+        builder.apply_all(updates, goes_on)?;
         if builder.table.core.table_uuid.is_none() {
-            builder.assign_uuid(&context.uuid)?;
+            let assigned = builder.assign_uuid(&context.uuid);
+            assigned.map_err(UpdateError::from)?;
         }
         if builder.table.core.location.is_empty() {
-            builder.set_location(&context.location)?;
+            let set = builder.set_location(&context.location);
+            set.map_err(UpdateError::from)?;
         }
-        builder.finish(None)
+        Ok(builder.finish(None)?)
     }
 }
 
@@ -149,8 +168,10 @@ fn stored_properties(given: &[(Arc<str>, Arc<str>)]) -> Vec<(Arc<str>, Arc<str>)
 }
 
 fn fresh_schema(raw: &RawJson) -> Result<(RawJson, FreshIds), InvalidUpdate> {
-    Schema::parse(raw)?;
+    check_read_cost(raw.as_str())?;
     let mut object = RawObject::parse(raw.as_str()).map_err(InvalidUpdate::from)?;
+    // Refuses what is no schema in the words of the client's own ids.
+    Fields::parse(&object)?;
     let mut ids = FreshIds::new();
     ids.assign_struct(&mut object)?;
     object.set_first("schema-id", RawJson::of(&0));

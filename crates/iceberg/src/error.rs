@@ -8,6 +8,7 @@ use crate::schema::SchemaError;
 use crate::section::Section;
 use crate::snapshot::RefError;
 use crate::sort::SortOrderError;
+use floeberg_types::limits::Exceeded;
 
 /// A document that is not table metadata this model can keep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,17 @@ pub enum UpdateError {
     /// The commit can never be applied to this table (400).
     #[error(transparent)]
     Invalid(#[from] InvalidUpdate),
+}
+
+/// Why a list of updates was not applied to the end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// One of them is wrong.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// Whoever asked has gone.
+    #[error("nobody waits for the commit any more")]
+    Stopped,
 }
 
 /// A commit that lost a race which no requirement caught.
@@ -175,6 +187,19 @@ pub enum InvalidUpdate {
     InvalidSnapshotLog,
     #[error("Encryption keys are not supported until v3")]
     EncryptionKeysTooEarly,
+    #[error("{0}")]
+    Limit(#[from] Exceeded),
+    #[error(
+        "Cannot grow the table's metadata to {bytes} bytes, above the limit of {limit}: {part} take \
+         {part_bytes} of them; {advice}"
+    )]
+    MetadataTooLarge {
+        bytes: u64,
+        limit: u64,
+        part: &'static str,
+        part_bytes: u64,
+        advice: &'static str,
+    },
     #[error("Location is empty")]
     EmptyLocation,
     #[error("Cannot create a table without a {what}")]

@@ -1,6 +1,8 @@
 //! JSON kept as text: raw values, shallow objects whose members keep order and bytes, and a
 //! canonical form for comparisons.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -154,6 +156,27 @@ impl RawObject {
             });
         }
         Ok(object)
+    }
+
+    /// An object of members in this order; of several with one name, the last value counts.
+    pub(crate) fn of_members(members: impl Iterator<Item = (Arc<str>, RawJson)>) -> Self {
+        let mut places: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut object = Self::default();
+        for (name, value) in members {
+            match places.entry(name.clone()) {
+                Entry::Occupied(place) => object.members[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    place.insert(object.members.len());
+                    object.members.push((name, value));
+                }
+            }
+        }
+        object
+    }
+
+    /// Takes out the members that are null.
+    pub(crate) fn remove_nulls(&mut self) {
+        self.members.retain(|(_, value)| !value.is_null());
     }
 
     /// Members in document order.

@@ -7,6 +7,7 @@
 //! Rules follow the Iceberg table specification and the reference implementation's
 //! `TableMetadata.Builder`; message texts are those its compatibility kit asserts.
 
+mod admit;
 mod apply;
 mod create;
 mod error;
@@ -24,9 +25,10 @@ mod transform;
 mod types;
 mod update;
 
+pub use admit::{admit_create, admit_updates};
 pub use apply::{AddedSnapshot, Applied, ApplyContext, MAX_CLOCK_SKEW_MS};
 pub use create::{CreateContext, NewTable, RESERVED_PROPERTIES};
-pub use error::{InvalidUpdate, ParseError, StaleCommit, UpdateError};
+pub use error::{ApplyError, InvalidUpdate, ParseError, StaleCommit, UpdateError};
 pub use json::{JsonError, NESTING_MAX, RawJson, RawObject};
 pub use metadata::{Core, DEFAULT_FORMAT_VERSION, MAX_FORMAT_VERSION, TableMetadata};
 pub use parse::part_name;

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use crate::json::RawJson;
 use crate::partition::PartitionSpec;
-use crate::schema::{Fields, Schema, SchemaError};
+use crate::schema::Schema;
 use crate::section::{Document, END, Part, PartChange, Section};
 use crate::sequence::{Fragment, Index, Sequence};
 use crate::snapshot::{
@@ -312,10 +312,6 @@ impl TableMetadata {
         self.encryption_keys.iter()
     }
 
-    pub(crate) fn current_fields(&self) -> Result<Fields, SchemaError> {
-        self.current_schema().fields()
-    }
-
     /// Every part of the document in (section, ordinal) order.
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         Section::ALL
@@ -381,7 +377,7 @@ impl TableMetadata {
     }
 
     /// Number of parts of a section and their total length in bytes, in O(1).
-    fn weight(&self, section: Section) -> (u64, u64) {
+    pub(crate) fn weight(&self, section: Section) -> (u64, u64) {
         fn of<T: Fragment>(sequence: &Sequence<T>) -> (u64, u64) {
             (sequence.len() as u64, sequence.bytes())
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::ParseError;
 use crate::json::{JsonError, RawJson, RawObject, split_member};
 use crate::metadata::{Core, MAX_FORMAT_VERSION, TableMetadata};
-use crate::partition::{FieldIds, LAST_UNPARTITIONED_ID, PartitionSpec};
+use crate::partition::{FieldIds, LAST_UNPARTITIONED_ID, PartitionSpec, ReusableIds};
 use crate::schema::Schema;
 use crate::section::Section;
 use crate::sequence::{Index, Keyed, Sequence};
@@ -198,7 +198,7 @@ impl TableMetadata {
                 // Old v1 writers left the field ids out: they count from 1000 in each spec.
                 let spec_id = RawObject::parse(raw.as_str())?.required("spec-id")?;
                 let ids = FieldIds {
-                    known: &[],
+                    known: &ReusableIds::default(),
                     last: LAST_UNPARTITIONED_ID,
                 };
                 Ok(Arc::new(PartitionSpec::complete(raw, spec_id, ids)?))
@@ -218,7 +218,7 @@ impl TableMetadata {
         let mut spec = RawObject::default();
         spec.set("fields", fields.clone());
         let ids = FieldIds {
-            known: &[],
+            known: &ReusableIds::default(),
             last: LAST_UNPARTITIONED_ID,
         };
         self.specs

@@ -1,6 +1,6 @@
 //! Partition specs: parsing, binding to a schema, and equality that ignores ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::json::{JsonError, RawJson, RawObject};
@@ -68,10 +68,45 @@ pub enum PartitionSpecError {
     TooManyFields,
 }
 
+/// The field ids of a table's specs by source and transform, which new specs use again. An id stays
+/// as long as a spec has it.
+#[derive(Debug, Default)]
+pub(crate) struct ReusableIds(BTreeMap<(Vec<i32>, Arc<str>), BTreeMap<i32, usize>>);
+
+impl ReusableIds {
+    pub fn add(&mut self, spec: &PartitionSpec) {
+        for field in &spec.fields {
+            let content = (field.source_ids.clone(), field.transform.clone());
+            let ids = self.0.entry(content).or_default();
+            *ids.entry(field.field_id).or_default() += 1;
+        }
+    }
+
+    pub fn remove(&mut self, spec: &PartitionSpec) {
+        for field in &spec.fields {
+            let content = (field.source_ids.clone(), field.transform.clone());
+            let Some(ids) = self.0.get_mut(&content) else {
+                continue;
+            };
+            if let Some(uses) = ids.get_mut(&field.field_id) {
+                *uses -= 1;
+                if *uses == 0 {
+                    ids.remove(&field.field_id);
+                }
+            }
+        }
+    }
+
+    /// The highest id of a source and transform.
+    fn get(&self, content: &(Vec<i32>, Arc<str>)) -> Option<i32> {
+        self.0.get(content)?.keys().next_back().copied()
+    }
+}
+
 /// How a spec gets the field ids its author left out.
 pub(crate) struct FieldIds<'a> {
-    /// Specs whose ids are used again for the same source and transform.
-    pub known: &'a [Arc<PartitionSpec>],
+    /// Ids that are used again for the same source and transform.
+    pub known: &'a ReusableIds,
     /// Highest id given out so far.
     pub last: i32,
 }
@@ -178,14 +213,6 @@ impl PartitionSpec {
             .max(LAST_UNPARTITIONED_ID)
     }
 
-    /// Same sources, names and transforms in the same order, whatever the ids.
-    pub(crate) fn compatible_with(&self, other: &PartitionSpec) -> bool {
-        self.fields.len() == other.fields.len()
-            && self.fields.iter().zip(&other.fields).all(|(a, b)| {
-                a.source_ids == b.source_ids && a.name == b.name && a.transform == b.transform
-            })
-    }
-
     /// What a new spec has to satisfy against the current schema.
     pub(crate) fn validate(
         &self,
@@ -194,6 +221,7 @@ impl PartitionSpec {
     ) -> Result<(), PartitionSpecError> {
         let mut names = BTreeSet::new();
         let mut ids = BTreeSet::new();
+        let mut partitions = BTreeMap::new();
         for (at, field) in self.fields.iter().enumerate() {
             transform::check(&field.transform)?;
             let name = || field.name.clone();
@@ -217,7 +245,16 @@ impl PartitionSpec {
                 return Err(PartitionSpecError::SeveralSources { name: name() });
             }
             field.validate_name(schema)?;
-            self.validate_redundancy(at)?;
+            if transform::is_void(&field.transform) {
+                continue;
+            }
+            let partition = (&field.source_ids, &field.transform);
+            if let Some(first) = partitions.insert(partition, &field.name) {
+                return Err(PartitionSpecError::Redundant {
+                    first: first.clone(),
+                    second: name(),
+                });
+            }
         }
         self.validate_sources(schema)
     }
@@ -228,23 +265,6 @@ impl PartitionSpec {
             .iter()
             .filter(|field| !transform::is_void(&field.transform))
             .try_for_each(|field| field.validate_sources(schema))
-    }
-
-    fn validate_redundancy(&self, at: usize) -> Result<(), PartitionSpecError> {
-        let field = &self.fields[at];
-        if transform::is_void(&field.transform) {
-            return Ok(());
-        }
-        let same = |other: &&PartitionField| {
-            other.source_ids == field.source_ids && other.transform == field.transform
-        };
-        match self.fields[..at].iter().find(same) {
-            None => Ok(()),
-            Some(first) => Err(PartitionSpecError::Redundant {
-                first: first.name.clone(),
-                second: field.name.clone(),
-            }),
-        }
     }
 }
 
@@ -302,12 +322,7 @@ impl FieldIds<'_> {
     fn assign(&mut self, field: &RawObject) -> Result<i32, PartitionSpecError> {
         let sources = source_ids(field)?;
         let transform: Arc<str> = field.required("transform")?;
-        let known = self.known.iter().flat_map(|spec| &spec.fields);
-        let same = known
-            .filter(|f| f.source_ids == sources && f.transform == transform)
-            .map(|f| f.field_id)
-            .max();
-        if let Some(id) = same {
+        if let Some(id) = self.known.get(&(sources, transform)) {
             return Ok(id);
         }
         self.last = self

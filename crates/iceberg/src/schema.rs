@@ -119,31 +119,56 @@ pub enum SchemaError {
 /// so this bounds the work of reading a schema.
 const READ_COST_MAX: usize = 64 << 20;
 
+/// Refuses a schema whose text takes too much work to read.
+pub(crate) fn check_read_cost(text: &str) -> Result<(), SchemaError> {
+    let (bytes, depth) = (text.len(), nesting(text));
+    if bytes.saturating_mul(depth) > READ_COST_MAX {
+        return Err(SchemaError::TooLarge { bytes, depth });
+    }
+    Ok(())
+}
+
 impl Schema {
     /// Reads a schema that is part of a document; only its shape is checked.
     pub fn parse(raw: &RawJson) -> Result<Self, SchemaError> {
-        let (bytes, depth) = (raw.as_str().len(), nesting(raw.as_str()));
-        if bytes.saturating_mul(depth) > READ_COST_MAX {
-            return Err(SchemaError::TooLarge { bytes, depth });
-        }
+        Self::read(raw).map(|(schema, _)| schema)
+    }
+
+    /// Reads a schema and gives its fields along, which take most of the time.
+    pub(crate) fn read(raw: &RawJson) -> Result<(Self, Fields), SchemaError> {
+        check_read_cost(raw.as_str())?;
         let object = RawObject::parse(raw.as_str())?;
         let fields = Fields::parse(&object)?;
-        Ok(Self {
+        let schema = Self {
             schema_id: object.optional("schema-id")?.unwrap_or(0),
             highest_field_id: fields.by_id.keys().next_back().copied().unwrap_or(0),
             fingerprint: fingerprint(&same_schema_form(raw)?),
             json: raw.text().clone(),
-        })
+        };
+        Ok((schema, fields))
     }
 
     /// The schema under another id; everything else keeps its bytes.
-    pub(crate) fn with_id(raw: &RawJson, schema_id: i32) -> Result<Self, SchemaError> {
-        let mut object = RawObject::parse(raw.as_str())?;
+    pub(crate) fn with_id(self, schema_id: i32) -> Result<Self, SchemaError> {
+        let mut object = RawObject::parse(&self.json)?;
         if object.optional::<i32>("schema-id")? == Some(schema_id) {
-            return Self::parse(raw);
+            return Ok(self);
         }
         object.set_first("schema-id", RawJson::of(&schema_id));
-        Self::parse(&object.render())
+        let json = object.render().text().clone();
+        // What is stored must be readable: the text may have grown.
+        check_read_cost(&json)?;
+        Ok(Self {
+            schema_id,
+            json,
+            ..self
+        })
+    }
+
+    /// Equal for schemas that are the same, and hardly ever for others. Only in memory: the hash may
+    /// change with the compiler.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The schema's JSON text.
@@ -162,18 +187,6 @@ impl Schema {
         }
         let form = |schema: &Schema| same_schema_form(&RawJson::from_rendered(schema.json.clone()));
         Ok(form(self)? == form(other)?)
-    }
-
-    /// What a new schema has to satisfy for a table of this format version.
-    pub(crate) fn validate(&self, format_version: u8) -> Result<(), SchemaError> {
-        let fields = self.fields()?;
-        for info in fields.by_id.values() {
-            info.validate(format_version)?;
-        }
-        fields
-            .identifiers
-            .iter()
-            .try_for_each(|id| fields.validate_identifier(*id))
     }
 }
 
@@ -220,6 +233,16 @@ impl FieldInfo {
 }
 
 impl Fields {
+    /// What a new schema has to satisfy for a table of this format version.
+    pub fn validate(&self, format_version: u8) -> Result<(), SchemaError> {
+        for info in self.by_id.values() {
+            info.validate(format_version)?;
+        }
+        self.identifiers
+            .iter()
+            .try_for_each(|id| self.validate_identifier(*id))
+    }
+
     pub fn parse(object: &RawObject) -> Result<Self, SchemaError> {
         let root = crate::types::parse_struct(object)?;
         let mut fields = Fields {
@@ -382,7 +405,6 @@ fn normalize_types(value: &mut Value) {
     }
 }
 
-/// In-memory shortcut only: never stored, because the hash may change with the compiler.
 fn fingerprint(form: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(form.as_bytes());

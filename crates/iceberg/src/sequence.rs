@@ -130,6 +130,11 @@ impl<T: Keyed> Index<T> {
         self.sequence.iter().map(|(_, item)| item)
     }
 
+    /// The highest key.
+    pub fn last_key(&self) -> Option<T::Key> {
+        self.ordinals.get_max().map(|(key, _)| key.clone())
+    }
+
     pub fn ordinal<Q: Ord + ?Sized>(&self, key: &Q) -> Option<u64>
     where
         T::Key: Borrow<Q>,

@@ -20,7 +20,7 @@ pub struct SortOrder {
 }
 
 /// One field of an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortField {
     pub source_ids: Vec<i32>,
     pub transform: Arc<str>,

@@ -251,15 +251,7 @@ impl TableUpdate {
         object.remove("action");
         let name: Arc<str> = object.required("ref-name")?;
         object.remove("ref-name");
-        let nulls: Vec<Arc<str>> = object
-            .members()
-            .iter()
-            .filter(|(_, value)| value.is_null())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in nulls {
-            object.remove(&name);
-        }
+        object.remove_nulls();
         if object.get("type").is_none() {
             return Err(JsonError::MissingField { field: "type" }.into());
         }
@@ -288,11 +280,8 @@ fn strings(object: &RawObject) -> Result<Strings, JsonError> {
 }
 
 fn string_object(members: &[(Arc<str>, Arc<str>)]) -> RawJson {
-    let mut object = RawObject::default();
-    for (name, value) in members {
-        object.set(name, RawJson::of(value));
-    }
-    object.render()
+    let member = |(name, value): &(Arc<str>, Arc<str>)| (name.clone(), RawJson::of(value));
+    RawObject::of_members(members.iter().map(member)).render()
 }
 
 impl<'de> Deserialize<'de> for TableUpdate {

@@ -24,6 +24,7 @@ fn typed(updates: &Value) -> Vec<TableUpdate> {
 fn apply(table: &TableMetadata, updates: &Value) -> Result<TableMetadata, UpdateError> {
     let context = ApplyContext {
         now_ms: START_MS + 1_000,
+        clock_ms: START_MS + 1_000,
         previous: None,
     };
     let applied = table.apply(&typed(updates), &context)?;
@@ -144,6 +145,7 @@ fn a_v1_snapshot_names_its_manifests() {
     let updates = json!([update, add(2, 0, None)]);
     let context = ApplyContext {
         now_ms: START_MS + 1_000,
+        clock_ms: START_MS + 1_000,
         previous: None,
     };
     let applied = base.apply(&typed(&updates), &context).expect("applied");

@@ -33,6 +33,7 @@ fn with_snapshots(count: i64) -> TableMetadata {
         let previous = MetadataLogEntry::new(table.last_updated_ms(), &format!("s3://b/{id}.json"));
         let context = ApplyContext {
             now_ms: START_MS + id,
+            clock_ms: START_MS + id,
             previous: Some(previous),
         };
         table = table.apply(&append(&table, id), &context).unwrap().metadata;
@@ -49,6 +50,7 @@ fn an_append_changes_as_many_parts_at_ten_thousand_snapshots_as_at_a_hundred() {
         let previous = MetadataLogEntry::new(table.last_updated_ms(), "s3://b/last.json");
         let context = ApplyContext {
             now_ms: START_MS + count + 1,
+            clock_ms: START_MS + count + 1,
             previous: Some(previous),
         };
         let applied = table.apply(&append(&table, count + 1), &context).unwrap();

@@ -67,6 +67,7 @@ fn partition_field_ids_that_run_out_are_refused() {
     let last = spec(r#"{"source-id":1,"field-id":2147483647,"name":"p","transform":"identity"}"#);
     let context = ApplyContext {
         now_ms: NOW,
+        clock_ms: NOW,
         previous: None,
     };
     let table = table.apply(&[last], &context).unwrap().metadata;

@@ -119,6 +119,7 @@ fn run(format_version: u8, history: &[Vec<Op>]) {
         let now_ms = translator.now_ms();
         let context = ApplyContext {
             now_ms,
+            clock_ms: now_ms,
             previous: Some(previous),
         };
 
@@ -175,6 +176,7 @@ fn the_workload_reaches_every_action() {
             let requested = updates(&translator.commit(ops, &document(&table)));
             let context = ApplyContext {
                 now_ms: translator.now_ms(),
+                clock_ms: translator.now_ms(),
                 previous: None,
             };
             if let Ok(result) = table.apply(&requested, &context) {

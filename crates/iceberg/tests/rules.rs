@@ -31,6 +31,7 @@ fn apply_at(table: &TableMetadata, updates: Value, now_ms: i64) -> Result<Applie
         &updates,
         &ApplyContext {
             now_ms,
+            clock_ms: now_ms,
             previous: Some(previous),
         },
     )

@@ -3,6 +3,7 @@
 use super::*;
 use floeberg_iceberg::{RequirementFailed, UpdateError};
 use floeberg_types::NameError;
+use floeberg_types::limits::Exceeded;
 
 /// Declares the enum of an operation: each variant holds one outcome.
 macro_rules! operation_errors {
@@ -67,6 +68,8 @@ operation_errors! {
         NoSuchNamespace(NoSuchNamespace),
         /// It exists already.
         Exists(NamespaceExists),
+        /// It has too many properties, or too large ones.
+        Limit(Exceeded),
     }
     /// Why a namespace was not loaded.
     LoadNamespaceError {
@@ -101,6 +104,8 @@ operation_errors! {
         NoSuchNamespace(NoSuchNamespace),
         /// One key is both set and removed.
         Conflict(PropertyConflict),
+        /// It would have too many properties, or too large ones.
+        Limit(Exceeded),
     }
     /// Why a table was not created or staged.
     CreateTableError {

@@ -11,6 +11,7 @@ mod golden;
 mod idempotency;
 mod janitor;
 mod lab;
+mod limits;
 mod locations;
 mod namespaces;
 mod recovery;

@@ -33,6 +33,7 @@ impl Builder<'_> {
             self.write_metadata_log(previous);
         }
         self.table.refresh();
+        self.table.check_growth(self.base)?;
         let changes = self.changes();
         Ok(Applied {
             metadata: self.table,
@@ -75,8 +76,7 @@ impl Builder<'_> {
     }
 
     /// The default spec and order must fit the current schema; only checked when one changed.
-    fn check_defaults(&self) -> Result<(), InvalidUpdate> {
-        let core = &self.table.core;
+    fn check_defaults(&mut self) -> Result<(), InvalidUpdate> {
         let ids = |table: &TableMetadata| {
             let core = &table.core;
             (
@@ -88,7 +88,8 @@ impl Builder<'_> {
         if self.base.is_some_and(|base| ids(base) == ids(&self.table)) {
             return Ok(());
         }
-        let fields = self.table.current_fields()?;
+        let fields = self.current_fields()?;
+        let core = &self.table.core;
         self.table.default_spec().validate_sources(&fields)?;
         if let Some(order) = self.table.sort_orders.get(&core.default_sort_order_id) {
             order.validate(&fields, core.format_version)?;
@@ -97,11 +98,19 @@ impl Builder<'_> {
     }
 
     /// Readers refuse a document whose time runs backwards by more than a minute.
+    ///
+    /// Times of the table that no clock has reached come from a time when one was ahead. A snapshot of
+    /// today is compared with today instead: the table's own times never fall, and the log entry of
+    /// the snapshot is moved up to the one before it.
     fn check_times(&mut self, previous: Option<&MetadataLogEntry>) -> Result<(), InvalidUpdate> {
         let core = &self.table.core;
         let floor_ms = core.last_updated_ms;
         let timestamp_ms = self.updated_ms.unwrap_or(self.now_ms.max(floor_ms));
-        let is_before = |last_ms: i64| timestamp_ms < last_ms.saturating_sub(MAX_CLOCK_SKEW_MS);
+        let clock_ms = self.clock_ms;
+        let is_before = |last_ms: i64| {
+            let reached_ms = last_ms.min(clock_ms);
+            timestamp_ms < reached_ms.saturating_sub(MAX_CLOCK_SKEW_MS)
+        };
         if let Some((_, last)) = self.table.snapshot_log.entries().last() {
             let last_ms = last.timestamp_ms;
             if self.updated_ms.is_some() && is_before(last_ms) {
@@ -157,7 +166,13 @@ impl Builder<'_> {
             self.table.snapshot_log.remove(first);
             self.touched.insert((Section::SnapshotLog, first));
         }
-        for entry in entries {
+        for mut entry in entries {
+            if let Some((_, last)) = self.table.snapshot_log.entries().last() {
+                let last_ms = last.timestamp_ms;
+                if entry.timestamp_ms < last_ms.saturating_sub(MAX_CLOCK_SKEW_MS) {
+                    entry = SnapshotLogEntry::new(last_ms, entry.snapshot_id);
+                }
+            }
             let ordinal = self.table.snapshot_log.push(entry);
             self.touched.insert((Section::SnapshotLog, ordinal));
         }

@@ -1,6 +1,7 @@
 //! Applying a commit's updates to a table: one builder per commit, one version as its result.
 
 mod finish;
+mod known;
 mod schemas;
 mod snapshots;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{InvalidUpdate, UpdateError};
+use self::known::Known;
+use crate::error::{ApplyError, InvalidUpdate, UpdateError};
 use crate::json::{RawJson, canonical};
 use crate::metadata::{MAX_FORMAT_VERSION, TableMetadata};
 use crate::parse::strip_trailing_slashes;
@@ -29,6 +31,9 @@ pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 pub struct ApplyContext {
     /// Milliseconds since the Unix epoch (log time).
     pub now_ms: i64,
+    /// The same by the clock of whoever decides. Log time never falls, so it is ahead of all clocks
+    /// for a while after one of them was; a table's times are then, too.
+    pub clock_ms: i64,
     /// The metadata file of the base version, for the metadata log; `None` adds no entry.
     pub previous: Option<MetadataLogEntry>,
 }
@@ -58,6 +63,8 @@ pub(crate) struct Builder<'a> {
     base: Option<&'a TableMetadata>,
     pub(crate) table: TableMetadata,
     now_ms: i64,
+    clock_ms: i64,
+    known: Known,
     touched: BTreeSet<(Section, u64)>,
     last_added_schema: Option<i32>,
     last_added_spec: Option<i32>,
@@ -82,9 +89,27 @@ impl TableMetadata {
         updates: &[TableUpdate],
         context: &ApplyContext,
     ) -> Result<Applied, UpdateError> {
+        match self.apply_while(updates, context, &|| true) {
+            Ok(applied) => Ok(applied),
+            Err(ApplyError::Update(error)) => Err(error),
+            Err(ApplyError::Stopped) => unreachable!("it always goes on"),
+        }
+    }
+
+    /// Like [`TableMetadata::apply`], but ends before the next update once nobody waits any more.
+    ///
+    /// # Errors
+    /// An update is wrong, or `goes_on` said no.
+    pub fn apply_while(
+        &self,
+        updates: &[TableUpdate],
+        context: &ApplyContext,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Applied, ApplyError> {
         let mut builder = Builder::new(Some(self), self.clone(), context.now_ms);
-        builder.apply_all(updates)?;
-        builder.finish(context.previous.as_ref())
+        builder.clock_ms = context.clock_ms;
+        builder.apply_all(updates, goes_on)?;
+        Ok(builder.finish(context.previous.as_ref())?)
     }
 }
 
@@ -119,6 +144,8 @@ impl<'a> Builder<'a> {
             base,
             table,
             now_ms,
+            clock_ms: now_ms,
+            known: Known::default(),
             touched: BTreeSet::new(),
             last_added_schema: None,
             last_added_spec: None,
@@ -133,7 +160,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Applies the updates of a commit in order.
-    pub(crate) fn apply_all(&mut self, updates: &[TableUpdate]) -> Result<(), UpdateError> {
+    pub(crate) fn apply_all(
+        &mut self,
+        updates: &[TableUpdate],
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), ApplyError> {
         let snapshots = updates
             .iter()
             .filter(|update| matches!(update, TableUpdate::AddSnapshot { .. }))
@@ -141,7 +172,13 @@ impl<'a> Builder<'a> {
         let snapshots = i64::try_from(snapshots).unwrap_or(i64::MAX);
         let last = self.table.core.last_sequence_number;
         self.sequence_limit = last.saturating_add(snapshots);
-        updates.iter().try_for_each(|update| self.apply(update))
+        for update in updates {
+            if !goes_on() {
+                return Err(ApplyError::Stopped);
+            }
+            self.apply(update)?;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, update: &TableUpdate) -> Result<(), UpdateError> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Builder;
 use crate::error::InvalidUpdate;
 use crate::json::RawJson;
-use crate::partition::{FieldIds, LAST_UNPARTITIONED_ID, PartitionSpec};
-use crate::schema::{Fields, Schema};
+use crate::partition::{FieldIds, LAST_UNPARTITIONED_ID, PartitionSpec, ReusableIds};
+use crate::schema::Schema;
 use crate::section::Section;
 use crate::sort::SortOrder;
 
@@ -14,29 +14,23 @@ use crate::sort::SortOrder;
 const LAST_ADDED: i32 = -1;
 
 impl Builder<'_> {
-    fn current_fields(&self) -> Result<Fields, InvalidUpdate> {
-        let schema_id = self.table.core.current_schema_id;
-        match self.table.schemas.get(&schema_id) {
-            Some(schema) => Ok(schema.fields()?),
-            None => Err(InvalidUpdate::Incomplete { what: "schema" }),
-        }
-    }
-
     pub(crate) fn add_schema(&mut self, raw: &RawJson) -> Result<(), InvalidUpdate> {
-        let schema = Schema::parse(raw)?;
-        schema.validate(self.table.core.format_version)?;
-        let mut next_id = self.table.core.current_schema_id;
-        for existing in self.table.schemas.iter() {
-            if existing.same_as(&schema)? {
-                self.last_added_schema = Some(existing.schema_id);
-                return Ok(());
-            }
-            next_id = next_id.max(existing.schema_id.saturating_add(1));
+        let (schema, fields) = Schema::read(raw)?;
+        fields.validate(self.table.core.format_version)?;
+        if let Some(existing) = self.known.equal_schema(&self.table, &schema)? {
+            self.last_added_schema = Some(existing);
+            return Ok(());
         }
-        let schema = Schema::with_id(raw, next_id)?;
+        let last_id = self.table.schemas.last_key();
+        let next_id = last_id.map_or(0, |last| last.saturating_add(1));
+        let next_id = next_id.max(self.table.core.current_schema_id);
+        let schema = schema.with_id(next_id)?;
+        self.remember_fields(&schema, fields);
         let core = &mut self.table.core;
         core.last_column_id = core.last_column_id.max(schema.highest_field_id);
-        let ordinal = self.table.schemas.upsert(Arc::new(schema));
+        let schema = Arc::new(schema);
+        let ordinal = self.table.schemas.upsert(schema.clone());
+        self.known.schema_added(&self.table, &schema, ordinal);
         self.touch(Section::Schemas, Some(ordinal));
         self.last_added_schema = Some(next_id);
         Ok(())
@@ -59,7 +53,13 @@ impl Builder<'_> {
             return Err(InvalidUpdate::RemoveCurrentSchema);
         }
         for schema_id in schema_ids {
+            let Some(schema) = self.table.schemas.get(schema_id).cloned() else {
+                continue;
+            };
             let removed = self.table.schemas.remove(schema_id);
+            if let Some(ordinal) = removed {
+                self.known.schema_removed(&schema, ordinal);
+            }
             self.touch(Section::Schemas, removed);
         }
         Ok(())
@@ -67,35 +67,31 @@ impl Builder<'_> {
 
     pub(crate) fn add_spec(&mut self, raw: &RawJson) -> Result<(), InvalidUpdate> {
         let fields = self.current_fields()?;
-        let known: Vec<Arc<PartitionSpec>> = self.table.specs.iter().cloned().collect();
-        let next_id = known
-            .iter()
-            .map(|spec| spec.spec_id.saturating_add(1))
-            .max()
-            .unwrap_or(0);
+        let last_id = self.table.specs.last_key();
+        let next_id = last_id.map_or(0, |last| last.saturating_add(1));
         // v1 readers find partition fields by position, so its ids count from 1000 in each spec.
+        let none = ReusableIds::default();
         let ids = match self.table.core.format_version {
             1 => FieldIds {
-                known: &[],
+                known: &none,
                 last: LAST_UNPARTITIONED_ID,
             },
             _ => FieldIds {
-                known: &known,
+                known: self.known.reusable_ids(&self.table),
                 last: self.table.core.last_partition_id,
             },
         };
         let spec = PartitionSpec::complete(raw, next_id, ids)?;
-        if let Some(existing) = known
-            .iter()
-            .find(|existing| existing.compatible_with(&spec))
-        {
-            self.last_added_spec = Some(existing.spec_id);
+        if let Some(existing) = self.known.equal_spec(&self.table, &spec) {
+            self.last_added_spec = Some(existing);
             return Ok(());
         }
         spec.validate(&fields, self.table.core.format_version)?;
         let core = &mut self.table.core;
         core.last_partition_id = core.last_partition_id.max(spec.last_field_id());
-        let ordinal = self.table.specs.upsert(Arc::new(spec));
+        let spec = Arc::new(spec);
+        let ordinal = self.table.specs.upsert(spec.clone());
+        self.known.spec_added(&self.table, &spec, ordinal);
         self.touch(Section::PartitionSpecs, Some(ordinal));
         self.last_added_spec = Some(next_id);
         Ok(())
@@ -118,7 +114,13 @@ impl Builder<'_> {
             return Err(InvalidUpdate::RemoveDefaultSpec);
         }
         for spec_id in spec_ids {
+            let Some(spec) = self.table.specs.get(spec_id).cloned() else {
+                continue;
+            };
             let removed = self.table.specs.remove(spec_id);
+            if let Some(ordinal) = removed {
+                self.known.spec_removed(&spec, ordinal);
+            }
             self.touch(Section::PartitionSpecs, removed);
         }
         Ok(())
@@ -128,19 +130,20 @@ impl Builder<'_> {
         let fields = self.current_fields()?;
         let order = SortOrder::parse_new(raw)?;
         // Id 0 belongs to the unsorted order; sorted ones start at 1.
-        let mut next_id = i32::from(order.is_sorted());
-        for existing in self.table.sort_orders.iter() {
-            if existing.fields == order.fields {
-                self.last_added_order = Some(existing.order_id);
-                return Ok(());
-            }
-            if order.is_sorted() {
-                next_id = next_id.max(existing.order_id.saturating_add(1));
-            }
+        if let Some(existing) = self.known.equal_order(&self.table, &order) {
+            self.last_added_order = Some(existing);
+            return Ok(());
         }
+        let next_id = match (order.is_sorted(), self.table.sort_orders.last_key()) {
+            (false, _) => 0,
+            (true, None) => 1,
+            (true, Some(last)) => last.saturating_add(1).max(1),
+        };
         order.validate(&fields, self.table.core.format_version)?;
         let order = order.with_id(next_id)?;
-        let ordinal = self.table.sort_orders.upsert(Arc::new(order));
+        let order = Arc::new(order);
+        let ordinal = self.table.sort_orders.upsert(order.clone());
+        self.known.order_added(&self.table, &order, ordinal);
         self.touch(Section::SortOrders, Some(ordinal));
         self.last_added_order = Some(next_id);
         Ok(())

@@ -183,6 +183,10 @@ impl Builder<'_> {
                 .push(SnapshotLogEntry::new(updated_ms, snapshot_id));
             self.table.core.current_snapshot_id = Some(snapshot_id);
         }
+        let before = self.table.refs.get(&reference.name);
+        let before = before.map(|before| before.snapshot_id);
+        self.known
+            .ref_moved(&reference.name, before, Some(snapshot_id));
         let ordinal = self.table.refs.upsert(reference.clone());
         self.touch(Section::Refs, Some(ordinal));
         Ok(())
@@ -191,6 +195,10 @@ impl Builder<'_> {
     pub(super) fn remove_ref(&mut self, name: &str) {
         if name == MAIN_BRANCH {
             self.table.core.current_snapshot_id = None;
+        }
+        if let Some(gone) = self.table.refs.get(name) {
+            let at = Some(gone.snapshot_id);
+            self.known.ref_moved(&gone.name, at, None);
         }
         let removed = self.table.refs.remove(name);
         self.touch(Section::Refs, removed);
@@ -206,16 +214,9 @@ impl Builder<'_> {
             self.removed_ids.insert(*snapshot_id);
             self.remove_statistics(*snapshot_id);
             self.remove_partition_statistics(*snapshot_id);
-        }
-        let dangling: Vec<Arc<str>> = self
-            .table
-            .refs
-            .iter()
-            .filter(|reference| !self.table.snapshots.contains(&reference.snapshot_id))
-            .map(|reference| reference.name.clone())
-            .collect();
-        for name in dangling {
-            self.remove_ref(&name);
+            for name in self.known.refs_at(&self.table, *snapshot_id) {
+                self.remove_ref(&name);
+            }
         }
     }
 }

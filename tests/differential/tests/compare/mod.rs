@@ -95,6 +95,7 @@ fn run(format_version: u8, history: &[Vec<Op>], limits: Limits, commits: &mut Ve
         let previous = MetadataLogEntry::new(table.last_updated_ms(), &metadata_location);
         let context = ApplyContext {
             now_ms: translator.now_ms(),
+            clock_ms: translator.now_ms(),
             previous: Some(previous),
         };
         let typed: Vec<TableUpdate> =
