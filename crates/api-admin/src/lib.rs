@@ -11,6 +11,7 @@ mod page;
 mod route;
 mod status;
 
+pub use route::routes;
 pub use status::{Endpoints, GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 
 use axum::body::Body;
@@ -68,6 +69,7 @@ const REFUSALS: RefusalNames = RefusalNames {
     not_authenticated: "NotAuthorizedException",
     bad_request: "BadRequestException",
     no_room: "InsufficientStorageException",
+    busy: "ServiceUnavailableException",
     internal: "InternalServerError",
 };
 

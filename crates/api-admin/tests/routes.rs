@@ -10,7 +10,7 @@ use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Authorizer, Keyring, RootKey};
 use floeberg_backup::SourceError;
 use floeberg_env::Env;
-use floeberg_http::{Limits, Room, Shell};
+use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::{ChunkId, ClusterId, GroupId};
 use http::{HeaderMap, Request, StatusCode};
@@ -61,6 +61,7 @@ fn fixture() -> Fixture {
         metrics: metrics.http.clone(),
         limits: Limits::default(),
         room: Room::unlimited(),
+        door: Door::new(Limits::default().body_bytes),
     };
     let readiness = Arc::new(Mutex::new(Readiness::NotReady {
         waiting_for: "a leader of group 0".to_owned(),

@@ -7,7 +7,7 @@ use floeberg_catalog::{
     ListTablesError, LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace,
     NoSuchTable, Outage, RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
 };
-use floeberg_http::{Answer, Refusal, RefusalNames, json, with_code, with_retry_after};
+use floeberg_http::{Answer, NoRoom, Refusal, RefusalNames, json, with_code, with_retry_after};
 use floeberg_iceberg::UpdateError;
 use floeberg_types::{NameError, RequestId};
 use http::StatusCode;
@@ -21,6 +21,7 @@ const REFUSALS: RefusalNames = RefusalNames {
     not_authenticated: "NotAuthorizedException",
     bad_request: "BadRequestException",
     no_room: "InsufficientStorageException",
+    busy: "ServiceUnavailableException",
     internal: "InternalServerError",
 };
 
@@ -139,6 +140,13 @@ impl Failure {
             StatusCode::SERVICE_UNAVAILABLE => with_retry_after(answer),
             _ => answer,
         }
+    }
+}
+
+impl Failure {
+    /// There is no room to put an answer on record.
+    pub(crate) fn no_room(full: NoRoom) -> Self {
+        Self::from(&Refusal::NoRoom(full))
     }
 }
 

@@ -157,6 +157,10 @@ impl IcebergState {
             return Err(failure);
         }
         let cx = self.cx_once(asked.operation, &asked.names, call, principal)?;
+        // The refusal becomes a row, whatever the operation would have done to the room on the disk.
+        if let Err(full) = call.room.check() {
+            return Err(Failure::no_room(full));
+        }
         let refusal = Refusal {
             code: failure.code(),
             kind: failure.kind().to_owned(),

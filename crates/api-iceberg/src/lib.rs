@@ -18,3 +18,4 @@ mod target;
 mod wire;
 
 pub use api::{IcebergState, MOUNTS, Settings, router};
+pub use route::routes;

@@ -10,8 +10,11 @@ use http::StatusCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// Parameters of a form. RFC 6749 and RFC 8693 know about fifteen, and clients may add their own.
+const FORM_FIELDS_MAX: usize = 64;
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 #[derive(Serialize)]
@@ -45,12 +48,14 @@ struct Form(Vec<(String, String)>);
 
 impl Form {
     fn parse(body: &[u8]) -> Result<Self, Refused> {
+        if body.split(|b| *b == b'&').nth(FORM_FIELDS_MAX).is_some() {
+            return Err(Refused::Request("the form has more than 64 parameters"));
+        }
         let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body)
             .map_err(|_| Refused::Request("the body is not form-urlencoded"))?;
-        for (i, (name, _)) in fields.iter().enumerate() {
-            if fields[..i].iter().any(|(other, _)| other == name) {
-                return Err(Refused::Request("a parameter is given more than once"));
-            }
+        let mut names = BTreeSet::new();
+        if !fields.iter().all(|(name, _)| names.insert(name.as_str())) {
+            return Err(Refused::Request("a parameter is given more than once"));
         }
         Ok(Self(fields))
     }
@@ -174,5 +179,25 @@ fn refuse(refused: Refused) -> Answer {
             with_header(answer, WWW_AUTHENTICATE, "Basic realm=\"floeberg\"")
         }
         _ => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_once_and_are_few() {
+        let form = |text: &str| Form::parse(text.as_bytes()).map(|form| form.0.len());
+        assert_eq!(form("grant_type=x&client_id=a%20b"), Ok(2));
+        let twice = form("a=1&b=2&a=3");
+        assert_eq!(
+            twice,
+            Err(Refused::Request("a parameter is given more than once"))
+        );
+        let many = |count: usize| (0..count).map(|i| format!("f{i}")).collect::<Vec<_>>();
+        assert_eq!(form(&many(FORM_FIELDS_MAX).join("&")), Ok(FORM_FIELDS_MAX));
+        let too_many = form(&many(FORM_FIELDS_MAX + 1).join("&"));
+        assert!(matches!(too_many, Err(Refused::Request(text)) if text.contains("64")));
     }
 }

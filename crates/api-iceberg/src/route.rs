@@ -1,6 +1,7 @@
 //! Which operation a method and path name.
 
-use floeberg_http::{NotRouted, Routed};
+use floeberg_auth::{Action as _, Effect, action};
+use floeberg_http::{BodySize, NotRouted, Route, Routed};
 use http::Method;
 
 /// Operations that need a principal; names are the `operationId`s of the REST specification.
@@ -39,6 +40,17 @@ pub struct PathNames {
 pub struct Asked {
     pub operation: Operation,
     pub names: PathNames,
+}
+
+impl Asked {
+    fn routed(self) -> Routed<GetToken, Self> {
+        Routed::Protected(Route {
+            name: self.operation.name(),
+            body: self.operation.body(),
+            effect: self.operation.effect(),
+            operation: self,
+        })
+    }
 }
 
 /// The token endpoint, which authenticates by its own means.
@@ -158,6 +170,53 @@ impl Operation {
         entry.map_or("getConfig", |entry| entry.1)
     }
 
+    /// How much body it takes.
+    fn body(self) -> BodySize {
+        match self {
+            Self::GetConfig
+            | Self::ListNamespaces
+            | Self::LoadNamespaceMetadata
+            | Self::NamespaceExists
+            | Self::DropNamespace
+            | Self::ListTables
+            | Self::LoadTable
+            | Self::TableExists
+            | Self::DropTable
+            | Self::LoadCredentials
+            | Self::RenameTable => BodySize::Small,
+            Self::CreateNamespace | Self::UpdateProperties | Self::ReportMetrics => {
+                BodySize::Medium
+            }
+            Self::CreateTable
+            | Self::RegisterTable
+            | Self::UpdateTable
+            | Self::CommitTransaction => BodySize::Large,
+        }
+    }
+
+    /// What it does to the room on the disk.
+    pub(crate) fn effect(self) -> Effect {
+        match self {
+            Self::GetConfig => action::GetTableBucket::EFFECT,
+            Self::ListNamespaces => action::ListNamespaces::EFFECT,
+            Self::CreateNamespace => action::CreateNamespace::EFFECT,
+            Self::LoadNamespaceMetadata | Self::NamespaceExists => action::GetNamespace::EFFECT,
+            Self::DropNamespace => action::DeleteNamespace::EFFECT,
+            Self::UpdateProperties => action::UpdateNamespaceProperties::EFFECT,
+            Self::ListTables => action::ListTables::EFFECT,
+            Self::CreateTable => action::CreateTable::EFFECT,
+            Self::RegisterTable => action::RegisterTable::EFFECT,
+            Self::LoadTable => action::LoadTable::EFFECT,
+            Self::TableExists => action::GetTable::EFFECT,
+            Self::UpdateTable => action::CommitTable::EFFECT,
+            Self::DropTable => action::DropTable::EFFECT,
+            Self::LoadCredentials => action::GetTableCredentials::EFFECT,
+            Self::ReportMetrics => action::ReportMetrics::EFFECT,
+            Self::RenameTable => action::RenameTable::EFFECT,
+            Self::CommitTransaction => action::CommitTransaction::EFFECT,
+        }
+    }
+
     /// Whether it is done once for each idempotency key.
     pub(crate) fn is_once(self) -> bool {
         match self {
@@ -181,6 +240,14 @@ impl Operation {
             | Self::ReportMetrics => false,
         }
     }
+}
+
+/// Method and path pattern of everything that is routed, for whoever tries them all.
+pub fn routes() -> impl Iterator<Item = (&'static str, String)> {
+    let own = [("POST", "/v1/oauth/tokens"), ("GET", "/v1/config")];
+    let table = TABLE.iter().map(|(_, _, method, path)| (*method, *path));
+    let all = own.into_iter().chain(table);
+    all.map(|(method, path)| (method, format!("/iceberg{path}")))
 }
 
 /// What `getConfig` announces: exactly the operations that are routed.
@@ -222,14 +289,21 @@ pub(crate) fn route(
         return Err(NotRouted::Unknown);
     }
     match (method.as_str(), inner) {
-        ("POST", ["v1", "oauth", "tokens"]) => return Ok(Routed::Public(GetToken, "getToken")),
+        ("POST", ["v1", "oauth", "tokens"]) => {
+            return Ok(Routed::Public(Route {
+                operation: GetToken,
+                name: "getToken",
+                body: BodySize::Small,
+                effect: Effect::Reads,
+            }));
+        }
         (_, ["v1", "oauth", "tokens"]) => return Err(NotRouted::Method("POST")),
         ("GET", ["v1", "config"]) => {
             let asked = Asked {
                 operation: Operation::GetConfig,
                 names: PathNames::default(),
             };
-            return Ok(Routed::Protected(asked, "getConfig"));
+            return Ok(asked.routed());
         }
         (_, ["v1", "config"]) => return Err(NotRouted::Method("GET")),
         _ => {}
@@ -240,13 +314,11 @@ pub(crate) fn route(
         .peekable();
     let path = fitting.peek().map(|(entry, _)| entry.3);
     match fitting.find(|(entry, _)| entry.2 == method.as_str()) {
-        Some(((operation, name, ..), names)) => Ok(Routed::Protected(
-            Asked {
-                operation: *operation,
-                names,
-            },
-            name,
-        )),
+        Some(((operation, ..), names)) => Ok(Asked {
+            operation: *operation,
+            names,
+        }
+        .routed()),
         None => Err(path.map_or(NotRouted::Unknown, |path| NotRouted::Method(allowed(path)))),
     }
 }
@@ -269,7 +341,7 @@ mod tests {
     fn asked(method: &str, path: &str) -> Result<(Operation, PathNames), NotRouted> {
         let segments: Vec<_> = path.split('/').skip(1).collect();
         match route(&method.parse().unwrap(), &segments)? {
-            Routed::Protected(asked, _) => Ok((asked.operation, asked.names)),
+            Routed::Protected(route) => Ok((route.operation.operation, route.operation.names)),
             Routed::Public(..) => panic!("{path} is public"),
         }
     }

@@ -1,9 +1,12 @@
 //! The doors of s3s: secrets for signatures, and the check that nobody passes anonymously.
 
-use crate::errors::lookup_failed;
+use crate::errors::{lookup_failed, slow_down};
+use crate::operations::{self, BodyKind};
 use crate::seen::Seen;
 use floeberg_auth::{Keyring, LookupError};
 use floeberg_env::Env;
+use floeberg_http::limits::BODY_PATIENCE;
+use floeberg_http::{BodyWatch, ByteBudget, Peer};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
@@ -32,6 +35,8 @@ impl S3Auth for KeyringAuth {
 pub(crate) struct Gate {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) env: Env,
+    /// What documents count against.
+    pub(crate) bodies: ByteBudget,
 }
 
 #[async_trait::async_trait]
@@ -57,6 +62,45 @@ impl S3Access for Gate {
             seen.principal(&principal);
         }
         cx.extensions_mut().insert(principal);
+        // Only now a byte of the body is worth anything; what nobody serves needs none of it.
+        let Some(operation) = operations::find(cx.s3_op().name()) else {
+            let why = format!("{} is not implemented", cx.s3_op().name());
+            return Err(S3Error::with_message(S3ErrorCode::NotImplemented, why));
+        };
+        match operation.body {
+            BodyKind::Document(limit) => self.hold_document(cx, limit).await,
+            BodyKind::Nothing | BodyKind::Stream => Ok(()),
+        }
+    }
+}
+
+impl Gate {
+    /// Takes the share of a document that is about to be read; it is given back with the request.
+    async fn hold_document(&self, cx: &mut S3AccessContext<'_>, limit: usize) -> S3Result<()> {
+        let extensions = cx.extensions_mut();
+        let peer = Peer::of(extensions);
+        let empty = extensions
+            .get::<BodyWatch>()
+            .is_some_and(BodyWatch::complete);
+        // In chunks with signatures between them, the document is the smaller part.
+        let declared = |name| cx.headers().get(name)?.to_str().ok()?.parse::<u64>().ok();
+        let declared =
+            declared("x-amz-decoded-content-length").or_else(|| declared("content-length"));
+        let bytes = match declared {
+            Some(bytes) => bytes,
+            None if empty => 0,
+            None => return Err(S3ErrorCode::MissingContentLength.into()),
+        };
+        if bytes > limit as u64 {
+            let why = format!("the body of this operation has at most {limit} bytes");
+            return Err(S3Error::with_message(
+                S3ErrorCode::MaxMessageLengthExceeded,
+                why,
+            ));
+        }
+        let held = self.bodies.hold(peer, bytes, BODY_PATIENCE).await;
+        let held = held.map_err(slow_down)?;
+        cx.extensions_mut().insert(Arc::new(held));
         Ok(())
     }
 }

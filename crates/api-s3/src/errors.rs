@@ -6,7 +6,7 @@
 //! same bytes is idempotent, and whose conditional repeat may meet its own first attempt (412).
 
 use floeberg_auth::{Denied, LookupError};
-use floeberg_http::NoRoom;
+use floeberg_http::{Exhausted, NoRoom};
 use floeberg_objects::errors::*;
 use floeberg_objects::{BodyError, CreateBucketError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -128,6 +128,12 @@ impl IntoS3 for NotModified {
 pub(crate) fn no_room(full: NoRoom) -> S3Error {
     let status = StatusCode::INSUFFICIENT_STORAGE;
     with_status("InsufficientStorage", status, full)
+}
+
+/// Memory for documents is used up; nothing was done.
+pub(crate) fn slow_down(exhausted: Exhausted) -> S3Error {
+    let error = code(S3ErrorCode::SlowDown, exhausted);
+    with_headers(error, &[(header::RETRY_AFTER, "1".to_owned())])
 }
 
 impl IntoS3 for Outage {

@@ -10,15 +10,18 @@ mod bucket_ops;
 mod checksums;
 mod decode;
 mod errors;
+mod head;
 mod hosts;
 mod list_ops;
 mod multipart_ops;
 mod object_ops;
+mod operations;
 mod outer;
 mod router;
 mod seen;
 mod state;
 mod tag_ops;
 
+pub use operations::{BodyKind, OPERATIONS, Operation};
 pub use outer::{S3Api, service};
 pub use state::{S3Settings, S3State};

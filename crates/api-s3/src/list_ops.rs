@@ -130,9 +130,10 @@ pub(crate) async fn v2(
         (None, Some(after)) if !after.is_empty() => ListFrom::After(after.clone()),
         _ => ListFrom::Start,
     };
+    let bucket = bucket_name(&input.bucket)?;
     let wanted = ListRequest {
-        bucket: bucket_name(&input.bucket)?,
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: Api::listing_prefix(&request, &bucket, input.prefix.as_deref())?,
+        bucket,
         delimiter: delimiter(input.delimiter.as_ref()),
         from,
         max_keys,
@@ -145,7 +146,7 @@ pub(crate) async fn v2(
     };
     let output = ListObjectsV2Output {
         name: Some(input.bucket.clone()),
-        prefix: Some(form.text(&wanted.prefix)),
+        prefix: Some(form.text(input.prefix.as_deref().unwrap_or_default())),
         max_keys: to_i32(max_keys),
         key_count: to_i32(listing.objects.len() + listing.prefixes.len()),
         continuation_token: input.continuation_token.clone(),
@@ -174,9 +175,10 @@ pub(crate) async fn v1(
     let input = &request.input;
     let form = KeyForm::of(input.encoding_type.as_ref())?;
     let max_keys = page(input.max_keys)?;
+    let bucket = bucket_name(&input.bucket)?;
     let wanted = ListRequest {
-        bucket: bucket_name(&input.bucket)?,
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: Api::listing_prefix(&request, &bucket, input.prefix.as_deref())?,
+        bucket,
         delimiter: delimiter(input.delimiter.as_ref()),
         from: behind(input.marker.as_ref()),
         max_keys,
@@ -185,7 +187,7 @@ pub(crate) async fn v1(
     let owner = owner(&request)?;
     let output = ListObjectsOutput {
         name: Some(input.bucket.clone()),
-        prefix: Some(form.text(&wanted.prefix)),
+        prefix: Some(form.text(input.prefix.as_deref().unwrap_or_default())),
         marker: Some(form.text(input.marker.as_deref().unwrap_or_default())),
         max_keys: to_i32(max_keys),
         is_truncated: Some(listing.next.is_some()),
@@ -220,9 +222,10 @@ pub(crate) async fn versions(
     let input = &request.input;
     let form = KeyForm::of(input.encoding_type.as_ref())?;
     let max_keys = page(input.max_keys)?;
+    let bucket = bucket_name(&input.bucket)?;
     let wanted = ListRequest {
-        bucket: bucket_name(&input.bucket)?,
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: Api::listing_prefix(&request, &bucket, input.prefix.as_deref())?,
+        bucket,
         delimiter: delimiter(input.delimiter.as_ref()),
         from: behind(input.key_marker.as_ref()),
         max_keys,
@@ -249,7 +252,7 @@ pub(crate) async fn versions(
     };
     let output = ListObjectVersionsOutput {
         name: Some(input.bucket.clone()),
-        prefix: Some(form.text(&wanted.prefix)),
+        prefix: Some(form.text(input.prefix.as_deref().unwrap_or_default())),
         key_marker: Some(form.text(input.key_marker.as_deref().unwrap_or_default())),
         version_id_marker: input.version_id_marker.clone(),
         max_keys: to_i32(max_keys),

@@ -313,9 +313,10 @@ pub(crate) async fn list_uploads(
     let input = &request.input;
     let form = KeyForm::of(input.encoding_type.as_ref())?;
     let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let bucket = bucket_name(&input.bucket)?;
     let wanted = ListUploadsRequest {
-        bucket: bucket_name(&input.bucket)?,
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: Api::listing_prefix(&request, &bucket, input.prefix.as_deref())?,
+        bucket,
         delimiter: delimiter(input.delimiter.as_ref()),
         key_marker: filled(&input.key_marker),
         upload_marker: filled(&input.upload_id_marker),
@@ -342,7 +343,7 @@ pub(crate) async fn list_uploads(
     });
     let output = ListMultipartUploadsOutput {
         bucket: Some(input.bucket.clone()),
-        prefix: Some(form.text(&wanted.prefix)),
+        prefix: Some(form.text(input.prefix.as_deref().unwrap_or_default())),
         delimiter: form.opt(wanted.delimiter.as_ref()),
         key_marker: Some(form.text(input.key_marker.as_deref().unwrap_or_default())),
         upload_id_marker: Some(input.upload_id_marker.clone().unwrap_or_default()),

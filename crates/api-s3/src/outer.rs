@@ -2,15 +2,17 @@
 //! deserve a better message.
 
 use crate::access::{Gate, KeyringAuth};
+use crate::head;
 use crate::hosts::Domains;
+use crate::operations::DOCUMENT_MAX;
 use crate::seen::Seen;
 use crate::state::{Api, S3State};
 use bytes::Bytes;
-use floeberg_http::{Access, Moving, StallWatch, request_span};
+use floeberg_http::{Access, BodyWatch, Moving, Pace, Peer, request_span};
 use floeberg_telemetry::HttpLabels;
 use floeberg_types::RequestId;
 use futures::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
@@ -21,8 +23,9 @@ use tracing::Instrument as _;
 /// Signed chunks are buffered whole, so this bounds the memory of a stream. Clients send 64 KiB
 /// (C++) to 128 KiB (Java).
 const AWS_CHUNK_MAX: usize = floeberg_types::limits::SIGNED_CHUNK_BYTES;
-/// The largest XML request is a completion of 10,000 parts.
-const XML_BODY_MAX: usize = floeberg_types::limits::XML_BODY_BYTES;
+/// The slowest body in bytes per second, once it has taken long. It is stored as it comes and holds a
+/// place only; ten parts of an upload at a time over a slow line share what the line has.
+const BODY_RATE_MIN: u64 = 1 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
@@ -39,7 +42,7 @@ pub fn service(state: S3State) -> S3Api {
     let state = Arc::new(state);
     let mut config = S3Config::default();
     config.aws_chunked_stream_max_chunk_size = AWS_CHUNK_MAX;
-    config.xml_max_body_size = XML_BODY_MAX;
+    config.xml_max_body_size = DOCUMENT_MAX;
     config.allow_post_signature = false;
     config.sig_v4_allowed_services = vec!["s3".to_owned()];
     if state.settings.enforce_region {
@@ -56,6 +59,7 @@ pub fn service(state: S3State) -> S3Api {
     builder.set_access(Gate {
         keyring: state.keyring.clone(),
         env: state.env.clone(),
+        bodies: state.door.bodies.clone(),
     });
     if !state.settings.domains.is_empty() {
         builder.set_host(Domains::new(&state.settings.domains));
@@ -106,120 +110,59 @@ impl S3Api {
         Ok(response)
     }
 
-    /// The answer of s3s. The request's headers reach its signature check untouched.
+    /// The answer of s3s. The request's headers reach its signature check as they came, or joined as
+    /// the signature joins them.
     async fn answer(
         &self,
         request: Request<Body>,
         id: RequestId,
         seen: &Seen,
     ) -> Result<Response<Body>, HttpError> {
-        if let Some(refused) = refusal(&request) {
-            return Ok(refused.answer());
-        }
+        let closable = request.version() < Version::HTTP_2;
+        let peer = Peer::of(request.extensions());
         let (mut request, watch) = self.watch(request);
-        request.extensions_mut().insert(id);
-        request.extensions_mut().insert(seen.clone());
-        let response = self.inner.call(request).await?;
+        let mut response = match head::check(&request) {
+            Err(refused) => refused.answer(),
+            Ok(()) => {
+                head::join_lines(request.headers_mut());
+                let extensions = request.extensions_mut();
+                extensions.insert(id);
+                extensions.insert(seen.clone());
+                extensions.insert(watch.clone());
+                self.inner.call(request).await?
+            }
+        };
         // Only here: what s3s makes of a body that breaks depends on who was reading it.
         if watch.stalled() && is_failure(&response) {
-            let mut answer = STALLED.answer();
+            response = head::STALLED.answer();
+        }
+        if is_wrong_secret(&response) {
+            self.state.door.guesses.slow(peer).await;
+        }
+        if closable && !watch.complete() {
             let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(header::CONNECTION, close);
-            return Ok(answer);
+            response.headers_mut().insert(header::CONNECTION, close);
         }
         Ok(response)
     }
 
     /// Has the body cut off if it stalls.
-    fn watch(&self, request: Request<Body>) -> (Request<Body>, StallWatch) {
+    fn watch(&self, request: Request<Body>) -> (Request<Body>, BodyWatch) {
         let (parts, body) = request.into_parts();
         if http_body::Body::is_end_stream(&body) {
-            return (Request::from_parts(parts, body), StallWatch::default());
+            return (Request::from_parts(parts, body), BodyWatch::of_nothing());
         }
-        let body = Moving::new(body, self.state.settings.body_stall);
+        let pace = Pace::new(self.state.settings.body_stall, BODY_RATE_MIN);
+        let body = Moving::new(body, pace);
         let watch = body.watch();
         let body = Body::http_body_unsync(body);
         (Request::from_parts(parts, body), watch)
     }
 }
 
-/// A request that is refused in front of the protocol library.
-struct Refusal {
-    code: &'static str,
-    message: &'static str,
-}
-
-const SIGV2: Refusal = Refusal {
-    code: "InvalidRequest",
-    message: "Signature version 2 is not accepted: sign with version 4 (in boto3 \
-        Config(signature_version=\"s3v4\"))",
-};
-
-const STALLED: Refusal = Refusal {
-    code: "RequestTimeout",
-    message: "The request body stopped arriving and was not stored: send the request again",
-};
-
-/// Listings and errors are XML 1.0, which cannot hold these characters at all (section 2.2): one
-/// such key would make every listing of its bucket fail.
-const NOT_XML: Refusal = Refusal {
-    code: "InvalidArgument",
-    message: "Keys and parameters must not contain control characters that XML cannot hold",
-};
-
-fn refusal(request: &Request<Body>) -> Option<Refusal> {
-    if is_sigv2(request) {
-        return Some(SIGV2);
-    }
-    let source = request
-        .headers()
-        .get("x-amz-copy-source")
-        .map(HeaderValue::as_bytes);
-    let uri = request.uri();
-    let texts = [
-        uri.path().as_bytes(),
-        uri.query().unwrap_or("").as_bytes(),
-        source.unwrap_or(b""),
-    ];
-    texts.into_iter().any(has_non_xml).then_some(NOT_XML)
-}
-
-/// Whether percent-encoded text decodes to a character outside of XML 1.0.
-fn has_non_xml(text: &[u8]) -> bool {
-    let decoded: Vec<u8> = percent_encoding::percent_decode(text).collect();
-    let control = |b: &u8| *b < 0x20 && !matches!(*b, b'\t' | b'\n' | b'\r');
-    let nonchar = |w: &[u8]| w[..2] == [0xef, 0xbf] && w[2] >= 0xbe;
-    decoded.iter().any(control) || decoded.windows(3).any(nonchar)
-}
-
-/// Signature version 2: a presigned URL with `Signature`, or an `AWS` authorization.
-fn is_sigv2(request: &Request<Body>) -> bool {
-    let presigned = request
-        .uri()
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .any(|pair| pair.split('=').next() == Some("Signature"));
-    let header = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
-    presigned || header
-}
-
-impl Refusal {
-    fn answer(&self) -> Response<Body> {
-        let Self { code, message } = self;
-        let body = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code>\
-             <Message>{message}</Message></Error>"
-        );
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        let xml = HeaderValue::from_static("application/xml");
-        response.headers_mut().insert(header::CONTENT_TYPE, xml);
-        response
-    }
+fn is_wrong_secret(response: &Response<Body>) -> bool {
+    let code = error_code(response);
+    code.is_some_and(|code| matches!(&*code, "SignatureDoesNotMatch" | "InvalidAccessKeyId"))
 }
 
 fn is_failure(response: &Response<Body>) -> bool {
@@ -281,32 +224,5 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for S3Api {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         Box::pin(self.clone().serve(request.map(Body::from)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_characters_that_xml_cannot_hold_are_refused() {
-        for bad in [
-            "/b/a%01",
-            "/b/%00",
-            "prefix=%1f",
-            "/b/%EF%BF%BF",
-            "/b/%ef%bf%be",
-        ] {
-            assert!(has_non_xml(bad.as_bytes()), "{bad}");
-        }
-        for good in [
-            "/b/a%20b",
-            "/b/%0A%09%0D",
-            "/b/%EF%BF%BD",
-            "/b/%C3%A9",
-            "/b/%zz",
-        ] {
-            assert!(!has_non_xml(good.as_bytes()), "{good}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What becomes known of a request only inside s3s: for metrics and the access log.
 
+use crate::operations;
 use floeberg_auth::Principal;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -14,39 +15,11 @@ struct Known {
     principal: Option<Arc<str>>,
 }
 
-/// Names that metrics are kept under; others count as `other`, so that labels stay few.
-const OPERATIONS: [&str; 25] = [
-    "AbortMultipartUpload",
-    "CompleteMultipartUpload",
-    "CopyObject",
-    "CreateBucket",
-    "CreateMultipartUpload",
-    "DeleteBucket",
-    "DeleteObject",
-    "DeleteObjectTagging",
-    "DeleteObjects",
-    "GetBucketLocation",
-    "GetBucketVersioning",
-    "GetObject",
-    "GetObjectTagging",
-    "HeadBucket",
-    "HeadObject",
-    "ListBuckets",
-    "ListMultipartUploads",
-    "ListObjectVersions",
-    "ListObjects",
-    "ListObjectsV2",
-    "ListParts",
-    "PutObject",
-    "PutObjectTagging",
-    "UploadPart",
-    "UploadPartCopy",
-];
-
 impl Seen {
+    /// Operations that are not served count as `other`, so that labels of metrics stay few.
     pub(crate) fn operation(&self, name: &str) {
-        let mut known = OPERATIONS.into_iter();
-        self.0.lock().operation = known.find(|known| *known == name).or(Some("other"));
+        let known = operations::find(name).map(|known| known.name);
+        self.0.lock().operation = known.or(Some("other"));
     }
 
     pub(crate) fn principal(&self, principal: &Principal) {

@@ -1,14 +1,13 @@
 //! What the adapter is built from, and what every handler needs of a request.
 
 use crate::errors::{denied, no_room};
-use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Principal, Resource};
+use floeberg_auth::{Action, Authorized, Authorizer, Effect, Keyring, Principal, Resource};
 use floeberg_env::Env;
-use floeberg_http::Room;
+use floeberg_http::{Door, Room};
 use floeberg_metastore::Cx;
 use floeberg_objects::{ObjectKey, Objects};
 use floeberg_telemetry::HttpMetrics;
 use floeberg_types::{BucketName, Region, RequestId};
-use http::Method;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +39,8 @@ pub struct S3State {
     pub metrics: HttpMetrics,
     /// Whether the disk takes changes.
     pub room: Room,
+    /// What is shared with the other port.
+    pub door: Door,
     /// Settings.
     pub settings: S3Settings,
 }
@@ -89,10 +90,21 @@ impl Api {
         resource: Resource<'_>,
     ) -> S3Result<(Authorized<A>, Cx)> {
         let authorized = Self::authorize(request, resource)?;
-        if !frees_space(request) {
-            self.state.room.check().map_err(no_room)?;
+        match A::EFFECT {
+            Effect::Needs => self.state.room.check().map_err(no_room)?,
+            Effect::Frees | Effect::Reads => {}
         }
         Ok((authorized, self.cx(request)?))
+    }
+
+    /// The prefix to list by for whoever asks for `asked`.
+    pub(crate) fn listing_prefix<T>(
+        request: &S3Request<T>,
+        bucket: &BucketName,
+        asked: Option<&str>,
+    ) -> S3Result<String> {
+        let principal = Self::principal(request)?;
+        Ok(principal.listing_prefix(bucket, asked.unwrap_or_default()))
     }
 
     fn cx<T>(&self, request: &S3Request<T>) -> S3Result<Cx> {
@@ -109,13 +121,6 @@ impl Api {
             idempotency: None,
         })
     }
-}
-
-/// Whether a request deletes, which goes on when the disk is full: it is what makes room.
-fn frees_space<T>(request: &S3Request<T>) -> bool {
-    let query = request.uri.query().unwrap_or_default();
-    let is_delete = |pair: &str| pair.split('=').next() == Some("delete");
-    request.method == Method::DELETE || query.split('&').any(is_delete)
 }
 
 /// The bucket of a request; s3s has checked its form already.

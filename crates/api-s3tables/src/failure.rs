@@ -23,6 +23,7 @@ const REFUSALS: RefusalNames = RefusalNames {
     not_authenticated: "AccessDeniedException",
     bad_request: "BadRequestException",
     no_room: "InsufficientStorageException",
+    busy: "ServiceUnavailableException",
     internal: "InternalServerErrorException",
 };
 

@@ -15,3 +15,4 @@ mod target;
 mod wire;
 
 pub use api::{MOUNTS, S3TablesState, Settings, router};
+pub use route::routes;

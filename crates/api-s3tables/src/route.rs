@@ -1,6 +1,7 @@
 //! Which operation of the service model a method and path name.
 
-use floeberg_http::{NotRouted, Routed};
+use floeberg_auth::{Action as _, Effect, action};
+use floeberg_http::{BodySize, NotRouted, Route, Routed};
 use http::Method;
 
 /// Operations that are served, and those that are known and not served yet.
@@ -22,6 +23,54 @@ pub enum Operation {
     GetTableMetadataLocation,
     UpdateTableMetadataLocation,
     Unsupported(&'static str),
+}
+
+impl Operation {
+    /// How much body it takes.
+    fn body(self) -> BodySize {
+        match self {
+            // The schema of a table is in it.
+            Self::CreateTable => BodySize::Medium,
+            Self::CreateTableBucket
+            | Self::GetTableBucket
+            | Self::ListTableBuckets
+            | Self::DeleteTableBucket
+            | Self::CreateNamespace
+            | Self::GetNamespace
+            | Self::ListNamespaces
+            | Self::DeleteNamespace
+            | Self::GetTable
+            | Self::ListTables
+            | Self::DeleteTable
+            | Self::RenameTable
+            | Self::GetTableMetadataLocation
+            | Self::UpdateTableMetadataLocation => BodySize::Small,
+            // Policies and configurations; they are not kept.
+            Self::Unsupported(_) => BodySize::Medium,
+        }
+    }
+
+    /// What it does to the room on the disk.
+    fn effect(self) -> Effect {
+        match self {
+            Self::CreateTableBucket => action::CreateTableBucket::EFFECT,
+            Self::GetTableBucket => action::GetTableBucket::EFFECT,
+            Self::ListTableBuckets => action::ListTableBuckets::EFFECT,
+            Self::DeleteTableBucket => action::DeleteTableBucket::EFFECT,
+            Self::CreateNamespace => action::CreateNamespace::EFFECT,
+            Self::GetNamespace => action::GetNamespace::EFFECT,
+            Self::ListNamespaces => action::ListNamespaces::EFFECT,
+            Self::DeleteNamespace => action::DeleteNamespace::EFFECT,
+            Self::CreateTable => action::CreateTable::EFFECT,
+            Self::GetTable => action::GetTable::EFFECT,
+            Self::ListTables => action::ListTables::EFFECT,
+            Self::DeleteTable => action::DropTable::EFFECT,
+            Self::RenameTable => action::RenameTable::EFFECT,
+            Self::GetTableMetadataLocation => action::GetTableMetadataLocation::EFFECT,
+            Self::UpdateTableMetadataLocation => action::UpdateTableMetadataLocation::EFFECT,
+            Self::Unsupported(_) => Effect::Reads,
+        }
+    }
 }
 
 /// What an operation acts on, as text of the path.
@@ -257,6 +306,12 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("UpdateTableMigration", "POST", "/update-table-migration"),
 ];
 
+/// Method and path pattern of everything that is routed, for whoever tries them all.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let served = SERVED.iter().map(|(_, _, method, path)| (*method, *path));
+    served.chain(UNSUPPORTED.iter().map(|(_, method, path)| (*method, *path)))
+}
+
 /// Whether decoded segments fit a path pattern, and the names in them.
 fn fit(pattern: &str, segments: &[&str]) -> Option<PathNames> {
     let mut names = PathNames::default();
@@ -290,7 +345,12 @@ pub(crate) fn route(method: &Method, segments: &[&str]) -> Result<Routed<Never, 
             continue;
         };
         if wanted == method.as_str() {
-            return Ok(Routed::Protected(Asked { operation, names }, name));
+            return Ok(Routed::Protected(Route {
+                name,
+                body: operation.body(),
+                effect: operation.effect(),
+                operation: Asked { operation, names },
+            }));
         }
         methods.push(wanted);
     }
@@ -320,8 +380,8 @@ mod tests {
     fn asked(method: &str, path: &str) -> Result<Asked, NotRouted> {
         let segments: Vec<_> = path.split('/').skip(1).collect();
         match route(&method.parse().unwrap(), &segments)? {
-            Routed::Protected(asked, _) => Ok(asked),
-            Routed::Public(never, _) => match never {},
+            Routed::Protected(route) => Ok(route.operation),
+            Routed::Public(route) => match route.operation {},
         }
     }
 

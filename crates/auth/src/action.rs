@@ -13,6 +13,17 @@ pub enum Reach {
     WriteObjects,
 }
 
+/// What an action does to the room on the disk; decides whether it goes on when there is hardly any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Writes nothing that stays.
+    Reads,
+    /// Makes room, or lets somebody make room: goes on when the disk is full.
+    Frees,
+    /// Writes something that stays.
+    Needs,
+}
+
 mod sealed {
     pub trait Sealed {}
 }
@@ -24,10 +35,12 @@ pub trait Action: sealed::Sealed + Send + Sync + 'static {
     const NAME: &'static str;
     /// How far the action reaches.
     const REACH: Reach;
+    /// What the action does to the room on the disk.
+    const EFFECT: Effect;
 }
 
 macro_rules! actions {
-    ($($reach:ident { $($(#[$doc:meta])* $name:ident,)* })*) => {$($(
+    ($($reach:ident { $($(#[$doc:meta])* $name:ident: $effect:ident,)* })*) => {$($(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub enum $name {}
@@ -37,6 +50,7 @@ macro_rules! actions {
         impl Action for $name {
             const NAME: &'static str = stringify!($name);
             const REACH: Reach = Reach::$reach;
+            const EFFECT: Effect = Effect::$effect;
         }
     )*)*};
 }
@@ -44,114 +58,114 @@ macro_rules! actions {
 actions! {
     Control {
         /// Create a table bucket.
-        CreateTableBucket,
+        CreateTableBucket: Needs,
         /// Describe a table bucket; also Iceberg's `getConfig`.
-        GetTableBucket,
+        GetTableBucket: Reads,
         /// List table buckets.
-        ListTableBuckets,
+        ListTableBuckets: Reads,
         /// Delete an empty table bucket.
-        DeleteTableBucket,
+        DeleteTableBucket: Frees,
         /// Create a namespace.
-        CreateNamespace,
+        CreateNamespace: Needs,
         /// Describe a namespace or ask whether it exists.
-        GetNamespace,
+        GetNamespace: Reads,
         /// List namespaces.
-        ListNamespaces,
+        ListNamespaces: Reads,
         /// Drop an empty namespace.
-        DeleteNamespace,
+        DeleteNamespace: Frees,
         /// Change a namespace's properties.
-        UpdateNamespaceProperties,
+        UpdateNamespaceProperties: Needs,
         /// Create a table, staged or not.
-        CreateTable,
+        CreateTable: Needs,
         /// Describe a table or ask whether it exists.
-        GetTable,
+        GetTable: Reads,
         /// Read a table's metadata.
-        LoadTable,
+        LoadTable: Reads,
         /// Obtain temporary credentials for a table's files.
-        GetTableCredentials,
+        GetTableCredentials: Reads,
         /// List tables.
-        ListTables,
+        ListTables: Reads,
         /// Commit to one table.
-        CommitTable,
+        CommitTable: Needs,
         /// Commit to several tables at once.
-        CommitTransaction,
+        CommitTransaction: Needs,
         /// Drop a table.
-        DropTable,
+        DropTable: Frees,
         /// Rename a table.
-        RenameTable,
+        RenameTable: Needs,
         /// Register an existing metadata file as a table.
-        RegisterTable,
+        RegisterTable: Needs,
         /// Read where a table's metadata file is.
-        GetTableMetadataLocation,
+        GetTableMetadataLocation: Reads,
         /// Point a table at another metadata file.
-        UpdateTableMetadataLocation,
+        UpdateTableMetadataLocation: Needs,
         /// Hand in a scan or commit report.
-        ReportMetrics,
+        ReportMetrics: Reads,
         /// Create a general purpose bucket.
-        CreateBucket,
+        CreateBucket: Needs,
         /// List buckets.
-        ListBuckets,
+        ListBuckets: Reads,
         /// Delete an empty general purpose bucket.
-        DeleteBucket,
+        DeleteBucket: Frees,
         /// Read the state of the cluster.
-        GetClusterStatus,
+        GetClusterStatus: Reads,
         /// Copy everything for a backup.
-        CreateBackup,
+        CreateBackup: Needs,
         /// Make a token that lets nodes join the cluster.
-        CreateJoinToken,
+        CreateJoinToken: Needs,
         /// Remove a node from the cluster.
-        RemoveMember,
+        RemoveMember: Frees,
         /// Put a node in the place of another.
-        ReplaceMember,
+        ReplaceMember: Frees,
         /// Let another node lead.
-        TransferLeader,
+        TransferLeader: Frees,
         /// Change the authority that certifies the nodes.
-        RotateAuthority,
+        RotateAuthority: Needs,
     }
     BucketProbe {
         /// Ask whether a bucket exists.
-        HeadBucket,
+        HeadBucket: Reads,
         /// Read a bucket's region.
-        GetBucketLocation,
+        GetBucketLocation: Reads,
         /// Read whether a bucket keeps versions.
-        GetBucketVersioning,
+        GetBucketVersioning: Reads,
         /// Read a bucket's access control list.
-        GetBucketAcl,
+        GetBucketAcl: Reads,
     }
     ReadObjects {
         /// Read an object.
-        GetObject,
+        GetObject: Reads,
         /// Read an object's headers.
-        HeadObject,
+        HeadObject: Reads,
         /// Read an object's attributes.
-        GetObjectAttributes,
+        GetObjectAttributes: Reads,
         /// Read an object's access control list.
-        GetObjectAcl,
+        GetObjectAcl: Reads,
         /// Read an object's tags.
-        GetObjectTagging,
+        GetObjectTagging: Reads,
         /// List objects below a prefix.
-        ListObjects,
+        ListObjects: Reads,
         /// List the parts of a multipart upload.
-        ListParts,
+        ListParts: Reads,
         /// List multipart uploads below a prefix.
-        ListMultipartUploads,
+        ListMultipartUploads: Reads,
     }
     WriteObjects {
         /// Write an object; also the target of a copy.
-        PutObject,
+        PutObject: Needs,
         /// Set an object's tags.
-        PutObjectTagging,
+        PutObjectTagging: Needs,
         /// Remove an object's tags.
-        DeleteObjectTagging,
+        DeleteObjectTagging: Frees,
         /// Delete an object.
-        DeleteObject,
+        DeleteObject: Frees,
         /// Begin a multipart upload.
-        CreateMultipartUpload,
+        CreateMultipartUpload: Needs,
         /// Upload one part.
-        UploadPart,
+        UploadPart: Needs,
         /// Complete a multipart upload.
-        CompleteMultipartUpload,
+        CompleteMultipartUpload: Needs,
         /// Give up a multipart upload.
-        AbortMultipartUpload,
+        AbortMultipartUpload: Frees,
     }
 }

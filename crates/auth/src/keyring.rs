@@ -65,7 +65,7 @@ impl RootKey {
     /// When the access key id could not stand in a credential scope or the secret is too short.
     pub fn new(access_key: &str, secret: &str) -> Result<Self, RootKeyError> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        let reserved = Keyring::is_vended_id(access_key);
+        let reserved = Keyring::is_reserved_id(access_key);
         if !(3..=128).contains(&access_key.len()) || !access_key.bytes().all(legal) || reserved {
             return Err(RootKeyError::AccessKey);
         }

@@ -18,7 +18,7 @@ mod seal;
 pub mod sigv4;
 mod vended;
 
-pub use action::Action;
+pub use action::{Action, Effect};
 pub use authorizer::{Authorized, Authorizer, Denied, Resource};
 pub use bearer::{BEARER_LIFETIME_MS, BearerError, BearerToken, RENEWAL_LIFETIME_MS};
 pub use keyring::{ClientError, Keyring, LookupError, RootKey, RootKeyError, SecretKey};

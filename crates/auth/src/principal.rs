@@ -56,12 +56,29 @@ impl Scope {
         }
     }
 
-    /// Whether every key that begins with `list_prefix` lies inside the scope's prefix. Clients
-    /// also list the prefix itself without its slash, which shows nothing but this table as long as
-    /// locations end in a unique id, so that form is covered too.
+    /// Whether every key that begins with `list_prefix` lies inside the scope's prefix. The prefix
+    /// itself without its slash is not such a one: `lake/orders` begins `lake/orders-old` too.
     #[must_use]
     pub fn covers_listing(&self, list_prefix: &str) -> bool {
-        self.covers_key(list_prefix)
+        let rest = list_prefix.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| rest.starts_with('/') || self.prefix.ends_with('/'))
+    }
+}
+
+impl Principal {
+    /// The prefix to list by for a client that asks for `asked` of a bucket. Clients list a table's
+    /// location as they were given it, without a slash at its end (Iceberg's `listPrefix`); with
+    /// credentials for that location alone, they mean what is below it.
+    #[must_use]
+    pub fn listing_prefix(&self, bucket: &BucketName, asked: &str) -> String {
+        match &self.kind {
+            PrincipalKind::Vended(scope)
+                if scope.bucket == *bucket && scope.prefix == asked && !asked.is_empty() =>
+            {
+                format!("{asked}/")
+            }
+            PrincipalKind::Vended(_) | PrincipalKind::Root => asked.to_owned(),
+        }
     }
 }
 
@@ -85,5 +102,31 @@ mod tests {
         assert!(!scope.covers_listing(""));
         assert!(!scope.covers_listing("ns/"));
         assert!(scope.covers_listing("ns/orders-0123/"));
+        assert!(scope.covers_listing("ns/orders-0123/data"));
+        assert!(!scope.covers_listing("ns/orders-0123"));
+        assert!(!scope.covers_listing("ns/orders-01234"));
+    }
+
+    #[test]
+    fn a_location_without_a_slash_means_what_is_below_it() {
+        let lake = BucketName::for_tables("lake").unwrap();
+        let mut who = Principal {
+            id: "someone".into(),
+            account: "000000000000".parse().unwrap(),
+            kind: PrincipalKind::Root,
+        };
+        assert_eq!(who.listing_prefix(&lake, "ns/t-1"), "ns/t-1");
+        let scope = Scope {
+            bucket: lake.clone(),
+            prefix: "ns/t-1".to_owned(),
+            access: ScopeAccess::Read,
+            expires: TimestampMs(0),
+        };
+        who.kind = PrincipalKind::Vended(Arc::new(scope));
+        assert_eq!(who.listing_prefix(&lake, "ns/t-1"), "ns/t-1/");
+        assert_eq!(who.listing_prefix(&lake, "ns/t-10"), "ns/t-10");
+        assert_eq!(who.listing_prefix(&lake, "ns/t"), "ns/t");
+        let other = BucketName::for_tables("other").unwrap();
+        assert_eq!(who.listing_prefix(&other, "ns/t-1"), "ns/t-1");
     }
 }

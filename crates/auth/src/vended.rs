@@ -7,6 +7,7 @@
 use crate::keyring::{LookupError, SecretKey};
 use crate::seal::{self, Fields, SealKey};
 use crate::{Keyring, Principal, PrincipalKind, Scope, ScopeAccess};
+use floeberg_types::limits::SESSION_TOKEN_BYTES;
 use floeberg_types::{BucketName, TimestampMs};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -17,6 +18,11 @@ pub const VENDED_LIFETIME_MAX_MS: i64 = 3_600_000;
 const TOKEN_PREFIX: &str = "FLBST1.";
 const KEY_ID_PREFIX: &str = "ASIAFLB";
 const FORMAT: u8 = 1;
+
+/// Characters behind the prefix of an id: 128 bits.
+const KEY_ID_RANDOM: usize = 26;
+/// Base 32 (RFC 4648, section 6).
+const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Temporary credentials as a client receives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +52,18 @@ impl Keyring {
         }
     }
 
-    /// Whether an access key id has the form of temporary credentials.
-    pub(crate) fn is_vended_id(access_key: &str) -> bool {
+    /// Whether an access key id is kept for temporary credentials.
+    pub(crate) fn is_reserved_id(access_key: &str) -> bool {
         access_key.starts_with(KEY_ID_PREFIX)
+    }
+
+    /// Whether an access key id has the form of temporary credentials. There is a secret for each
+    /// one of them, so the form is exact: nothing is derived from a text of any other length.
+    pub(crate) fn is_vended_id(access_key: &str) -> bool {
+        let Some(rest) = access_key.strip_prefix(KEY_ID_PREFIX) else {
+            return false;
+        };
+        rest.len() == KEY_ID_RANDOM && rest.bytes().all(|b| ALPHABET.contains(&b))
     }
 
     pub(crate) fn vended_secret(&self, access_key: &str) -> SecretKey {
@@ -61,6 +76,9 @@ impl Keyring {
         session_token: &str,
         now: TimestampMs,
     ) -> Result<Principal, LookupError> {
+        if session_token.len() > SESSION_TOKEN_BYTES {
+            return Err(LookupError::InvalidToken);
+        }
         let payload = seal::open(TOKEN_PREFIX, self.vend_key(), session_token)
             .ok_or(LookupError::InvalidToken)?;
         let wanted_id = access_key(self.vend_key(), &payload);
@@ -81,11 +99,10 @@ impl Keyring {
 
 /// 26 characters of base 32, that is 128 bits, behind the prefix.
 fn access_key(key: &SealKey, payload: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = seal::mac(key, &[b"access key id", payload]);
     let mut id = KEY_ID_PREFIX.to_owned();
     id.extend(
-        digest[..26]
+        digest[..KEY_ID_RANDOM]
             .iter()
             .map(|b| char::from(ALPHABET[usize::from(b & 31)])),
     );
@@ -179,6 +196,19 @@ mod tests {
         assert_eq!(missing.unwrap_err(), LookupError::InvalidToken);
         let elsewhere = keyring("changed").lookup(&one.access_key, Some(&one.session_token), T0);
         assert_eq!(elsewhere.unwrap_err(), LookupError::InvalidToken);
+    }
+
+    #[test]
+    fn only_ids_of_the_exact_form_have_a_secret() {
+        let keys = keyring("secret");
+        let id = keys.vend(scope("ns/t-1"), T0).access_key;
+        assert!(keys.secret_for(&id).is_some());
+        let long = format!("{id}{}", "A".repeat(380_000));
+        for other in [&id[..32], &format!("{id}A"), &id.to_lowercase(), &long] {
+            assert_eq!(keys.secret_for(other), None);
+            let found = keys.lookup(other, Some("FLBST1.x"), T0);
+            assert_eq!(found.unwrap_err(), LookupError::UnknownKey);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 use floeberg_auth::sigv4::{
-    RegionRule, SKEW_MAX_MS, ScopeRules, SignatureError, SignedRequest, verify,
+    Presented, RegionRule, SKEW_MAX_MS, ScopeRules, SignatureError, SignedRequest, verify,
 };
 use floeberg_auth::{Keyring, PrincipalKind, RootKey, Scope, ScopeAccess};
 use floeberg_types::{BucketName, ClusterId, TimestampMs};
@@ -333,6 +333,88 @@ fn requests_that_could_smuggle_something_are_named() {
     assert_eq!(old, SignatureError::Algorithm);
     let broken = refused(&|s| set(s, "authorization", "AWS4-HMAC-SHA256 Credential=a/b"));
     assert_eq!(broken, SignatureError::Malformed);
+}
+
+#[test]
+fn what_a_signature_asks_for_has_bounds() {
+    let sent = signed(S3TABLES, "GET", "/buckets?a=1", b"");
+    let refused = |change: &dyn Fn(&mut Sent)| {
+        let mut changed = sent.clone();
+        change(&mut changed);
+        check(&changed).unwrap_err()
+    };
+    // A value of 150 kB, named 120,000 times: 18 GB of canonical request.
+    let many = refused(&|s| {
+        set(s, "x", &"y".repeat(150_000));
+        let names = "x;".repeat(120_000);
+        let text = value(s, "authorization").replace("host;", &format!("host;{names}"));
+        set(s, "authorization", &text);
+    });
+    assert!(many.to_string().contains("8192 bytes"), "{many}");
+    let few = refused(&|s| {
+        set(s, "x", &"y".repeat(150_000));
+        let text = value(s, "authorization").replace("host;", "host;x;x;");
+        set(s, "authorization", &text);
+    });
+    let header = "x".to_owned();
+    assert_eq!(few, SignatureError::SignedTwice { header });
+    let long_id = refused(&|s| {
+        let text = value(s, "authorization").replace(ID, &"A".repeat(4_000));
+        set(s, "authorization", &text);
+    });
+    assert!(long_id.to_string().contains("128 bytes"), "{long_id}");
+    let long_query = refused(&|s| s.query = "a&".repeat(10_000));
+    assert_eq!(long_query, SignatureError::TooManyParameters);
+}
+
+#[test]
+fn the_signature_can_be_checked_before_the_body_where_its_hash_is_claimed() {
+    let signer = Signer {
+        checksum_header: PayloadChecksumKind::XAmzSha256,
+        ..S3TABLES
+    };
+    let claimed = |sent: &Sent| {
+        let headers: Vec<_> = sent
+            .headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let request = SignedRequest {
+            method: &sent.method,
+            raw_path: &sent.path,
+            raw_query: &sent.query,
+            headers: &headers,
+        };
+        let (now, rules) = (TimestampMs(T0), rules());
+        let presented = Presented::parse(&request, now, &rules)?;
+        presented.known(now, &keys())?;
+        let claim = presented.claimed_sha256()?;
+        claim
+            .map(|hash| presented.verify(&hash, now, &keys()))
+            .transpose()?;
+        Ok(claim)
+    };
+    let sent = signed(signer, "POST", "/buckets", b"body");
+    assert_eq!(claimed(&sent), Ok(Some(sha256(b"body"))));
+    let mut forged = sent.clone();
+    set(
+        &mut forged,
+        "x-amz-content-sha256",
+        &hex::encode(sha256(b"other")),
+    );
+    assert_eq!(claimed(&forged), Err(SignatureError::Mismatch));
+    set(&mut forged, "x-amz-content-sha256", "none");
+    assert_eq!(claimed(&forged), Err(SignatureError::BodyHash));
+    assert_eq!(
+        claimed(&signed(S3TABLES, "POST", "/buckets", b"body")),
+        Ok(None)
+    );
+    let unknown = Signer {
+        id: "AKIAOTHER",
+        ..S3TABLES
+    };
+    let unknown = claimed(&signed(unknown, "POST", "/buckets", b"body"));
+    assert_eq!(unknown, Err(SignatureError::Mismatch));
 }
 
 #[test]

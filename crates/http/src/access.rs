@@ -35,8 +35,10 @@ pub struct Access<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorCode(pub &'static str);
 
-/// Bytes of a path in a line; keys of objects fit, a flood of nonsense does not fill the disk.
-const PATH_MAX: usize = 4096;
+/// Bytes of a path in a line, for whoever is known; keys of objects fit, percent-encoded or nearly so.
+const PATH_MAX: usize = 2048;
+/// Bytes of a path in a line, for anybody: a flood of nonsense does not fill the disk.
+const PATH_OF_NOBODY_MAX: usize = 256;
 
 impl Access<'_> {
     fn level(&self) -> Level {
@@ -50,6 +52,14 @@ impl Access<'_> {
         }
     }
 
+    fn shown_path(&self) -> &str {
+        let most = match self.principal {
+            Some(_) => PATH_MAX,
+            None => PATH_OF_NOBODY_MAX,
+        };
+        &self.path[..self.path.floor_char_boundary(most)]
+    }
+
     /// Writes the line.
     pub fn log(&self) {
         macro_rules! line {
@@ -61,7 +71,7 @@ impl Access<'_> {
                     api = self.api,
                     operation = self.operation,
                     method = %self.method,
-                    path = &self.path[..self.path.floor_char_boundary(PATH_MAX)],
+                    path = self.shown_path(),
                     status = self.status.as_u16(),
                     code = self.code.unwrap_or("-"),
                     principal = self.principal.unwrap_or("-"),

@@ -1,9 +1,10 @@
 //! What a protocol brings to the shell.
 
-use crate::{Query, Refusal};
+use crate::{Query, Refusal, Room};
 use axum::body::Body;
 use bytes::Bytes;
-use floeberg_auth::Principal;
+use floeberg_auth::{Effect, Principal};
+use floeberg_types::limits::{MEDIUM_BODY_BYTES, SMALL_BODY_BYTES};
 use floeberg_types::{RequestId, TimestampMs};
 use http::{HeaderMap, Method, Response};
 use std::future::Future;
@@ -11,13 +12,52 @@ use std::future::Future;
 /// A finished answer.
 pub type Answer = Response<Body>;
 
-/// An operation and its name in metrics and logs.
+/// How large the body of an operation may be. Chosen for each one, because a body is held in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySize {
+    /// No byte is read, whatever the client sends.
+    Nothing,
+    /// A form, or next to nothing beside path and query.
+    Small,
+    /// Properties or a report.
+    Medium,
+    /// Table metadata: as much as the node takes at all.
+    Large,
+}
+
+impl BodySize {
+    /// The largest body in bytes, where the node takes `most`.
+    #[must_use]
+    pub fn bytes(self, most: usize) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Small => SMALL_BODY_BYTES.min(most),
+            Self::Medium => MEDIUM_BODY_BYTES.min(most),
+            Self::Large => most,
+        }
+    }
+}
+
+/// An operation that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route<Operation> {
+    /// What is to be done.
+    pub operation: Operation,
+    /// Its name in metrics and logs.
+    pub name: &'static str,
+    /// How much body it takes.
+    pub body: BodySize,
+    /// What it does to the room on the disk.
+    pub effect: Effect,
+}
+
+/// Who may ask for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Routed<Public, Protected> {
     /// Answered without credentials.
-    Public(Public, &'static str),
+    Public(Route<Public>),
     /// Answered to a verified principal only.
-    Protected(Protected, &'static str),
+    Protected(Route<Protected>),
 }
 
 /// Why a method and path name no operation.
@@ -44,6 +84,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+    /// Whether the disk takes changes.
+    pub room: Room,
 }
 
 impl Call {

@@ -1,12 +1,12 @@
 //! Which kind of credentials a request presents, checked in two halves around the body.
 
 use crate::Refusal;
+use crate::body::Hashing;
 use floeberg_auth::sigv4::{Presented, ScopeRules, SignatureError, SignedRequest};
 use floeberg_auth::{Keyring, Principal};
 use floeberg_types::TimestampMs;
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use sha2::{Digest, Sha256};
 
 /// The headers of a request as the signature check wants them.
 pub(crate) struct HeaderTexts(Vec<(String, String)>);
@@ -35,9 +35,9 @@ impl HeaderTexts {
 
 /// Credentials that passed every check which needs no body.
 pub(crate) enum Credentials<'a> {
-    /// A bearer token, already verified.
-    Verified(Principal),
-    /// A signature that still has to be compared.
+    /// Verified already; the body must have the hash that the signature covers, if it covers one.
+    Verified(Principal, Option<[u8; 32]>),
+    /// A signature of known credentials that can be compared only with the body at hand.
     Signature(Box<Presented<'a>>),
 }
 
@@ -62,7 +62,7 @@ impl<'a> Credentials<'a> {
         if let Some(token) = first.to_str().ok().and_then(bearer) {
             return keys
                 .verify_bearer(token, now)
-                .map(Self::Verified)
+                .map(|principal| Self::Verified(principal, None))
                 .map_err(Refusal::Bearer);
         }
         let headers = headers.ok_or(Refusal::Signature(SignatureError::Malformed))?;
@@ -72,26 +72,47 @@ impl<'a> Credentials<'a> {
             raw_query: parts.uri.query().unwrap_or(""),
             headers,
         };
-        let presented = Presented::parse(&request, now, rules).map_err(Refusal::Signature)?;
-        Ok(Self::Signature(Box::new(presented)))
+        Self::signed(&request, now, rules, keys).map_err(Refusal::Signature)
     }
 
-    /// Finishes the check with the body at hand.
-    pub(crate) fn verify(
+    fn signed(
+        request: &SignedRequest<'a>,
+        now: TimestampMs,
+        rules: &ScopeRules,
+        keys: &Keyring,
+    ) -> Result<Self, SignatureError> {
+        let presented = Presented::parse(request, now, rules)?;
+        presented.known(now, keys)?;
+        Ok(match presented.claimed_sha256()? {
+            Some(hash) => Self::Verified(presented.verify(&hash, now, keys)?, Some(hash)),
+            None => Self::Signature(Box::new(presented)),
+        })
+    }
+
+    /// Whether [`Self::finish`] wants the hash of the body.
+    pub(crate) fn hashing(&self) -> Hashing {
+        match self {
+            Self::Verified(_, None) => Hashing::Nothing,
+            Self::Verified(_, Some(_)) | Self::Signature(_) => Hashing::Sha256,
+        }
+    }
+
+    /// Finishes the check with the hash of the body at hand.
+    pub(crate) fn finish(
         self,
-        body: &[u8],
+        sha256: Option<[u8; 32]>,
         now: TimestampMs,
         keys: &Keyring,
     ) -> Result<Principal, Refusal> {
-        match self {
-            Self::Verified(principal) => Ok(principal),
-            Self::Signature(presented) => {
-                let hash: [u8; 32] = Sha256::digest(body).into();
-                presented
-                    .verify(&hash, now, keys)
-                    .map_err(Refusal::Signature)
-            }
-        }
+        let checked = match self {
+            Self::Verified(principal, claim) if claim.is_none() || claim == sha256 => Ok(principal),
+            Self::Verified(..) => Err(SignatureError::BodyHash),
+            Self::Signature(presented) => match sha256 {
+                Some(hash) => presented.verify(&hash, now, keys),
+                None => Err(SignatureError::BodyHash),
+            },
+        };
+        checked.map_err(Refusal::Signature)
     }
 }
 

@@ -2,16 +2,22 @@
 //!
 //! A protocol is an [`Api`]: it says which operation a method and path name, answers it, and words
 //! what the shell refuses. The shell does the rest, in this order: request id, path check, routing,
-//! body limits, authentication, the answer, metrics and the access log. A path is split before it is
+//! authentication as far as the head of the request tells, body limits, the rest of the
+//! authentication, the answer, metrics and the access log. A path is split before it is
 //! decoded, so an ARN with its slash stays one segment, and it is checked before a signature is,
 //! because signers normalise what routers do not.
 
 mod access;
 mod api;
 mod body;
+mod budget;
 mod credentials;
+mod door;
+mod guesses;
+pub mod limits;
 mod moving;
 mod path;
+mod peer;
 mod query;
 mod refusal;
 mod reply;
@@ -19,9 +25,13 @@ mod room;
 mod shell;
 
 pub use access::{Access, ErrorCode, request_span};
-pub use api::{Answer, Api, Call, NotRouted, Routed};
-pub use moving::{Moving, StallWatch, Stalled};
+pub use api::{Answer, Api, BodySize, Call, NotRouted, Route, Routed};
+pub use budget::{ByteBudget, Exhausted, Held, Shares};
+pub use door::Door;
+pub use guesses::Guesses;
+pub use moving::{BodyWatch, Moving, Pace, Stalled};
 pub use path::{PathError, Segments};
+pub use peer::{Network, Peer};
 pub use query::{Query, QueryError};
 pub use refusal::{Refusal, RefusalNames};
 pub use reply::{JSON, empty, json, json_bytes, with_code, with_header, with_retry_after};

@@ -1,5 +1,6 @@
 //! A request body that has to keep moving: a client may be slow, but not silent.
 
+use crate::limits::BODY_STALLS_MAX;
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future as _;
@@ -12,69 +13,149 @@ use tokio::time::{Instant, Sleep};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// No byte of a body arrived for as long as the server waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no byte of the request body arrived for {} seconds", patience.as_secs_f32())]
-pub struct Stalled {
-    /// How long the server waited.
-    pub patience: Duration,
+/// How fast a body has to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The longest time in which nothing arrives.
+    pub stall: Duration,
+    /// How long the whole body may take, however small it is.
+    pub grace: Duration,
+    /// Bytes for which it may take a second more.
+    pub bytes_per_second: u64,
 }
 
-/// Ends `body` with [`Stalled`] when nothing of it arrives for a while.
+impl Pace {
+    /// A pace with a grace of a few permitted stalls.
+    #[must_use]
+    pub fn new(stall: Duration, bytes_per_second: u64) -> Self {
+        Self {
+            stall,
+            grace: stall * BODY_STALLS_MAX,
+            bytes_per_second,
+        }
+    }
+
+    /// How long may be waited for a body of which `bytes` have come.
+    fn allowance(&self, bytes: u64) -> Duration {
+        let earned = bytes / self.bytes_per_second.max(1);
+        self.grace.saturating_add(Duration::from_secs(earned))
+    }
+}
+
+/// A body did not come as fast as it has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stalled {
+    /// Nothing arrived for as long as the server waits.
+    #[error("no byte of the request body arrived for {} seconds", patience.as_secs_f32())]
+    Silent {
+        /// How long the server waited.
+        patience: Duration,
+    },
+    /// It trickles.
+    #[error("the request body arrived at less than {bytes_per_second} bytes per second")]
+    Slow {
+        /// The slowest that is taken.
+        bytes_per_second: u64,
+    },
+}
+
+/// Ends `body` with [`Stalled`] when nothing of it arrives for a while, or too little for long.
 ///
 /// Only time in which a reader waits for the client counts: a server that is busy with what came
 /// before does not cut its client off.
 pub struct Moving<B> {
     body: B,
-    patience: Duration,
+    pace: Pace,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the timer runs; it is kept between waits, because a large body has many.
-    waiting: bool,
-    stalled: StallWatch,
+    /// Since when the client is waited for. The timer is kept between waits, because a large body has
+    /// many.
+    since: Option<Instant>,
+    /// How long it was waited for before.
+    waited: Duration,
+    /// Bytes that came.
+    bytes: u64,
+    fate: Arc<Fate>,
 }
 
-/// Tells whether a body ended by stalling, for callers that cannot see the error itself.
-#[derive(Clone, Debug, Default)]
-pub struct StallWatch(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+struct Fate {
+    stalled: AtomicBool,
+    complete: AtomicBool,
+}
 
-impl StallWatch {
+/// Tells how a body ended, for callers that do not read it themselves.
+#[derive(Clone, Debug)]
+pub struct BodyWatch(Arc<Fate>);
+
+impl BodyWatch {
+    /// What there is to say of a request without a body.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        let fate = Fate::default();
+        fate.complete.store(true, Ordering::Relaxed);
+        Self(Arc::new(fate))
+    }
+
     /// Whether the body was cut off.
     #[must_use]
     pub fn stalled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of it was read. If not, the client may still be sending.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.0.complete.load(Ordering::Relaxed)
     }
 }
 
 impl<B> Moving<B> {
     /// Watches over `body`.
-    pub fn new(body: B, patience: Duration) -> Self {
+    pub fn new(body: B, pace: Pace) -> Self {
         Self {
             body,
-            patience,
+            pace,
             timer: None,
-            waiting: false,
-            stalled: StallWatch::default(),
+            since: None,
+            waited: Duration::ZERO,
+            bytes: 0,
+            fate: Arc::default(),
         }
     }
 
     /// A view of this body's fate that outlives it.
-    pub fn watch(&self) -> StallWatch {
-        self.stalled.clone()
+    pub fn watch(&self) -> BodyWatch {
+        BodyWatch(self.fate.clone())
     }
 
     /// Waits for the client, at most until its patience is used up.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Stalled> {
-        let patience = self.patience;
+        let left = self.pace.allowance(self.bytes).saturating_sub(self.waited);
+        let patience = self.pace.stall.min(left);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if !self.waiting {
-            timer.as_mut().reset(Instant::now() + patience);
-            self.waiting = true;
+        if self.since.is_none() {
+            let now = Instant::now();
+            timer.as_mut().reset(now + patience);
+            self.since = Some(now);
         }
         ready!(timer.as_mut().poll(cx));
-        self.stalled.0.store(true, Ordering::Relaxed);
-        Poll::Ready(Stalled { patience })
+        self.fate.stalled.store(true, Ordering::Relaxed);
+        Poll::Ready(match left < self.pace.stall {
+            true => Stalled::Slow {
+                bytes_per_second: self.pace.bytes_per_second,
+            },
+            false => Stalled::Silent { patience },
+        })
+    }
+
+    /// Notes that `bytes` came, so that the wait for them is over.
+    fn came(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
     }
 }
 
@@ -91,15 +172,23 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
-        if this.stalled.stalled() {
+        if this.fate.stalled.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 // An empty frame is not progress, or HTTP/2 clients could stall for ever.
-                let empty = matches!(&frame, Some(Ok(frame))
-                    if frame.data_ref().is_some_and(|data| !data.has_remaining()));
-                this.waiting &= empty;
+                match &frame {
+                    Some(Ok(frame)) => match frame.data_ref().map(Buf::remaining) {
+                        Some(0) => {}
+                        bytes => this.came(bytes.unwrap_or(0)),
+                    },
+                    Some(Err(_)) => {}
+                    None => this.fate.complete.store(true, Ordering::Relaxed),
+                }
+                if this.body.is_end_stream() {
+                    this.fate.complete.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => this.poll_stall(cx).map(|stalled| Some(Err(stalled.into()))),
@@ -133,7 +222,7 @@ mod tests {
         });
         Moving::new(
             StreamBody::new(Box::pin(frames.chain(futures::stream::pending()))),
-            PATIENCE,
+            Pace::new(PATIENCE, 1_000),
         )
     }
 
@@ -158,6 +247,16 @@ mod tests {
         let slow = paced(vec![(59, b"a"), (59, b"b"), (59, b"c")]);
         assert_eq!(arrived(slow).await, (3, 3 * 59 + 60));
         assert_eq!(arrived(paced(vec![])).await, (0, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_for_long_is_cut_off() {
+        let frames = vec![(30, &b"a"[..]); 100];
+        assert_eq!(arrived(paced(frames)).await, (10, 300));
+        static MUCH: &[u8] = &[b'x'; 31_000];
+        let frames = vec![(30, MUCH); 100];
+        let (bytes, _) = arrived(paced(frames)).await;
+        assert_eq!(bytes, 100 * MUCH.len());
     }
 
     #[tokio::test(start_paused = true)]

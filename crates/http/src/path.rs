@@ -2,6 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+/// Segments of a path; the deepest route has nine.
+const SEGMENTS_MAX: usize = 32;
+
 /// Why a path was turned away before anything else was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -14,6 +17,9 @@ pub enum PathError {
     /// A segment that signers and routers understand differently.
     #[error("the path contains a `.` or `..` segment")]
     DotSegment,
+    /// More segments than any route has.
+    #[error("the path has more than {SEGMENTS_MAX} segments")]
+    TooDeep,
     /// Percent escapes that do not decode to UTF-8, or a NUL.
     #[error("a path segment is not percent-encoded UTF-8 text")]
     Undecodable,
@@ -31,7 +37,10 @@ impl Segments {
     /// Says what about the path cannot be understood in one way only.
     pub fn parse(raw_path: &str) -> Result<Self, PathError> {
         let inner = raw_path.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
-        let raw: Vec<_> = inner.split('/').collect();
+        let raw: Vec<_> = inner.split('/').take(SEGMENTS_MAX + 1).collect();
+        if raw.len() > SEGMENTS_MAX {
+            return Err(PathError::TooDeep);
+        }
         let mut segments = Vec::with_capacity(raw.len());
         for (i, part) in raw.iter().enumerate() {
             if part.is_empty() && i + 1 < raw.len() {
@@ -91,6 +100,8 @@ mod tests {
         for dots in ["/a/./b", "/a/..", "/%2e%2E/b", "/.%2e"] {
             assert_eq!(parse(dots), Err(PathError::DotSegment), "{dots}");
         }
+        assert_eq!(parse(&"/a".repeat(33)), Err(PathError::TooDeep));
+        assert!(parse(&"/a".repeat(32)).is_ok());
         assert_eq!(parse("/%ff"), Err(PathError::Undecodable));
         assert_eq!(parse("/a%00b"), Err(PathError::Undecodable));
     }

@@ -1,6 +1,6 @@
 //! What the shell itself refuses, before an operation runs or when one breaks.
 
-use crate::{NoRoom, PathError, QueryError, Stalled};
+use crate::{Exhausted, NoRoom, PathError, QueryError, Stalled};
 use floeberg_auth::BearerError;
 use floeberg_auth::sigv4::SignatureError;
 use http::StatusCode;
@@ -31,7 +31,9 @@ pub enum Refusal {
         allowed: &'static str,
     },
     /// The body exceeds the limit.
-    #[error("the request body is larger than {limit} bytes")]
+    #[error(
+        "the request body is larger than the {limit} bytes that this operation takes; send less at a time"
+    )]
     BodyTooLarge {
         /// The limit in bytes.
         limit: usize,
@@ -42,6 +44,9 @@ pub enum Refusal {
     /// The body stopped coming.
     #[error("{0}; send the request again")]
     BodyStalled(Stalled),
+    /// Others' bodies fill the memory for bodies.
+    #[error(transparent)]
+    Busy(Exhausted),
     /// The body is compressed.
     #[error("content encoding `{encoding}` is not supported; send the body as it is")]
     ContentEncoding {
@@ -79,6 +84,7 @@ impl Refusal {
             Self::NoCredentials | Self::Bearer(_) => StatusCode::UNAUTHORIZED,
             Self::Signature(_) => StatusCode::FORBIDDEN,
             Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -91,6 +97,7 @@ impl Refusal {
             Self::WrongMethod { .. } => names.wrong_method,
             Self::NoCredentials | Self::Bearer(_) | Self::Signature(_) => names.not_authenticated,
             Self::NoRoom(_) => names.no_room,
+            Self::Busy(_) => names.busy,
             Self::Panic => names.internal,
             Self::Path(_)
             | Self::Query(_)
@@ -115,6 +122,8 @@ pub struct RefusalNames {
     pub bad_request: &'static str,
     /// The disk is too full for a change.
     pub no_room: &'static str,
+    /// The server has too much to do.
+    pub busy: &'static str,
     /// The server is at fault.
     pub internal: &'static str,
 }

@@ -1,18 +1,23 @@
 //! The path of a request through the shell.
 
 use crate::api::{Answer, Api, Call, NotRouted, Routed};
+use crate::body::{self, Gathered, Hashing, Reading};
 use crate::credentials::{Credentials, HeaderTexts};
-use crate::{Access, ErrorCode, Query, Refusal, Room, Segments, body, credentials, request_span};
+use crate::{
+    Access, BodySize, Door, ErrorCode, Peer, Query, Refusal, Room, Route, Segments, credentials,
+    request_span, with_retry_after,
+};
 use axum::body::Body;
 use axum::routing::any;
-use floeberg_auth::sigv4::ScopeRules;
-use floeberg_auth::{Keyring, Principal};
+use floeberg_auth::sigv4::{ScopeRules, SignatureError};
+use floeberg_auth::{Effect, Keyring, Principal};
 use floeberg_env::Env;
 use floeberg_telemetry::{HttpLabels, HttpMetrics};
 use floeberg_types::{RequestId, TimestampMs};
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderName, HeaderValue, Request, Version, header};
+use http_body::Body as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +59,8 @@ pub struct Shell {
     pub limits: Limits,
     /// Whether the disk takes changes.
     pub room: Room,
+    /// What is shared with the other port.
+    pub door: Door,
 }
 
 /// Serves `api` at the given axum paths, all methods.
@@ -86,6 +93,7 @@ impl Shell {
         let mut known = Known {
             operation: "unknown",
             principal: None,
+            body_read: body.is_end_stream(),
         };
         let work = self
             .run(api, &parts, body, request_id, arrived, &mut known)
@@ -94,10 +102,15 @@ impl Shell {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => refused(api, &refusal, request_id),
             Err(_) => {
-                tracing::error!(request_id = %request_id, path = parts.uri.path(), "a request panicked");
+                tracing::error!(request_id = %request_id, operation = known.operation, "a request panicked");
                 refused(api, &Refusal::Panic, request_id)
             }
         };
+        // HTTP/2 ends a stream by itself; on HTTP/1 the rest of the body is in the way of what is next.
+        if !known.body_read && parts.version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
         let id = HeaderValue::from_str(&id_text).expect("an id is visible ASCII");
         for name in A::REQUEST_ID_HEADERS {
             let name = HeaderName::from_static(name);
@@ -118,7 +131,7 @@ impl Shell {
             path: parts.uri.path(),
             status: answer.status(),
             code: answer.extensions().get::<ErrorCode>().map(|code| code.0),
-            principal: known.principal.as_deref(),
+            principal: known.principal.as_ref().map(|who| &*who.id),
             took,
         };
         access.log();
@@ -145,30 +158,41 @@ impl Shell {
                 query: Query::parse(raw_query).map_err(Refusal::Query)?,
                 headers: parts.headers.clone(),
                 body,
+                room: self.room.clone(),
             })
         };
         match routed {
-            Ok(Routed::Public(operation, name)) => {
-                known.operation = name;
-                body::check_headers(&parts.headers, &self.limits)?;
-                let body = body::read(body, &self.limits).await?;
-                Ok(api.answer_public(operation, call(body)?).await)
+            Ok(Routed::Public(route)) => {
+                known.operation = route.name;
+                let read = self.read(parts, body, route.body, Hashing::Nothing, known);
+                let gathered = read.await?;
+                Ok(api
+                    .answer_public(route.operation, call(gathered.bytes.clone())?)
+                    .await)
             }
-            Ok(Routed::Protected(operation, name)) => {
-                known.operation = name;
-                let (principal, body) = self.authenticate(parts, body, arrived).await?;
-                known.principal = Some(principal.id.clone());
-                // Whatever deletes may go on: it is what makes room.
-                if matches!(parts.method, Method::POST | Method::PUT) {
-                    self.room.check().map_err(Refusal::NoRoom)?;
-                }
-                Ok(api.answer(operation, call(body)?, principal).await)
+            Ok(Routed::Protected(route)) => {
+                known.operation = route.name;
+                let read = self.authenticate(parts, body, route.body, arrived, known);
+                let gathered = read.await?;
+                let principal = known.principal.clone().ok_or(Refusal::NoCredentials)?;
+                self.make_room(&route)?;
+                let call = call(gathered.bytes.clone())?;
+                Ok(api.answer(route.operation, call, principal).await)
             }
             Err(missing) => {
                 // Whoever cannot authenticate learns nothing about which paths exist.
-                self.authenticate(parts, body, arrived).await?;
+                let read = self.authenticate(parts, body, BodySize::Small, arrived, known);
+                read.await?;
                 Err(not_routed(parts, missing))
             }
+        }
+    }
+
+    /// Whatever frees space may go on: it is what makes room.
+    fn make_room<T>(&self, route: &Route<T>) -> Result<(), Refusal> {
+        match route.effect {
+            Effect::Needs => self.room.check().map_err(Refusal::NoRoom),
+            Effect::Frees | Effect::Reads => Ok(()),
         }
     }
 
@@ -176,18 +200,63 @@ impl Shell {
         &self,
         parts: &Parts,
         body: Body,
+        size: BodySize,
         now: TimestampMs,
-    ) -> Result<(Principal, bytes::Bytes), Refusal> {
+        known: &mut Known,
+    ) -> Result<Gathered, Refusal> {
+        let checked = self.check_in(parts, body, size, now, known).await;
+        if let Err(Refusal::Signature(SignatureError::Mismatch) | Refusal::Bearer(_)) = &checked {
+            self.door.guesses.slow(Peer::of(&parts.extensions)).await;
+        }
+        checked
+    }
+
+    /// What the head tells comes before a byte of the body is read.
+    async fn check_in(
+        &self,
+        parts: &Parts,
+        body: Body,
+        size: BodySize,
+        now: TimestampMs,
+        known: &mut Known,
+    ) -> Result<Gathered, Refusal> {
         let headers = match credentials::is_bearer(parts) {
             true => None,
             false => HeaderTexts::of(parts),
         };
         let pairs = headers.as_ref().map(HeaderTexts::as_pairs);
         let credentials = Credentials::read(parts, pairs.as_deref(), now, &self.rules, &self.keys)?;
-        body::check_headers(&parts.headers, &self.limits)?;
-        let body = body::read(body, &self.limits).await?;
-        let principal = credentials.verify(&body, now, &self.keys)?;
-        Ok((principal, body))
+        let hashing = credentials.hashing();
+        let gathered = self.read(parts, body, size, hashing, known).await?;
+        let principal = credentials.finish(gathered.sha256, now, &self.keys)?;
+        known.principal = Some(principal);
+        Ok(gathered)
+    }
+
+    async fn read(
+        &self,
+        parts: &Parts,
+        body: Body,
+        size: BodySize,
+        hashing: Hashing,
+        known: &mut Known,
+    ) -> Result<Gathered, Refusal> {
+        let body = match size {
+            BodySize::Nothing => Body::empty(),
+            BodySize::Small | BodySize::Medium | BodySize::Large => {
+                body::check_headers(&parts.headers, size.bytes(self.limits.body_bytes))?;
+                body
+            }
+        };
+        let reading = Reading {
+            limit: size.bytes(self.limits.body_bytes),
+            stall: self.limits.body_stall,
+            budget: &self.door.bodies,
+            peer: Peer::of(&parts.extensions),
+        };
+        let gathered = reading.gather(&parts.headers, body, hashing).await?;
+        known.body_read |= size != BodySize::Nothing;
+        Ok(gathered)
     }
 
     /// A UUID of version 7 (RFC 9562, section 5.7) from the node's clock and random source.
@@ -203,7 +272,9 @@ impl Shell {
 /// What is known of a request for metrics and the log.
 struct Known {
     operation: &'static str,
-    principal: Option<Arc<str>>,
+    principal: Option<Principal>,
+    /// Whether nothing of the body is left that the client may still be sending.
+    body_read: bool,
 }
 
 fn not_routed(parts: &Parts, missing: NotRouted) -> Refusal {
@@ -230,10 +301,7 @@ fn refused<A: Api>(api: &A, refusal: &Refusal, request_id: RequestId) -> Answer 
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
-        Refusal::BodyStalled(_) => {
-            let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(header::CONNECTION, close);
-        }
+        Refusal::Busy(_) => answer = with_retry_after(answer),
         _ => {}
     }
     answer

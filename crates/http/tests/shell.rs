@@ -4,11 +4,11 @@
 
 use axum::body::Body;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
-use floeberg_auth::{Keyring, Principal, RootKey};
+use floeberg_auth::{Effect, Keyring, Principal, RootKey};
 use floeberg_env::Env;
 use floeberg_http::{
-    Answer, Api, Call, Limits, NoRoom, NotRouted, Refusal, RefusalNames, Room, Routed, Shell, json,
-    router, with_code,
+    Answer, Api, BodySize, Call, Door, Limits, NoRoom, NotRouted, Refusal, RefusalNames, Room,
+    Route, Routed, Shell, json, router, with_code,
 };
 use floeberg_telemetry::NodeMetrics;
 use floeberg_telemetry::testing::CapturedLog;
@@ -39,15 +39,36 @@ impl Api for Echo {
     const REQUEST_ID_HEADERS: &'static [&'static str] = &[ID_HEADER];
 
     fn route(&self, method: &Method, segments: &[&str]) -> Result<Routed<(), Op>, NotRouted> {
+        let public = |name, body| {
+            Ok(Routed::Public(Route {
+                operation: (),
+                name,
+                body,
+                effect: Effect::Reads,
+            }))
+        };
+        let protected = |operation, name, body, effect| {
+            Ok(Routed::Protected(Route {
+                operation,
+                name,
+                body,
+                effect,
+            }))
+        };
         match (method.as_str(), segments) {
-            ("GET", ["open"]) => Ok(Routed::Public((), "open")),
-            ("POST", ["echo", name]) => Ok(Routed::Protected(Op::Echo((*name).to_owned()), "echo")),
-            ("POST", ["log"]) => Ok(Routed::Protected(Op::Log, "log")),
-            ("POST", ["status", code]) => {
-                let code = code.parse().expect("a status");
-                Ok(Routed::Protected(Op::Status(code), "status"))
+            ("GET", ["open"]) => public("open", BodySize::Nothing),
+            ("POST", ["form"]) => public("form", BodySize::Small),
+            ("POST", ["echo", name]) => {
+                let echo = Op::Echo((*name).to_owned());
+                protected(echo, "echo", BodySize::Large, Effect::Needs)
             }
-            ("POST", ["panic"]) => Ok(Routed::Protected(Op::Panic, "panic")),
+            ("POST", ["purge"]) => protected(Op::Log, "purge", BodySize::Small, Effect::Frees),
+            ("POST", ["log"]) => protected(Op::Log, "log", BodySize::Small, Effect::Needs),
+            ("POST", ["status", code]) => {
+                let code = Op::Status(code.parse().expect("a status"));
+                protected(code, "status", BodySize::Small, Effect::Reads)
+            }
+            ("POST", ["panic"]) => protected(Op::Panic, "panic", BodySize::Small, Effect::Reads),
             (_, ["echo", _]) => Err(NotRouted::Method("POST")),
             _ => Err(NotRouted::Unknown),
         }
@@ -82,6 +103,7 @@ impl Api for Echo {
                 not_authenticated: "Who",
                 bad_request: "Bad",
                 no_room: "Full",
+                busy: "Busy",
                 internal: "Bug",
             }),
         )
@@ -93,6 +115,7 @@ struct Fixture {
     keys: Arc<Keyring>,
     metrics: NodeMetrics,
     env: Env,
+    bodies: floeberg_http::ByteBudget,
 }
 
 fn fixture() -> Fixture {
@@ -100,6 +123,16 @@ fn fixture() -> Fixture {
 }
 
 fn fixture_with(room: Room) -> Fixture {
+    let limits = Limits {
+        body_bytes: 100,
+        ..Limits::default()
+    };
+    fixture_with_limits(room, limits)
+}
+
+fn fixture_with_limits(room: Room, limits: Limits) -> Fixture {
+    let door = Door::new(limits.body_bytes);
+    let bodies = door.bodies.clone();
     let (env, _) = Env::simulated(7);
     let keys = Arc::new(Keyring::new(
         RootKey::new("AKIAEXAMPLE", "secretkeyexample").unwrap(),
@@ -115,17 +148,16 @@ fn fixture_with(room: Room) -> Fixture {
             services: ScopeRules::CATALOG_SERVICES,
         },
         metrics: metrics.http.clone(),
-        limits: Limits {
-            body_bytes: 100,
-            ..Limits::default()
-        },
+        limits,
         room,
+        door,
     };
     Fixture {
         app: router(shell, Echo, &["/echo/{*rest}", ""]),
         keys,
         metrics,
         env,
+        bodies,
     }
 }
 
@@ -264,6 +296,148 @@ async fn refusals_have_their_status_and_headers() {
     let (status, headers, _) = f.send(bare).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert_eq!(headers["www-authenticate"], "Bearer realm=\"floeberg\"");
+}
+
+/// A body that is never to be read: it fails the test when it is.
+fn untouched() -> Body {
+    let unread = futures::stream::poll_fn(
+        |_| -> std::task::Poll<Option<std::io::Result<bytes::Bytes>>> {
+            panic!("the body was read")
+        },
+    );
+    Body::from_stream(unread)
+}
+
+#[tokio::test]
+async fn what_the_head_tells_is_checked_before_the_body() {
+    let f = fixture();
+    let token = f.token();
+    let old = f.keys.issue_bearer(floeberg_types::TimestampMs(0)).token;
+    let old = format!("Bearer {old}");
+    let unknown = "AWS4-HMAC-SHA256 Credential=AKIAOTHER/20261130/us-east-1/s3tables/aws4_request, \
+        SignedHeaders=host;x-amz-date, Signature=";
+    let unknown = format!("{unknown}{}", "0".repeat(64));
+    for (path, headers, status) in [
+        ("/echo/x", vec![], StatusCode::UNAUTHORIZED),
+        (
+            "/echo/x",
+            vec![("authorization", "Bearer no")],
+            StatusCode::UNAUTHORIZED,
+        ),
+        (
+            "/echo/x",
+            vec![("authorization", &*old)],
+            StatusCode::UNAUTHORIZED,
+        ),
+        (
+            "/echo/x",
+            vec![("authorization", &*unknown)],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "/nowhere",
+            vec![("authorization", &*unknown)],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "/echo/x",
+            vec![("authorization", &*token), ("content-length", "101")],
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+        (
+            "/form",
+            vec![("content-length", "101")],
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+    ] {
+        let mut request = Request::post(path).header("host", "h");
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let (found, answer, text) = f.send(request.body(untouched()).unwrap()).await;
+        assert_eq!(found, status, "{path} {headers:?}: {text}");
+        assert_eq!(answer["connection"], "close", "{path} {headers:?}");
+    }
+    let open = Request::get("/open").body(untouched()).unwrap();
+    let (status, headers, _) = f.send(open).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers["connection"], "close");
+}
+
+#[tokio::test]
+async fn public_bodies_are_small_and_routes_choose_theirs() {
+    let f = fixture_with_limits(Room::unlimited(), Limits::default());
+    let post = |path: &str, bytes: usize| {
+        let path = path.to_owned();
+        let f = &f;
+        async move {
+            let auth = ("authorization", &*f.token());
+            let body = "x".repeat(bytes);
+            f.post(&path, &[auth], &body).await.0
+        }
+    };
+    let small = floeberg_types::limits::SMALL_BODY_BYTES;
+    for path in ["/form", "/log", "/nowhere"] {
+        assert_ne!(post(path, small).await, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(post(path, small + 1).await, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    assert_eq!(post("/echo/x", small + 1).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_what_needs_room_is_refused_without_it() {
+    let f = fixture_with(Room::new(|| {
+        Err(NoRoom {
+            free_bytes: 0,
+            reserve_bytes: 0,
+        })
+    }));
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    assert_eq!(f.post("/purge", &auth, "").await.0, StatusCode::OK);
+    assert_eq!(f.post("/status/200", &auth, "").await.0, StatusCode::OK);
+    let refused = f.post("/log?delete", &auth, "").await.0;
+    assert_eq!(refused, StatusCode::INSUFFICIENT_STORAGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_of_others_do_not_keep_a_small_one_out() {
+    let f = fixture_with_limits(Room::unlimited(), Limits::default());
+    let peer = |network: u8, connection: u64| floeberg_http::Peer {
+        network: floeberg_http::Network::of([10, 0, 0, network].into()),
+        connection,
+    };
+    let send = |who: floeberg_http::Peer, length: usize, body: Body| {
+        let mut request = Request::post("/echo/x")
+            .header("authorization", f.token())
+            .header("content-length", length)
+            .body(body)
+            .unwrap();
+        request.extensions_mut().insert(who);
+        f.send(request)
+    };
+    let silent = || {
+        let none = futures::stream::pending::<std::io::Result<bytes::Bytes>>();
+        Body::from_stream(none)
+    };
+    // Two clients promise all that they may hold, and send nothing.
+    let large = 40 << 20;
+    let crowd = (0..8).map(|i| send(peer(1 + i % 2, i.into()), large, silent()));
+    let crowd = futures::future::join_all(crowd.map(Box::pin));
+    let valid = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = tokio::time::Instant::now();
+        let small = send(peer(3, 100), 5, Body::from("hello")).await;
+        assert_eq!(small.0, StatusCode::OK);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        send(peer(3, 101), large, silent()).await
+    };
+    let (crowd, refused) = tokio::join!(crowd, valid);
+    assert_eq!(refused.0, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.2);
+    assert_eq!(refused.1["retry-after"], "1");
+    let given_up = crowd.iter().filter(|a| a.0 == StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(given_up.count(), 4);
+    assert_eq!(f.bodies.held(), 0);
 }
 
 /// Sends a body whose bytes come with the given pauses in seconds, and then nothing.

@@ -1,31 +1,60 @@
 //! Listening sockets and the connection loop of both client ports.
 
-mod closing;
 mod opening;
+mod places;
+mod socket;
+mod visit;
 
 #[cfg(test)]
 mod tests;
 
 use crate::ClientLimits;
-use closing::Closing;
+use bytes::Bytes;
+use floeberg_http::{Network, Peer};
 use floeberg_telemetry::Gauge;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use opening::Opening;
+use parking_lot::Mutex;
+use places::{Entry, Places};
+use socket::Socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use visit::{Standpoint, Visit};
+
+pub(crate) use visit::Manners;
 
 /// How long the peer of an HTTP/2 connection may take to answer a ping.
 const PING_ANSWER: Duration = Duration::from_secs(20);
+
+/// How long a peer may take nothing of what is sent to it. Engines keep a download open while they work
+/// on what they have of it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The time for a head, and for a pause, of a connection that has no place yet.
+const ANTEROOM_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head, and of what is read or written at a time. S3 takes heads of 8 KiB.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Header lines of a request. 2 KB of metadata in short pieces fit; the library's own refusal has no
+/// text, ours says what is too much.
+const HEADER_LINES_MAX: usize = 256;
+
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 64;
+
+/// Bytes that an HTTP/2 peer may send before anybody has asked for them.
+const HTTP2_WINDOW: u32 = 256 << 10;
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +103,10 @@ pub(crate) struct Port {
     pub(crate) limits: ClientLimits,
     /// What the port proves to clients with, if they speak TLS.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Numbers of connections, shared by the ports.
+    pub(crate) numbers: Arc<AtomicU64>,
+    /// How the port turns clients away.
+    pub(crate) manners: Manners,
     /// Cancelled when the node is about to stop: answers end their connections from then on.
     pub(crate) leaving: CancellationToken,
 }
@@ -82,6 +115,7 @@ impl Port {
     /// Makes a connection ready for requests. A handshake is short, and keeps a place meanwhile: it
     /// gets less time than a head, and none once the port closes.
     async fn open(&self, stream: TcpStream, stop: &CancellationToken) -> io::Result<Stream> {
+        let stream = Socket::new(stream, WRITE_PATIENCE, stop.clone());
         let Some(tls) = &self.tls else {
             return Ok(Either::Left(stream));
         };
@@ -93,7 +127,7 @@ impl Port {
     }
 }
 
-type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+type Stream = Either<Socket<TcpStream>, TlsStream<Socket<TcpStream>>>;
 
 /// Serves `service` on `listener` until `stop`, then lets open requests finish for a while.
 pub(crate) async fn serve<S, B>(
@@ -105,18 +139,16 @@ pub(crate) async fn serve<S, B>(
     S: hyper::service::Service<http::Request<hyper::body::Incoming>, Response = http::Response<B>>
         + Clone
         + Send
+        + Sync
         + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: Send,
-    B: hyper::body::Body + Send + 'static,
+    S::Future: Send + 'static,
+    B: hyper::body::Body + From<Bytes> + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = builder(&port.limits);
-    let service = Closing {
-        service,
-        leaving: port.leaving.clone(),
-    };
+    let seated = builder(port.limits.head_time);
+    let standing = builder(port.limits.head_time.min(ANTEROOM_TIME));
     let graceful = GracefulShutdown::new();
     let mut door = Door::new(&port);
     loop {
@@ -124,22 +156,32 @@ pub(crate) async fn serve<S, B>(
             entered = door.enter(&listener) => entered,
             () = stop.cancelled() => break,
         };
-        let Some((stream, guest)) = entered else {
+        let Some((stream, peer, standpoint)) = entered else {
             continue;
         };
-        let (builder, service, port) = (builder.clone(), service.clone(), port.clone());
-        let stop = stop.clone();
-        let watcher = graceful.watcher();
+        let (builder, head_time) = match standpoint.is_standing() {
+            true => (standing.clone(), port.limits.head_time.min(ANTEROOM_TIME)),
+            false => (seated.clone(), port.limits.head_time),
+        };
+        let visit = Visit {
+            service: service.clone(),
+            peer,
+            places: door.places.clone(),
+            standpoint: Arc::new(Mutex::new(standpoint)),
+            manners: port.manners,
+            leaving: port.leaving.clone(),
+            stop: stop.clone(),
+        };
+        let (port, stop, watcher) = (port.clone(), stop.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let _guest = guest;
             let stream = match port.open(stream, &stop).await {
-                Ok(stream) => Opening::new(stream, port.limits.head_time),
+                Ok(stream) => Opening::new(stream, head_time),
                 Err(error) => {
                     tracing::debug!(%error, "a connection was not secured");
                     return;
                 }
             };
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = builder.serve_connection(TokioIo::new(stream), visit);
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "connection ended early");
             }
@@ -152,59 +194,52 @@ pub(crate) async fn serve<S, B>(
     }
 }
 
-fn builder(limits: &ClientLimits) -> auto::Builder<TokioExecutor> {
+fn builder(head_time: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        .header_read_timeout(head_time)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADER_LINES_MAX)
         .keep_alive(true)
         .half_close(false);
     // HTTP/2 connections may idle, as pools have them do, but their peer must be alive.
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(limits.head_time)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_connection_window_size(HTTP2_WINDOW)
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .keep_alive_interval(head_time)
         .keep_alive_timeout(PING_ANSWER);
     builder
 }
 
-/// Lets connections in, as many at a time as the port takes. The next ones wait in the system's
-/// queue: a client that finds the port full is slowed down and not turned away.
+/// Lets connections in, as many at a time as the port takes. The next ones wait: a client that finds
+/// the port full is slowed down before it is turned away.
 struct Door<'a> {
     port: &'a Port,
-    places: Arc<Semaphore>,
+    places: Places,
     /// Whether the log has been told that the port is full.
     full: bool,
 }
 
-/// A connection's place; dropping it gives the place back.
-struct Guest {
-    open: Gauge,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
-
 impl<'a> Door<'a> {
     fn new(port: &'a Port) -> Self {
-        let places = port.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             port,
-            places: Arc::new(Semaphore::new(places)),
+            places: Places::new(port.limits.connections, port.open.clone()),
             full: false,
         }
     }
 
-    /// Waits for a free place and for a connection to take it. Cancelling it loses neither.
-    async fn enter(&mut self, listener: &TcpListener) -> Option<(TcpStream, Guest)> {
-        let place = self.place().await;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    /// Waits for a connection that there is a place for, if only to wait at. Cancelling it loses
+    /// neither.
+    async fn enter(&mut self, listener: &TcpListener) -> Option<(TcpStream, Peer, Standpoint)> {
+        self.places.opening().await;
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors is the usual cause; a pause lets some close.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -212,34 +247,35 @@ impl<'a> Door<'a> {
                 return None;
             }
         };
+        let peer = Peer {
+            network: Network::of(address.ip()),
+            connection: self.port.numbers.fetch_add(1, Ordering::Relaxed),
+        };
+        let entry = self.places.enter(peer.network);
+        self.tell(&entry, address);
+        let standpoint = Standpoint::of(entry)?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot switch off Nagle's algorithm");
         }
-        self.port.open.inc();
-        let open = self.port.open.clone();
-        let guest = Guest {
-            open,
-            _place: place,
-        };
-        Some((stream, guest))
+        Some((stream, peer, standpoint))
     }
 
-    async fn place(&mut self) -> OwnedSemaphorePermit {
-        const OPEN: &str = "the places of a port are never closed";
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            // Said again only after a real relief, not after every connection that ends.
-            self.full &= self.places.available_permits() < self.port.limits.connections / 10;
-            return place;
+    /// Says in the log when the port becomes full; again only after a real relief, not after every
+    /// connection that ends.
+    fn tell(&mut self, entry: &Entry, address: SocketAddr) {
+        match entry {
+            Entry::Seat(_) => self.full &= self.places.free() < self.places.total() / 10,
+            Entry::Anteroom(_) | Entry::Nowhere if !self.full => {
+                self.full = true;
+                tracing::warn!(
+                    port = self.port.name,
+                    connections = self.places.total(),
+                    client = %address.ip(),
+                    "the port is full for this client: its new connections wait until others end; \
+                     find who opens so many, or raise the limit"
+                );
+            }
+            Entry::Anteroom(_) | Entry::Nowhere => {}
         }
-        if !self.full {
-            self.full = true;
-            tracing::warn!(
-                port = self.port.name,
-                connections = self.port.limits.connections,
-                "the port is full: new connections wait until others end; find the client that \
-                 opens so many, or raise the limit"
-            );
-        }
-        self.places.clone().acquire_owned().await.expect(OPEN)
     }
 }

@@ -320,6 +320,7 @@ impl Node {
             members,
             backups: ground.backups(&base),
             room: room.clone(),
+            door: floeberg_http::Door::new(config.limits.body_bytes),
             probes: probes::new(Parts {
                 config: &config,
                 identity,

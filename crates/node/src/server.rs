@@ -1,19 +1,33 @@
 //! A node with its listening sockets.
 
 use crate::files;
-use crate::listen::{self, BindError, Port};
+use crate::listen::{self, BindError, Manners, Port};
 use crate::{ClusterPart, ListenConfig, Node, NodeConfig, PortCertificate, StartError, Stores};
 use floeberg_env::Env;
 use floeberg_pki::PortTls;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+/// Health, readiness and metrics are answered when all places of the port are taken.
+const LAKEHOUSE_MANNERS: Manners = Manners {
+    probes: &["/healthz", "/readyz", "/readyz/reads", "/metrics"],
+    content_type: "application/json",
+    full: r#"{"error":{"message":"all connections of this node are taken; send the request again in a moment","type":"ServiceUnavailableException","code":503}}"#,
+};
+
+const S3_MANNERS: Manners = Manners {
+    probes: &[],
+    content_type: "application/xml",
+    full: r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>All connections of this node are taken; send the request again in a moment</Message></Error>"#,
+};
 
 /// Both listening sockets, bound before anything else starts.
 pub struct Sockets {
@@ -137,8 +151,11 @@ impl Server {
             node.ready().await;
         }
         let (stop, look) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let port = |name| Port {
+        let numbers = Arc::new(AtomicU64::new(1));
+        let port = |name, manners| Port {
             name,
+            numbers: numbers.clone(),
+            manners,
             open: node.metrics().http.connections(name),
             limits,
             tls: tls
@@ -158,13 +175,13 @@ impl Server {
                 listen::serve(
                     sockets.lakehouse,
                     lakehouse,
-                    port("lakehouse"),
+                    port("lakehouse", LAKEHOUSE_MANNERS),
                     stop.clone(),
                 ),
             ),
             tasks.spawn(
                 "s3",
-                listen::serve(sockets.s3, node.s3(), port("s3"), stop.clone()),
+                listen::serve(sockets.s3, node.s3(), port("s3", S3_MANNERS), stop.clone()),
             ),
         ];
         Ok(Self {

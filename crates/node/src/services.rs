@@ -11,7 +11,7 @@ use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Authorizer, Keyring};
 use floeberg_catalog::{Catalog, CatalogConfig};
 use floeberg_env::Env;
-use floeberg_http::{Limits, Room, Shell};
+use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_members::Members;
 use floeberg_objects::{Objects, ObjectsConfig, ObjectsParts};
 use floeberg_shards::Shards;
@@ -30,6 +30,7 @@ pub(crate) struct Services<'a> {
     pub(crate) backups: Arc<dyn floeberg_backup::Source>,
     pub(crate) probes: Probes,
     pub(crate) room: Room,
+    pub(crate) door: Door,
 }
 
 impl Services<'_> {
@@ -74,6 +75,7 @@ impl Services<'_> {
                 operation_time: self.config.limits.operation_time,
             },
             room: self.room.clone(),
+            door: self.door.clone(),
         };
         let iceberg = IcebergState {
             catalog: catalog.clone(),
@@ -113,6 +115,7 @@ impl Services<'_> {
             env: self.env.clone(),
             metrics: self.metrics.http.clone(),
             room: self.room.clone(),
+            door: self.door.clone(),
             settings: S3Settings {
                 region: self.config.region.clone(),
                 enforce_region: false,

@@ -43,7 +43,28 @@ limits! {
     /// most operations).
     XML_BODY_BYTES = 4 * MIB;
     /// Bytes of one signed chunk of an upload, which is held until its signature is checked.
-    SIGNED_CHUNK_BYTES = 16 * MIB;
+    SIGNED_CHUNK_BYTES = MIB;
+    /// Bytes of a body that needs few: a form, or a request that is named by its path and query. All
+    /// that is read of who is not known.
+    SMALL_BODY_BYTES = 16 * KIB;
+    /// Bytes of a body with properties or a report in it.
+    MEDIUM_BODY_BYTES = MIB;
+    /// Bytes of all bodies of the catalog port that are held at once.
+    BODIES_HELD_BYTES = 192 * MIB;
+    /// Header names under one signature. S3 takes 2 KB of user metadata, which is the only thing that
+    /// clients sign many of; the rest of a request has about twenty.
+    SIGNED_HEADERS = 100;
+    /// Bytes of an `Authorization` header, and of each parameter of a presigned URL: a hundred header
+    /// names of 40 bytes fit beside the credential.
+    AUTHORIZATION_BYTES = 8 * KIB;
+    /// Bytes of an access key id: those of root keys, the longest that are given out.
+    ACCESS_KEY_BYTES = 128;
+    /// Bytes of the region in a credential scope.
+    SCOPE_REGION_BYTES = 64;
+    /// Bytes of a session token: ours have at most 2 KiB, for a key prefix of 1 KiB.
+    SESSION_TOKEN_BYTES = 8 * KIB;
+    /// Names and values in a query string; a presigned part of an upload has about fifteen.
+    QUERY_FIELDS = 128;
 
     /// Entries of one page of a listing (S3 and S3 Tables: 1,000).
     PAGE_ITEMS = 1000;
@@ -117,6 +138,10 @@ const _: () = assert!(APPEND_BYTES + COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC
 const _: () = assert!(RPC_BODY_BYTES + RPC_REASON_BYTES < RPC_FRAME_BYTES);
 const _: () = assert!(RPC_FRAME_BYTES <= REQUEST_BODY_BYTES);
 const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);
+const _: () = assert!(2 * REQUEST_BODY_BYTES <= BODIES_HELD_BYTES);
+const _: () =
+    assert!(SMALL_BODY_BYTES < MEDIUM_BODY_BYTES && MEDIUM_BODY_BYTES < REQUEST_BODY_BYTES);
+const _: () = assert!(SESSION_TOKEN_BYTES < SMALL_BODY_BYTES);
 const _: () = assert!(PROPERTY_NAME_BYTES + PROPERTY_VALUE_BYTES < COMMAND_BYTES);
 const _: () = assert!(NAMESPACE_PROPERTIES_BYTES < COMMAND_BYTES / 8);
 const _: () = assert!(FIELD_PATHS_BYTES <= TABLE_METADATA_BYTES);

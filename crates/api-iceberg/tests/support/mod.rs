@@ -7,7 +7,7 @@ use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, Outage, ReadMetadataError};
 use floeberg_consensus::{Footing, GroupHooks, NoPeers};
 use floeberg_env::Env;
-use floeberg_http::{Limits, Room, Shell};
+use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -116,6 +116,7 @@ pub async fn parts_on(env: Env) -> Parts {
         metrics,
         limits,
         room: Room::unlimited(),
+        door: Door::new(Limits::default().body_bytes),
     };
     Parts {
         shell,

@@ -14,7 +14,7 @@ use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use floeberg_api_s3::{S3Api, S3Settings, S3State, service};
 use floeberg_auth::{Scope, ScopeAccess, VendedCredentials};
-use floeberg_http::Room;
+use floeberg_http::{Door, Room};
 use floeberg_telemetry::HttpMetrics;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
@@ -292,6 +292,10 @@ impl Port {
     }
 
     pub async fn with(seed: u64, change: impl FnOnce(&mut S3Settings)) -> Self {
+        Self::with_room(seed, Room::unlimited(), change).await
+    }
+
+    pub async fn with_room(seed: u64, room: Room, change: impl FnOnce(&mut S3Settings)) -> Self {
         let mut world = World::new(seed);
         // Longer than a body may stall, as with the defaults.
         world.config.request_max_ms = 240_000;
@@ -308,7 +312,8 @@ impl Port {
             keyring: world.keyring.clone(),
             env: world.env.clone(),
             metrics: HttpMetrics::default(),
-            room: Room::unlimited(),
+            room,
+            door: Door::new(64 << 20),
             settings,
         });
         Self { world, node, api }

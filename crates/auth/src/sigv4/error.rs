@@ -1,6 +1,7 @@
 //! Why a signature was refused.
 
 use floeberg_types::Region;
+use floeberg_types::limits::{QUERY_FIELDS, SIGNED_HEADERS};
 
 /// Why a signed request was refused. Texts are for the person who configures the client; none
 /// tells an unknown access key id from a wrong secret.
@@ -24,6 +25,28 @@ pub enum SignatureError {
         /// The header's name.
         header: &'static str,
     },
+    /// A text of the credentials is longer than any that is given out.
+    #[error("{what} is longer than the {limit} bytes that are accepted")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The signature names more headers than any client needs.
+    #[error(
+        "more than {SIGNED_HEADERS} headers are signed; send fewer headers or sign fewer of them"
+    )]
+    TooManySigned,
+    /// The signature names a header more than once.
+    #[error("header {header} is named more than once among the signed headers")]
+    SignedTwice {
+        /// The header's name.
+        header: String,
+    },
+    /// The query has more names and values than any operation takes.
+    #[error("the query string has more than {QUERY_FIELDS} parameters")]
+    TooManyParameters,
     /// A header that must be covered by the signature is not.
     #[error("header {header} must be signed")]
     Unsigned {

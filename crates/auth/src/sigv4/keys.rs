@@ -24,35 +24,41 @@ pub(crate) struct SigningKeys {
 }
 
 impl SigningKeys {
+    /// The key for a scope, found or derived.
     pub(crate) fn get(
         &self,
         scope: &CredentialV4<'_>,
         secret: &SecretKey,
         date: &AmzDate,
     ) -> [u8; 32] {
-        let key = Scope {
-            access_key: scope.access_key_id.to_owned(),
-            date: scope.date.to_owned(),
-            region: scope.aws_region.to_owned(),
-            service: scope.aws_service.to_owned(),
-        };
-        if let Some((from, signing)) = self.known.lock().get(&key)
+        if let Some((from, signing)) = self.known.lock().get(&Scope::of(scope))
             && from == secret
         {
             return *signing;
         }
-        let signing = s3s_sigv4::derive_signing_key(
-            secret.expose(),
-            date,
-            scope.aws_region,
-            scope.aws_service,
-        );
+        s3s_sigv4::derive_signing_key(secret.expose(), date, scope.aws_region, scope.aws_service)
+    }
+
+    /// Keeps a key that a valid signature was made with. Whoever has no secret puts nothing in here,
+    /// and drives nothing out.
+    pub(crate) fn keep(&self, scope: &CredentialV4<'_>, secret: &SecretKey, signing: [u8; 32]) {
         let mut known = self.known.lock();
-        if known.len() >= CAPACITY {
+        let scope = Scope::of(scope);
+        if known.len() >= CAPACITY && !known.contains_key(&scope) {
             known.clear();
         }
-        known.insert(key, (secret.clone(), signing));
-        signing
+        known.insert(scope, (secret.clone(), signing));
+    }
+}
+
+impl Scope {
+    fn of(scope: &CredentialV4<'_>) -> Self {
+        Self {
+            access_key: scope.access_key_id.to_owned(),
+            date: scope.date.to_owned(),
+            region: scope.aws_region.to_owned(),
+            service: scope.aws_service.to_owned(),
+        }
     }
 }
 
@@ -64,11 +70,10 @@ mod tests {
         let date = format!("202611{day:02}");
         let scope = format!("{id}/{date}/us-east-1/s3tables/aws4_request");
         let time = AmzDate::parse(&format!("{date}T000000Z")).unwrap();
-        keys.get(
-            &CredentialV4::parse(&scope).unwrap(),
-            &SecretKey::new(secret),
-            &time,
-        )
+        let (scope, secret) = (CredentialV4::parse(&scope).unwrap(), SecretKey::new(secret));
+        let found = keys.get(&scope, &secret, &time);
+        keys.keep(&scope, &secret, found);
+        found
     }
 
     #[test]

@@ -5,14 +5,16 @@
 //! The last line of the canonical request is always the hash of the body that arrived, never a
 //! header's word for it.
 
+mod bounds;
 mod canonical;
 mod error;
 mod keys;
 
+pub use bounds::{check_authorization, check_presigned, check_query};
 pub use error::SignatureError;
 pub(crate) use keys::SigningKeys;
 
-use crate::keyring::{Keyring, SecretKey};
+use crate::keyring::Keyring;
 use crate::{LookupError, Principal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -109,6 +111,8 @@ impl<'a> Presented<'a> {
         rules: &ScopeRules,
     ) -> Result<Self, SignatureError> {
         let text = only(request, "authorization")?.ok_or(SignatureError::Missing)?;
+        bounds::check_length("the Authorization header", text)?;
+        check_query(request.raw_query)?;
         if canonical::is_presigned(request.raw_query) {
             return Err(SignatureError::Presigned);
         }
@@ -119,6 +123,8 @@ impl<'a> Presented<'a> {
         if authorization.algorithm != ALGORITHM {
             return Err(SignatureError::Algorithm);
         }
+        bounds::check_credential(&authorization.credential)?;
+        bounds::check_signed_headers(&authorization.signed_headers)?;
         check_scope(&authorization, rules)?;
         let date = check_date(request, &authorization, now)?;
         let signed_headers = signed_headers(request, &authorization.signed_headers)?;
@@ -134,11 +140,48 @@ impl<'a> Presented<'a> {
         })
     }
 
+    /// The hash that the client claims its body to have, if it says so: with it, the signature can be
+    /// verified before a byte of the body was read. The body must then have that hash.
+    ///
+    /// # Errors
+    /// When the claim is not a hash; no body can fit it.
+    pub fn claimed_sha256(&self) -> Result<Option<[u8; 32]>, SignatureError> {
+        let PayloadClaim::Hash(claim) = self.payload else {
+            return Ok(None);
+        };
+        let decoded = match claim.len() {
+            64 => hex::decode(claim).ok(),
+            44 => STANDARD.decode(claim).ok(),
+            _ => None,
+        };
+        let hash = decoded.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        hash.map(Some).ok_or(SignatureError::BodyHash)
+    }
+
+    /// Whether the credentials are such that a signature of theirs can be valid: known, and not
+    /// expired. Costs no hash of the request.
+    ///
+    /// # Errors
+    /// When the access key id is unknown or its session token is void.
+    pub fn known(&self, now: TimestampMs, keys: &Keyring) -> Result<(), SignatureError> {
+        self.lookup(now, keys).map(|_| ())
+    }
+
+    fn lookup(&self, now: TimestampMs, keys: &Keyring) -> Result<Principal, SignatureError> {
+        let access_key = self.authorization.credential.access_key_id;
+        match keys.lookup(access_key, self.session_token, now) {
+            Ok((_, principal)) => Ok(principal),
+            Err(LookupError::UnknownKey) => Err(SignatureError::Mismatch),
+            Err(LookupError::InvalidToken) => Err(SignatureError::SessionToken),
+            Err(LookupError::ExpiredToken) => Err(SignatureError::ExpiredSession),
+        }
+    }
+
     /// Compares the signature with the one we compute over the body that arrived.
     ///
     /// # Errors
     /// When the body is not the declared one, the signature differs, the access key id is unknown
-    /// (the same answer, found in the same time), or a session token is void.
+    /// (the same answer), or a session token is void.
     pub fn verify(
         &self,
         body_sha256: &[u8; 32],
@@ -156,25 +199,20 @@ impl<'a> Presented<'a> {
             PayloadClaim::Hash(_) => return Err(SignatureError::BodyHash),
         }
         let access_key = self.authorization.credential.access_key_id;
-        let found = keys.secret_for(access_key);
-        let known = found.is_some();
-        let secret = found.unwrap_or_else(|| SecretKey::new("no such access key"));
-        if !self.signature_matches(&secret, &last_lines, keys) || !known {
+        let secret = keys
+            .secret_for(access_key)
+            .ok_or(SignatureError::Mismatch)?;
+        let scope = &self.authorization.credential;
+        let key = keys.signing().get(scope, &secret, &self.date);
+        if !self.signature_matches(&key, &last_lines) {
             return Err(SignatureError::Mismatch);
         }
-        let (_, principal) = keys
-            .lookup(access_key, self.session_token, now)
-            .map_err(|err| match err {
-                LookupError::UnknownKey => SignatureError::Mismatch,
-                LookupError::InvalidToken => SignatureError::SessionToken,
-                LookupError::ExpiredToken => SignatureError::ExpiredSession,
-            })?;
-        Ok(principal)
+        keys.signing().keep(scope, &secret, key);
+        self.lookup(now, keys)
     }
 
-    fn signature_matches(&self, secret: &SecretKey, last_lines: &[&str], keys: &Keyring) -> bool {
+    fn signature_matches(&self, key: &[u8; 32], last_lines: &[&str]) -> bool {
         let scope = &self.authorization.credential;
-        let key = keys.signing().get(scope, secret, &self.date);
         let mut given = [0u8; 32];
         if hex::decode_to_slice(self.authorization.signature, &mut given).is_err() {
             return false;
@@ -190,7 +228,7 @@ impl<'a> Presented<'a> {
                     scope.aws_region,
                     scope.aws_service,
                 );
-                let wanted = s3s_sigv4::calculate_signature_with_key(&to_sign, &key);
+                let wanted = s3s_sigv4::calculate_signature_with_key(&to_sign, key);
                 bool::from(wanted.ct_eq(&given))
             })
     }
@@ -248,37 +286,40 @@ fn check_date(
     Ok(date)
 }
 
-/// The signed headers, sorted by name, values of one name in arrival order.
+/// The signed headers, sorted by name, values of one name in arrival order. The names were checked:
+/// they are few, and each stands once.
 fn signed_headers<'a>(
     request: &SignedRequest<'a>,
     names: &[&str],
 ) -> Result<Vec<(&'a str, &'a str)>, SignatureError> {
-    if !names.contains(&"host") {
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    let is_signed = |name: &str| sorted.binary_search(&name).is_ok();
+    if !is_signed("host") {
         return Err(SignatureError::Unsigned {
             header: "host".to_owned(),
         });
     }
     for (name, _) in request.headers {
-        if name.starts_with("x-amz-") && *name != CONTENT_SHA256 && !names.contains(name) {
+        if name.starts_with("x-amz-") && *name != CONTENT_SHA256 && !is_signed(name) {
             return Err(SignatureError::Unsigned {
                 header: (*name).to_owned(),
             });
         }
     }
-    for name in names {
-        if !request.headers.iter().any(|(present, _)| present == name) {
+    let signed = request.headers.iter().filter(|(name, _)| is_signed(name));
+    let mut signed: Vec<_> = signed.copied().collect();
+    signed.sort_by_key(|(name, _)| *name);
+    for name in sorted {
+        if signed
+            .binary_search_by_key(&name, |(present, _)| *present)
+            .is_err()
+        {
             return Err(SignatureError::Absent {
-                header: (*name).to_owned(),
+                header: name.to_owned(),
             });
         }
     }
-    let mut signed: Vec<_> = request
-        .headers
-        .iter()
-        .filter(|(name, _)| names.contains(name))
-        .copied()
-        .collect();
-    signed.sort_by_key(|(name, _)| *name);
     Ok(signed)
 }
 

@@ -1,6 +1,8 @@
 //! What clients meet that are silent, slow, or too many. Time is paused: a test waits for as long as
 //! a client would, in no time.
 
+mod hostile;
+
 use super::*;
 use bytes::Bytes;
 use floeberg_pki::{Authority, Credentials, NODE_LIFETIME, NodeKey, PortTls, Subject};
@@ -27,8 +29,17 @@ async fn served(connections: usize, work: Duration) -> Served {
 }
 
 async fn served_by(connections: usize, work: Duration, tls: Option<TlsAcceptor>) -> Served {
+    let (listener, port) = port(connections, tls).await;
+    let service = service_fn(move |_: http::Request<Incoming>| async move {
+        tokio::time::sleep(work).await;
+        let body = http_body_util::Full::new(Bytes::from_static(b"ok"));
+        Ok::<_, Infallible>(http::Response::new(body))
+    });
+    start(listener, port, service)
+}
+
+async fn port(connections: usize, tls: Option<TlsAcceptor>) -> (TcpListener, Port) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let port = Port {
         name: "test",
         open: Gauge::default(),
@@ -37,13 +48,30 @@ async fn served_by(connections: usize, work: Duration, tls: Option<TlsAcceptor>)
             ..ClientLimits::default()
         },
         tls,
+        numbers: Arc::default(),
+        manners: Manners {
+            probes: &["/healthz"],
+            content_type: "text/plain",
+            full: "full",
+        },
         leaving: CancellationToken::new(),
     };
-    let service = service_fn(move |_: http::Request<Incoming>| async move {
-        tokio::time::sleep(work).await;
-        let body = http_body_util::Full::new(Bytes::from_static(b"ok"));
-        Ok::<_, Infallible>(http::Response::new(body))
-    });
+    (listener, port)
+}
+
+fn start<S>(listener: TcpListener, port: Port, service: S) -> Served
+where
+    S: hyper::service::Service<
+            http::Request<Incoming>,
+            Response = http::Response<http_body_util::Full<Bytes>>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let address = listener.local_addr().unwrap();
     let (open, stop) = (port.open.clone(), CancellationToken::new());
     let leaving = port.leaving.clone();
     let serving = tokio::spawn(serve(listener, service, port, stop.clone()));
@@ -155,7 +183,7 @@ async fn a_full_port_lets_the_next_client_wait() {
     assert_eq!(served.open.get(), 2);
     let mut third = served.connect().await;
     third.write_all(GET).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_secs(60), answer(&mut third)).await;
+    let early = tokio::time::timeout(Duration::from_secs(20), answer(&mut third)).await;
     assert!(early.is_err(), "a third connection was served");
     assert_eq!(served.open.get(), 2);
     drop(first);
