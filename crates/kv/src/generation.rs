@@ -1,8 +1,8 @@
 //! Where the files of a store are: in its directory, or in the copy that replaced them.
 //!
 //! The file `ACTIVE` names the directory of the copy that was installed last; without it, the
-//! database lies in the store's directory itself. Whatever the file does not name is left from an
-//! install or its end and is removed when the store opens.
+//! database lies in the store's directory itself. A replaced database is removed by whoever reads it
+//! last; what a crash leaves of one is removed when the store opens.
 
 use floeberg_env::{Disk, OpenMode};
 use std::io;
@@ -98,21 +98,38 @@ fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the files of every generation but `current`.
+/// Removes the files of every generation but `current`; nobody has them open.
 pub(crate) fn clean(disk: &dyn Disk, store: &Path, current: Generation) -> io::Result<()> {
     for name in disk.list(store)? {
-        let path = store.join(&name);
-        match Generation::parse(&name) {
-            Some(generation) if generation == current => {}
-            Some(_) => remove(disk, &path)?,
-            None if name == ACTIVE => {}
-            None if name == ACTIVE_NEW => remove(disk, &path)?,
-            // What else lies here is the database of generation 0.
-            None if current == Generation(0) => {}
-            None => remove(disk, &path)?,
+        let goes = match owner(&name) {
+            Some(generation) => generation != current,
+            None => name == ACTIVE_NEW,
+        };
+        if goes {
+            remove(disk, &store.join(&name))?;
         }
     }
     disk.sync_dir(store)
+}
+
+/// Removes the files of `replaced` alone: others may still be read.
+pub(crate) fn discard(disk: &dyn Disk, store: &Path, replaced: Generation) -> io::Result<()> {
+    for name in disk.list(store)? {
+        if owner(&name) == Some(replaced) {
+            remove(disk, &store.join(&name))?;
+        }
+    }
+    disk.sync_dir(store)
+}
+
+/// The generation that an entry of the store's directory belongs to, if it is not the pointer.
+fn owner(name: &str) -> Option<Generation> {
+    match Generation::parse(name) {
+        Some(generation) => Some(generation),
+        None if name == ACTIVE || name == ACTIVE_NEW => None,
+        // What else lies here is the database of generation 0.
+        None => Some(Generation(0)),
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +177,25 @@ mod tests {
                 assert_eq!(disk.exists(&next.dir(store)), steps >= 2);
             }
         }
+    }
+
+    #[test]
+    fn a_replaced_generation_goes_alone() {
+        let (disk, store) = (MemDisk::new(), Path::new(STORE));
+        put(&disk, store, "FIRST");
+        for n in [1, 2] {
+            put(&disk, &Generation(n).dir(store), "ROWS");
+        }
+        activate(&disk, store, Generation(2)).unwrap();
+        discard(&disk, store, Generation(1)).unwrap();
+        assert!(!disk.exists(&Generation(1).dir(store)));
+        assert!(disk.exists(&store.join("FIRST")), "a reader may be left");
+        discard(&disk, store, Generation(0)).unwrap();
+        assert!(!disk.exists(&store.join("FIRST")));
+        assert!(disk.exists(&Generation(2).dir(store).join("ROWS")));
+        assert_eq!(active(&disk, store).unwrap(), Generation(2));
+        // Whoever reads last may come after the store was cleaned.
+        discard(&disk, store, Generation(0)).unwrap();
     }
 
     #[test]

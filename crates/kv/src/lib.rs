@@ -5,6 +5,7 @@
 //! and replays the Raft log from there, so the store needs no log of its own.
 
 mod batch;
+mod database;
 mod error;
 mod framing;
 mod generation;
@@ -14,6 +15,7 @@ pub mod testing;
 
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use batch::{Batch, Op};
 pub use error::{EngineError, KvError};
@@ -23,11 +25,8 @@ pub use rocks::{KvMemory, RocksKv, RocksKvConfig};
 /// Rows in key order, or the failure that ended the scan.
 pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), KvError>> + Send + 'a>;
 
-/// An ordered map from byte keys to byte values.
-///
-/// After a crash the store holds the writes of some prefix of the batches, never part of a batch,
-/// and at least everything up to the last successful [`Kv::flush`].
-pub trait Kv: Send + Sync + 'static {
+/// Reading rows: those of a [`Kv`] as they are at each call, or those of one moment.
+pub trait KvRead: Send + Sync + 'static {
     /// The value of `key`.
     ///
     /// # Errors
@@ -39,8 +38,25 @@ pub trait Kv: Send + Sync + 'static {
     /// error it ends.
     fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a>;
 
-    /// The rows of [`Kv::scan`], descending.
+    /// The rows of [`KvRead::scan`], descending.
     fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a>;
+}
+
+/// All rows as of one moment. It holds up neither writes nor an install, and keeps the database it
+/// was taken of, with its files, for as long as it lives: who holds one for long pays in disk.
+pub type Snapshot = Arc<dyn KvRead>;
+
+/// An ordered map from byte keys to byte values.
+///
+/// After a crash the store holds the writes of some prefix of the batches, never part of a batch,
+/// and at least everything up to the last successful [`Kv::flush`].
+pub trait Kv: KvRead {
+    /// The rows as they are now, all of one moment. It goes on to answer after later writes and
+    /// after an install, until the store stops.
+    ///
+    /// # Errors
+    /// If the store is stopped.
+    fn snapshot(&self) -> Result<Snapshot, KvError>;
 
     /// Applies the operations in order, all or none; readers see them when the call returns. Not
     /// durable until [`Kv::flush`].
@@ -70,7 +86,8 @@ pub trait Kv: Send + Sync + 'static {
 
     /// Replaces everything by the copy in `dir`, which is moved away and must be on the file system
     /// of the store. Durable when it returns; a crash before leaves the old rows or the new ones,
-    /// never both. Scans that have begun go on over the old rows. Must not run beside a write.
+    /// never both. Scans and snapshots that were begun before go on over the old rows; their files go
+    /// with the last of them. Must not run beside a write.
     ///
     /// # Errors
     /// If the copy cannot be read or put in place. Unless the error says otherwise, the store is

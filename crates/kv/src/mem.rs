@@ -1,10 +1,11 @@
 //! The in-memory store: loses on a crash what was not flushed.
 
-use crate::{Batch, EngineError, Kv, KvError, Op, Rows};
+use crate::{Batch, EngineError, Kv, KvError, KvRead, Op, Rows, Snapshot};
 use bytes::Bytes;
 use floeberg_env::{Disk, MemDisk, OpenMode};
 use imbl::OrdMap;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
@@ -23,6 +24,42 @@ struct Inner {
     failed: bool,
     /// Rows whose keys begin so are not kept.
     losing: Option<Bytes>,
+    ageing: Option<Ageing>,
+}
+
+/// Snapshots show what was there some writes ago, but for one row.
+#[derive(Debug)]
+struct Ageing {
+    /// The row that is always new.
+    but: Bytes,
+    /// The rows before each of the last writes, oldest first.
+    before: VecDeque<Map>,
+    /// Snapshots so far; every other one is old.
+    taken: u64,
+}
+
+/// Writes by which an old snapshot is behind.
+const AGED_BY: usize = 4;
+
+impl Ageing {
+    fn note(&mut self, rows: &Map) {
+        self.before.push_back(rows.clone());
+        if self.before.len() > AGED_BY {
+            self.before.pop_front();
+        }
+    }
+
+    fn snapshot(&mut self, current: &Map) -> Map {
+        self.taken += 1;
+        let old = self.before.front().filter(|_| self.taken.is_multiple_of(2));
+        let Some(mut rows) = old.cloned() else {
+            return current.clone();
+        };
+        if let Some(value) = current.get(&self.but) {
+            rows.insert(self.but.clone(), value.clone());
+        }
+        rows
+    }
 }
 
 /// The medium below [`MemKv`]: survives a crash of the node that has it open.
@@ -73,6 +110,9 @@ impl MemKvStore {
         inner.crashes += 1;
         inner.failing_flush = false;
         inner.failed = false;
+        if let Some(ageing) = &mut inner.ageing {
+            ageing.before.clear();
+        }
     }
 
     /// What a crash now would leave; it stays as it is.
@@ -96,6 +136,16 @@ impl MemKvStore {
     /// show with it that the loss is found.
     pub fn lose_rows(&self, prefix: &[u8]) {
         self.inner.lock().losing = Some(Bytes::copy_from_slice(prefix));
+    }
+
+    /// From now on every other snapshot shows what was there a few writes ago, but for the row `but`,
+    /// which by that looks as new as it should be. Tests show with it that this is found.
+    pub fn age_snapshots(&self, but: &[u8]) {
+        self.inner.lock().ageing = Some(Ageing {
+            but: Bytes::copy_from_slice(but),
+            before: VecDeque::new(),
+            taken: 0,
+        });
     }
 
     /// The store that a checkpoint in `dir` made.
@@ -140,22 +190,67 @@ impl MemKv {
         f(&mut inner)
     }
 
-    fn rows(&self, start: &[u8], end: Option<&[u8]>, order: Order) -> Rows<'static> {
-        let map = match self.with(|inner| Ok(inner.current.clone())) {
-            Ok(map) => map,
-            Err(error) => return Box::new(std::iter::once(Err(error))),
-        };
-        let start = Bound::Included(Bytes::copy_from_slice(start));
-        let end = end.map_or(Bound::Unbounded, |end| {
-            Bound::Excluded(Bytes::copy_from_slice(end))
-        });
-        Box::new(Scan {
-            map,
-            start,
-            end,
-            order,
-        })
+    fn snapshot_of(&self, rows: Map) -> MemSnapshot {
+        MemSnapshot {
+            store: MemKv {
+                store: self.store.clone(),
+                life: self.life,
+            },
+            rows,
+        }
     }
+
+    /// The rows as they are, for one scan.
+    fn rows(&self, start: &[u8], end: Option<&[u8]>, order: Order) -> Rows<'static> {
+        match self.with(|inner| Ok(inner.current.clone())) {
+            Ok(map) => scan(map, start, end, order),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+}
+
+/// The rows of one moment, as long as the handle they were taken of is alive.
+#[derive(Debug)]
+struct MemSnapshot {
+    store: MemKv,
+    rows: Map,
+}
+
+impl MemSnapshot {
+    fn walk(&self, start: &[u8], end: Option<&[u8]>, order: Order) -> Rows<'static> {
+        match self.store.with(|_| Ok(())) {
+            Ok(()) => scan(self.rows.clone(), start, end, order),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+}
+
+impl KvRead for MemSnapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.store.with(|_| Ok(()))?;
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
+        self.walk(start, end, Order::Ascending)
+    }
+
+    fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
+        self.walk(start, end, Order::Descending)
+    }
+}
+
+fn scan(map: Map, start: &[u8], end: Option<&[u8]>, order: Order) -> Rows<'static> {
+    let start = Bound::Included(Bytes::copy_from_slice(start));
+    let end = end.map_or(Bound::Unbounded, |end| {
+        Bound::Excluded(Bytes::copy_from_slice(end))
+    });
+    Box::new(Scan {
+        map,
+        start,
+        end,
+        order,
+    })
 }
 
 fn flush(inner: &mut Inner) -> Result<(), KvError> {
@@ -169,7 +264,7 @@ fn flush(inner: &mut Inner) -> Result<(), KvError> {
     Ok(())
 }
 
-impl Kv for MemKv {
+impl KvRead for MemKv {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.with(|inner| Ok(inner.current.get(key).cloned()))
     }
@@ -181,9 +276,27 @@ impl Kv for MemKv {
     fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
         self.rows(start, end, Order::Descending)
     }
+}
+
+impl Kv for MemKv {
+    fn snapshot(&self) -> Result<Snapshot, KvError> {
+        let rows = self.with(|inner| {
+            let Inner {
+                ageing, current, ..
+            } = inner;
+            Ok(match ageing {
+                Some(ageing) => ageing.snapshot(current),
+                None => current.clone(),
+            })
+        })?;
+        Ok(Arc::new(self.snapshot_of(rows)))
+    }
 
     fn write(&self, batch: Batch) -> Result<(), KvError> {
         self.with(|inner| {
+            if let Some(ageing) = &mut inner.ageing {
+                ageing.note(&inner.current);
+            }
             for op in batch.ops {
                 match op {
                     Op::Put { key, .. }

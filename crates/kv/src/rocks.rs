@@ -1,19 +1,19 @@
 //! The RocksDB store: no write-ahead log, atomic flushes, checkpoints by hard link.
 
-use crate::generation::{self, Generation};
-use crate::{Batch, EngineError, Kv, KvError, Op, Rows, framing};
+use crate::database::{Database, RocksSnapshot, Stopped, walk};
+use crate::generation;
+use crate::{Batch, EngineError, Kv, KvError, KvRead, Op, Rows, Snapshot, framing};
 use bytes::Bytes;
 use floeberg_env::{Disk, OpenMode, RealDisk};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
+    WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
 };
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 /// Block cache and write-buffer budget that all stores of a node share.
 #[derive(Clone)]
@@ -70,21 +70,15 @@ impl Default for RocksKvConfig {
     }
 }
 
-/// A database, and the one that replaced it.
-struct Database {
-    db: DB,
-    newer: OnceLock<Box<Database>>,
-}
-
 /// A store in its own RocksDB instance.
 pub struct RocksKv {
-    /// A replaced database stays open, so that scans over it go on; its rows are on disk only.
-    first: Database,
+    /// Locked only to take or to change the reference.
+    current: RwLock<Arc<Database>>,
     path: PathBuf,
     config: RocksKvConfig,
-    stopped: AtomicBool,
+    stopped: Stopped,
     /// Held while files are made or replaced as a whole.
-    current: Mutex<Generation>,
+    files: Mutex<()>,
 }
 
 impl fmt::Debug for RocksKv {
@@ -95,7 +89,7 @@ impl fmt::Debug for RocksKv {
     }
 }
 
-fn options(config: &RocksKvConfig) -> Options {
+pub(crate) fn options(config: &RocksKvConfig) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&config.memory.block_cache);
     table.set_bloom_filter(10.0, false);
@@ -130,100 +124,66 @@ impl RocksKv {
     /// If another process has it open, the disk fails, or its files are corrupt.
     pub fn open(path: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
         RealDisk.create_dir_all(path).map_err(|e| engine(&e))?;
-        let current = generation::active(&RealDisk, path).map_err(|e| engine(&e))?;
-        let first = Database::open(&current.dir(path), config)?;
+        let active = generation::active(&RealDisk, path).map_err(|e| engine(&e))?;
+        let current = Database::open(path, active, config)?;
         // Only now does nobody else have the store open.
-        generation::clean(&RealDisk, path, current).map_err(|e| engine(&e))?;
+        generation::clean(&RealDisk, path, active).map_err(|e| engine(&e))?;
         Ok(Self {
-            first,
+            current: RwLock::new(current),
             path: path.into(),
             config: config.clone(),
-            stopped: AtomicBool::new(false),
-            current: Mutex::new(current),
+            stopped: Stopped::default(),
+            files: Mutex::new(()),
         })
     }
 
-    fn newest(&self) -> &Database {
-        let mut newest = &self.first;
-        while let Some(newer) = newest.newer.get() {
-            newest = newer;
-        }
-        newest
+    fn current(&self) -> Arc<Database> {
+        Arc::clone(&self.current.read())
     }
 
-    fn db(&self) -> &DB {
-        &self.newest().db
-    }
-
-    /// The caller holds the lock of the current generation.
+    /// The caller holds the lock of the files.
     fn flush_locked(&self) -> Result<(), KvError> {
-        self.running()?;
+        self.stopped.check()?;
         let mut wait = FlushOptions::default();
         wait.set_wait(true);
-        self.stop_on_error(self.db().flush_opt(&wait))
+        self.stop_on_error(self.current().db.flush_opt(&wait))
     }
 
-    fn replace(&self, current: &mut Generation, copy: &Path) -> Result<(), KvError> {
-        // Takes the old rows out of memory, where they would stay as long as the store is open.
+    /// The caller holds the lock of the files. Readers of the old rows are not waited for.
+    fn replace(&self, copy: &Path) -> Result<(), KvError> {
+        // Takes the old rows out of memory, where they would stay as long as they are read.
         self.flush_locked()?;
-        let (old, next) = (self.newest(), current.next());
+        let old = self.current();
+        let next = old.generation().next();
         generation::stage(&RealDisk, &self.path, next, copy).map_err(|e| engine(&e))?;
-        let database = Database::open(&next.dir(&self.path), &self.config)?;
+        let database = Database::open(&self.path, next, &self.config)?;
         generation::activate(&RealDisk, &self.path, next).map_err(|e| engine(&e))?;
-        let replaced = old.newer.set(Box::new(database));
-        debug_assert!(replaced.is_ok(), "the lock allows one install at a time");
-        *current = next;
-        old.db.cancel_all_background_work(true);
-        if let Err(error) = generation::clean(&RealDisk, &self.path, next) {
-            // They are removed when the store opens again.
-            tracing::warn!(path = %self.path.display(), %error, "replaced rows are still on disk");
-        }
+        *self.current.write() = database;
+        old.replaced();
         Ok(())
-    }
-
-    fn running(&self) -> Result<(), KvError> {
-        if self.stopped.load(Ordering::Acquire) {
-            Err(KvError::Stopped)
-        } else {
-            Ok(())
-        }
     }
 
     /// After a failed write or sync nobody knows what the disk holds: nothing may follow.
     fn stop_on_error<T>(&self, result: Result<T, rocksdb::Error>) -> Result<T, KvError> {
         result.map_err(|error| {
-            self.stopped.store(true, Ordering::Release);
+            self.stopped.set();
             tracing::error!(path = %self.path.display(), %error, "key-value store failed");
             error.into()
         })
     }
 
-    fn rows<'a>(&'a self, start: &[u8], end: Option<&[u8]>, mode: IteratorMode<'_>) -> Rows<'a> {
-        if let Err(error) = self.running() {
-            return Box::new(std::iter::once(Err(error)));
+    fn rows(&self, start: &[u8], end: Option<&[u8]>, mode: IteratorMode<'_>) -> Rows<'static> {
+        match self.stopped.check() {
+            Ok(()) => walk(self.current(), start, end, mode),
+            Err(error) => Box::new(std::iter::once(Err(error))),
         }
-        if end.is_some_and(|end| start >= end) {
-            return Box::new(std::iter::empty());
-        }
-        let mut read = ReadOptions::default();
-        if !start.is_empty() {
-            read.set_iterate_lower_bound(start);
-        }
-        if let Some(end) = end {
-            read.set_iterate_upper_bound(end);
-        }
-        let rows = self.db().iterator_opt(mode, read);
-        Box::new(rows.map(|row| match row {
-            Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
-            Err(error) => Err(error.into()),
-        }))
     }
 }
 
-impl Kv for RocksKv {
+impl KvRead for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        self.running()?;
-        Ok(self.db().get(key)?.map(Bytes::from))
+        self.stopped.check()?;
+        Ok(self.current().db.get(key)?.map(Bytes::from))
     }
 
     fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
@@ -233,9 +193,17 @@ impl Kv for RocksKv {
     fn scan_reverse<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
         self.rows(start, end, IteratorMode::End)
     }
+}
+
+impl Kv for RocksKv {
+    fn snapshot(&self) -> Result<Snapshot, KvError> {
+        self.stopped.check()?;
+        let snapshot = RocksSnapshot::new(self.current(), self.stopped.clone());
+        Ok(Arc::new(snapshot))
+    }
 
     fn write(&self, batch: Batch) -> Result<(), KvError> {
-        self.running()?;
+        self.stopped.check()?;
         let mut writes = WriteBatch::default();
         for op in &batch.ops {
             match op {
@@ -245,11 +213,11 @@ impl Kv for RocksKv {
         }
         let mut memory_only = WriteOptions::default();
         memory_only.disable_wal(true);
-        self.stop_on_error(self.db().write_opt(writes, &memory_only))
+        self.stop_on_error(self.current().db.write_opt(writes, &memory_only))
     }
 
     fn flush(&self) -> Result<(), KvError> {
-        let _current = self.current.lock();
+        let _files = self.files.lock();
         self.flush_locked()
     }
 
@@ -261,9 +229,9 @@ impl Kv for RocksKv {
         if RealDisk.exists(dir) {
             return Err(refused("the directory exists".into()));
         }
-        let _current = self.current.lock();
+        let _files = self.files.lock();
         self.flush_locked()?;
-        let made = Checkpoint::new(self.db()).and_then(|copy| copy.create_checkpoint(dir));
+        let made = Checkpoint::new(&self.current().db).and_then(|copy| copy.create_checkpoint(dir));
         made.map_err(|error| refused(error.into_string()))?;
         // The table files were synced when they were written; the copied manifest was not.
         sync_tree(dir).map_err(|error| refused(error.to_string()))
@@ -285,22 +253,11 @@ impl Kv for RocksKv {
     }
 
     fn install(&self, dir: &Path) -> Result<(), KvError> {
-        let mut current = self.current.lock();
-        self.running()?;
-        self.replace(&mut current, dir).inspect_err(|error| {
-            self.stopped.store(true, Ordering::Release);
+        let _files = self.files.lock();
+        self.stopped.check()?;
+        self.replace(dir).inspect_err(|error| {
+            self.stopped.set();
             tracing::error!(path = %self.path.display(), %error, "a copy was not installed");
-        })
-    }
-}
-
-impl Database {
-    /// Its manifest is checked first, because one flipped bit in it can make RocksDB loop for ever.
-    fn open(dir: &Path, config: &RocksKvConfig) -> Result<Self, KvError> {
-        framing::check(&RealDisk, dir)?;
-        Ok(Self {
-            db: DB::open(&options(config), dir)?,
-            newer: OnceLock::new(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What every [`Kv`] must do, as a suite that any implementation can run.
 
-use crate::{Batch, Kv, KvError, prefix_end};
+use crate::{Batch, Kv, KvError, KvRead, prefix_end};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub fn kv_suite<M: Medium>(fresh: impl Fn() -> M) {
     crash_keeps_the_flushed_state(&fresh());
     checkpoints(&fresh());
     installs(&fresh());
+    snapshots(&fresh());
+    snapshots_survive_installs(&fresh());
 }
 
 type Row = (Bytes, Bytes);
@@ -36,8 +38,12 @@ type Row = (Bytes, Bytes);
 ///
 /// # Errors
 /// The first error of the scan.
-pub fn collect(kv: &dyn Kv, start: &[u8], end: Option<&[u8]>) -> Result<Vec<Row>, KvError> {
-    kv.scan(start, end).collect()
+pub fn collect(
+    rows: &(impl KvRead + ?Sized),
+    start: &[u8],
+    end: Option<&[u8]>,
+) -> Result<Vec<Row>, KvError> {
+    rows.scan(start, end).collect()
 }
 
 fn keys(rows: &[Row]) -> Vec<&[u8]> {
@@ -239,4 +245,94 @@ fn installs(medium: &impl Medium) {
     let rows = collect(&*medium.open(), b"", None).expect("scanned");
     assert_eq!(keys(&rows), [b"a", b"b", b"d", b"f"]);
     assert_eq!(rows[0].1, "copied");
+}
+
+/// What a snapshot shows: all rows, by both directions and each by its key.
+fn shown(snapshot: &dyn KvRead) -> Vec<Row> {
+    let rows = collect(snapshot, b"", None).expect("scanned");
+    let mut backward: Vec<Row> = snapshot
+        .scan_reverse(b"", None)
+        .collect::<Result<_, _>>()
+        .expect("scanned");
+    backward.reverse();
+    assert_eq!(rows, backward, "both directions give the same rows");
+    for (key, value) in &rows {
+        assert_eq!(snapshot.get(key).expect("read").as_ref(), Some(value));
+    }
+    rows
+}
+
+/// Each shows its own moment, whatever is written, flushed or deleted later, and hinders none of it.
+fn snapshots(medium: &impl Medium) {
+    let kv = medium.open();
+    let empty = kv.snapshot().expect("taken");
+    put(&*kv, "a", "1");
+    put(&*kv, "b", "1");
+    let first = kv.snapshot().expect("taken");
+    let again = kv.snapshot().expect("taken");
+    let mut walking = first.scan(b"a", Some(b"c"));
+    assert_eq!(walking.next().expect("a row").expect("scanned").0, "a");
+    let mut batch = Batch::default();
+    batch.put("a", "2");
+    batch.delete("b");
+    batch.put("c", "2");
+    kv.write(batch).expect("written");
+    kv.flush().expect("flushed");
+    let second = kv.snapshot().expect("taken");
+    put(&*kv, "d", "3");
+    kv.flush().expect("flushed");
+    assert_eq!(walking.next().expect("a row").expect("scanned").0, "b");
+    drop(walking);
+    assert_eq!(shown(&*empty), []);
+    for snapshot in [&first, &again] {
+        let rows = shown(&**snapshot);
+        assert_eq!(keys(&rows), [b"a", b"b"]);
+        assert!(rows.iter().all(|(_, value)| value == "1"));
+        assert_eq!(snapshot.get(b"c").expect("read"), None);
+    }
+    assert_eq!(keys(&shown(&*second)), [b"a", b"c"]);
+    assert_eq!(
+        collect(&*second, b"b", Some(b"d")).expect("scanned").len(),
+        1
+    );
+    assert_eq!(collect(&*second, b"d", Some(b"b")).expect("scanned"), []);
+    drop((empty, first));
+    assert_eq!(shown(&*again).len(), 2, "another one ended");
+    assert_eq!(
+        keys(&collect(&*kv, b"", None).expect("scanned")),
+        [b"a", b"c", b"d"]
+    );
+}
+
+/// A snapshot of each of three generations, of which two are replaced.
+fn snapshots_survive_installs(medium: &impl Medium) {
+    let kv = medium.open();
+    put(&*kv, "a", "copied");
+    let copies = [
+        medium.checkpoint_dir("first"),
+        medium.checkpoint_dir("second"),
+    ];
+    for copy in &copies {
+        kv.checkpoint(copy).expect("copied");
+    }
+    let mut taken = Vec::new();
+    for (copy, name) in copies.iter().zip(["x", "y"]) {
+        put(&*kv, name, "later");
+        taken.push(kv.snapshot().expect("taken"));
+        kv.install(copy).expect("installed");
+        let rows = shown(&*kv.snapshot().expect("taken"));
+        assert_eq!(keys(&rows), [b"a"], "an install is seen at once");
+    }
+    put(&*kv, "z", "newest");
+    kv.flush().expect("flushed");
+    taken.push(kv.snapshot().expect("taken"));
+    for (snapshot, name) in taken.iter().zip(["x", "y", "z"]) {
+        assert_eq!(keys(&shown(&**snapshot)), [b"a", name.as_bytes()]);
+    }
+    let kept = taken.pop();
+    drop(taken);
+    assert_eq!(shown(&*kept.expect("the newest")).len(), 2);
+    medium.crash(kv);
+    let rows = collect(&*medium.open(), b"", None).expect("scanned");
+    assert_eq!(keys(&rows), [b"a", b"z"]);
 }

@@ -156,6 +156,56 @@ fn a_flipped_bit_in_a_table_file_is_reported_not_returned() {
     assert!(matches!(collect(&*kv, b"", None), Err(KvError::Corrupt(_))));
 }
 
+/// The directories of databases in a store that hold a file with rows.
+fn generations(store: &Path) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = files(store)
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|e| e == "sst"))
+        .map(|file| file.parent().expect("in a directory").to_owned())
+        .collect();
+    dirs.dedup();
+    dirs
+}
+
+#[test]
+fn replaced_files_go_with_their_last_reader_and_never_later_than_the_next_open() {
+    let medium = RocksMedium::new();
+    let kv = medium.open();
+    let mut batch = Batch::default();
+    batch.put("key", "value");
+    kv.write(batch).expect("written");
+    let copies = ["a", "b", "c"].map(|name| medium.checkpoint_dir(name));
+    for copy in &copies {
+        kv.checkpoint(copy).expect("copied");
+    }
+    let store = medium.path();
+    let first = kv.snapshot().expect("taken");
+    let walk = first.scan(b"", None);
+    kv.install(&copies[0]).expect("installed");
+    let second = kv.snapshot().expect("taken");
+    kv.install(&copies[1]).expect("installed");
+    assert_eq!(generations(&store).len(), 3, "two are still read");
+    drop(second);
+    assert_eq!(generations(&store).len(), 2, "the middle one goes alone");
+    assert_eq!(walk.count(), 1);
+    drop(first);
+    assert_eq!(generations(&store).len(), 1);
+    kv.install(&copies[2]).expect("installed");
+    assert_eq!(generations(&store).len(), 1, "nobody read the one before");
+    let left = kv.snapshot().expect("taken");
+    let made = medium.checkpoint_dir("d");
+    kv.checkpoint(&made).expect("copied");
+    kv.install(&made).expect("installed");
+    assert_eq!(generations(&store).len(), 2);
+    // The process dies while the snapshot is held.
+    medium.crash(kv);
+    assert_eq!(generations(&medium.path()).len(), 2);
+    let kv = medium.open();
+    assert_eq!(generations(&medium.path()).len(), 1);
+    assert_eq!(collect(&*kv, b"", None).expect("scanned").len(), 1);
+    drop(left);
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Write(Vec<(u8, Option<u8>)>),
