@@ -4,8 +4,10 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tracing::Instrument;
 
 /// How blocking work runs.
@@ -22,6 +24,14 @@ enum Blocking {
 pub struct Tasks {
     blocking: Blocking,
     end: Option<TaskEnd>,
+    /// For work whose size clients decide; clones share them.
+    places: Arc<Semaphore>,
+}
+
+/// One core stays free of such work, so that whoever has little to do gets it done.
+fn places() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 /// Ends all tasks of a simulated process, as its death would.
@@ -78,6 +88,7 @@ impl Tasks {
         Self {
             blocking: Blocking::Pool,
             end: None,
+            places: Arc::new(Semaphore::new(places())),
         }
     }
 
@@ -87,6 +98,7 @@ impl Tasks {
         Self {
             blocking: Blocking::Inline,
             end: None,
+            places: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -96,6 +108,7 @@ impl Tasks {
         Self {
             blocking: Blocking::Inline,
             end: Some(end.clone()),
+            places: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -124,6 +137,30 @@ impl Tasks {
             }),
             Blocking::Inline => self.spawn(name, async move { work() }),
         }
+    }
+
+    /// Runs one bounded step of work whose size clients decide (rows of a listing, a document to
+    /// render or to parse), on a thread that may block. All of a process' such steps share a few
+    /// places in the order in which they came, so whoever has many takes turns with the others.
+    ///
+    /// # Errors
+    /// The step panicked, or the process is ending.
+    ///
+    /// # Cancel safety
+    /// A step that has begun goes on to its end and keeps its place until then.
+    pub async fn step<F, T>(&self, name: &'static str, work: F) -> Result<T, JoinError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.expect("nobody closes the places");
+        self.spawn_blocking(name, move || {
+            let done = work();
+            drop(place);
+            done
+        })
+        .await
     }
 
     /// Starts a thread of its own.
@@ -160,7 +197,39 @@ mod tests {
                 tasks.spawn_blocking("add", || 2 + 2).await.expect("joined"),
                 4
             );
+            assert_eq!(tasks.step("add", || 3 + 3).await.expect("joined"), 6);
+            let panics = tasks.step("panics", || panic!("as the test wants")).await;
+            assert!(panics.is_err_and(|error: JoinError| error.is_panic()));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_more_steps_run_at_once_than_there_are_places() {
+        let tasks = Tasks::real();
+        let (now, most) = (Arc::new(Mutex::new(0_usize)), Arc::new(Mutex::new(0_usize)));
+        let steps = (0..200).map(|_| {
+            let (tasks, now, most) = (tasks.clone(), now.clone(), most.clone());
+            tokio::spawn(async move {
+                let step = move || {
+                    let running = {
+                        let mut now = now.lock();
+                        *now += 1;
+                        *now
+                    };
+                    let mut most = most.lock();
+                    *most = running.max(*most);
+                    drop(most);
+                    std::thread::yield_now();
+                    *now.lock() -= 1;
+                };
+                tasks.step("count", step).await.expect("joined");
+            })
+        });
+        for step in steps.collect::<Vec<_>>() {
+            step.await.expect("joined");
+        }
+        assert!((1..=places()).contains(&*most.lock()));
+        assert_eq!(*now.lock(), 0);
     }
 
     #[tokio::test(start_paused = true)]
