@@ -1,5 +1,6 @@
 //! How opening a store, reading and transacting fail.
 
+use crate::rows::VIEW_LASTS;
 use bytes::Bytes;
 use floeberg_consensus::{CommandTooLarge, GroupStartError, NoLeader};
 use floeberg_kv::KvError;
@@ -12,6 +13,9 @@ pub enum StoreError {
     /// The key-value store failed.
     #[error(transparent)]
     Kv(#[from] KvError),
+    /// The rows of one moment were read for too long.
+    #[error("these rows were read for more than {} s: read them in several goes", VIEW_LASTS.as_secs())]
+    Expired,
     /// The row's header is damaged or from a newer version.
     #[error("row {key:?}: {source}")]
     Format {

@@ -30,7 +30,7 @@ impl Wake {
     fn land(&self, settled: Settled) -> Settled {
         let mut speculation = self.store.speculation.lock();
         match &settled {
-            Settled::Applied { .. } => speculation.applied(&self.proposal),
+            Settled::Applied { index } => speculation.applied(&self.proposal, *index),
             Settled::Missed { .. } | Settled::Absent | Settled::Unknown => {
                 speculation.lost(&self.proposal);
             }

@@ -28,8 +28,9 @@ pub(crate) struct Progress {
     pub(crate) deadline: Instant,
     /// How often a row was not as it was read.
     misses: u32,
-    /// Everything acknowledged before the request is applied here.
-    caught_up: bool,
+    /// Everything acknowledged before the request is applied here up to this entry, once that is
+    /// known.
+    caught_up: Option<u64>,
     /// The time that a leader asked to decide at.
     time: Option<TimestampMs>,
     /// Since when the leader could not be reached.
@@ -41,7 +42,7 @@ impl Progress {
         Self {
             deadline,
             misses: 0,
-            caught_up: false,
+            caught_up: None,
             time: None,
             out_of_touch: None,
         }
@@ -68,18 +69,18 @@ impl Inner {
         progress: &mut Progress,
         decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
     ) -> Draft<T, E> {
-        let _reading = self.shared.gate.read();
-        let (log_time, feature_level) = self.applied_time_and_level();
+        let moment = self.shared.newest.get();
+        let (has, needs) = (moment.index(), progress.caught_up.unwrap_or(0));
+        assert!(has >= needs, "rows of entry {has} to decide on at {needs}");
         let clock = progress.time.take();
         let clock = clock.unwrap_or_else(|| self.env.clock.now());
-        let now = clock.max(log_time);
+        let now = clock.max(moment.applied.log_time);
         let nothing_in_flight = Speculation::default();
         let basis = Basis {
-            kv: &*self.kv,
+            moment: &moment,
             speculation: &nothing_in_flight,
             rng: &*self.env.rng,
             now,
-            feature_level,
         };
         let mut txn = Txn::new(basis, CommitId::from_bytes(self.env.rng.id128()));
         let result = decide(&mut txn);
@@ -98,12 +99,11 @@ impl Inner {
 
     /// Whether an answer drafted now may be given. If not, it may once it is drafted again.
     pub(crate) async fn caught_up(&self, progress: &mut Progress) -> Result<bool, Unavailable> {
-        if progress.caught_up {
+        if progress.caught_up.is_some() {
             return Ok(true);
         }
         let patience = progress.deadline.min(Instant::now() + self.leader_wait);
-        self.barrier(patience).await?;
-        progress.caught_up = true;
+        progress.caught_up = Some(self.barrier(patience).await?.index);
         Ok(false)
     }
 

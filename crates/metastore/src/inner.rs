@@ -5,6 +5,7 @@ use crate::error::{StoreError, Unavailable};
 use crate::flight::{Flight, Origin, Wake};
 use crate::flush::Flusher;
 use crate::machine::AppliedState;
+use crate::moment::Moment;
 use crate::outcomes::{Outcomes, Settled};
 use crate::speculation::{Fate, Proposal, Speculation, all_settled};
 use crate::turns::Taken;
@@ -13,7 +14,6 @@ use floeberg_consensus::{
     CommandTooLarge, Leader, Leadership, Permit, RaftGroup, ReadPoint, SizedCommand, Term,
 };
 use floeberg_env::{Env, Tasks};
-use floeberg_kv::Kv;
 use floeberg_rpc::Transport;
 use floeberg_state::Identity;
 use floeberg_telemetry::MetastoreMetrics;
@@ -32,7 +32,6 @@ pub(crate) struct Inner {
     pub(crate) identity: Identity,
     pub(crate) node: NodeId,
     pub(crate) env: Env,
-    pub(crate) kv: Arc<dyn Kv>,
     pub(crate) raft: RaftGroup,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) leadership: watch::Receiver<Leadership>,
@@ -179,14 +178,14 @@ impl Inner {
         if !speculation.enter(term) {
             return Attempt::NotLeading;
         }
-        let (log_time, feature_level) = self.applied_time_and_level();
+        let moment = self.moment_beneath(&speculation);
+        let log_time = moment.applied.log_time;
         let now = speculation.next_log_time(self.env.clock.now(), log_time);
         let basis = Basis {
-            kv: &*self.kv,
+            moment: &moment,
             speculation: &speculation,
             rng: &*self.env.rng,
             now,
-            feature_level,
         };
         let mut txn = Txn::new(basis, CommitId::from_bytes(self.env.rng.id128()));
         let result = decide(&mut txn);
@@ -216,9 +215,16 @@ impl Inner {
         }
     }
 
-    pub(crate) fn applied_time_and_level(&self) -> (TimestampMs, u32) {
-        let applied = self.shared.applied.lock();
-        (applied.log_time, applied.feature_level)
+    /// The rows that the speculative ones lie over. Whoever holds the evaluation lock has all that
+    /// landed in them: a proposal's rows are taken out of the speculation once they are applied.
+    pub(crate) fn moment_beneath(&self, speculation: &Speculation) -> Arc<Moment> {
+        let moment = self.shared.newest.get();
+        let (has, needs) = (moment.index(), speculation.landed());
+        assert!(
+            has >= needs,
+            "rows of entry {has} beneath those behind {needs}"
+        );
+        moment
     }
 
     /// Submits a command and lays its rows over the speculative state.

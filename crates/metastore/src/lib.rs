@@ -19,6 +19,7 @@ mod flush;
 mod front;
 mod inner;
 mod machine;
+mod moment;
 mod outcomes;
 mod rows;
 mod serve;
@@ -38,7 +39,7 @@ pub use floeberg_state::{
     Applied, Comparison, Digest, Event, MARK_EVERY, Mark, RawRow, RowMessage, UsageDelta, UsageKey,
     UsageRow, compare_marks, keys,
 };
-pub use rows::{Key, ReadView, Row, Rows};
+pub use rows::{Key, PageLimit, ReadView, Row, RowPage, Rows, VIEW_LASTS};
 pub use serve::ProposalService;
 pub use store::{Committed, Store};
 pub use txn::{RangeState, Txn};

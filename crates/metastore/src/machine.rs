@@ -1,6 +1,7 @@
 //! The state machine of a group: applies runs of log entries to the key-value store.
 
 use crate::flush::Flusher;
+use crate::moment::{KvView, Moment, Newest};
 use crate::outcomes::Outcomes;
 use bytes::Bytes;
 use floeberg_consensus::{
@@ -8,42 +9,18 @@ use floeberg_consensus::{
     Copier, EntryId, InstallError, Payload, StateMachine,
 };
 use floeberg_kv::{Batch, Kv, KvError};
-use floeberg_state::{
-    Applied, AppliedRowError, Identity, LogPos, Marks, Receipt, Run, View, ViewError, keys,
-};
+use floeberg_state::{Applied, AppliedRowError, Identity, LogPos, Marks, Receipt, Run, keys};
 use floeberg_types::NodeId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows of the store, as apply sees them.
-pub(crate) struct KvView<'a>(pub(crate) &'a dyn Kv);
-
-impl View for KvView<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        self.0.get(key).map_err(|error| ViewError(Box::new(error)))
-    }
-
-    fn first_key(&self, start: &[u8], end: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        if start >= end {
-            return Ok(None);
-        }
-        match self.0.scan(start, Some(end)).next() {
-            Some(Ok((key, _))) => Ok(Some(key)),
-            Some(Err(error)) => Err(ViewError(Box::new(error))),
-            None => Ok(None),
-        }
-    }
-}
-
 /// What apply shares with the transaction engine.
 pub(crate) struct AppliedState {
-    /// Held shared by readers of several rows, exclusively while a run is written.
-    pub(crate) gate: RwLock<()>,
-    /// What the rows have reached.
-    pub(crate) applied: Mutex<Applied>,
+    /// The rows of the last run, which everybody reads.
+    pub(crate) newest: Newest,
     /// Digests at the last positions that other nodes pass, too.
     pub(crate) marks: Mutex<Marks>,
 }
@@ -151,14 +128,10 @@ impl StateMachine for GroupMachine {
                 None => batch.delete(key),
             }
         }
-        {
-            let _writing = self.shared.gate.write();
-            self.kv.write(batch).map_err(|error| ApplyError {
-                at: first,
-                source: Box::new(error),
-            })?;
-            *self.shared.applied.lock() = applied.clone();
-        }
+        let failed = |source: Box<dyn Error + Send + Sync>| ApplyError { at: first, source };
+        self.kv.write(batch).map_err(|error| failed(error.into()))?;
+        let moment = Moment::take(&self.kv, self.identity).map_err(|e| failed(e.into()))?;
+        self.shared.newest.publish(moment);
         for mark in marks {
             self.shared.marks.lock().push(mark);
         }
@@ -196,11 +169,9 @@ impl StateMachine for GroupMachine {
         let failed = |source: Box<dyn Error + Send + Sync>| InstallError::Failed { source };
         let applied = applied_in_copy(&*self.kv, self.identity, dir);
         let applied = applied.map_err(|error| failed(error.into()))?;
-        {
-            let _writing = self.shared.gate.write();
-            self.kv.install(dir).map_err(|error| failed(error.into()))?;
-            *self.shared.applied.lock() = applied.clone();
-        }
+        self.kv.install(dir).map_err(|error| failed(error.into()))?;
+        let moment = Moment::take(&self.kv, self.identity).map_err(|e| failed(e.into()))?;
+        self.shared.newest.publish(moment);
         self.shared.marks.lock().clear();
         self.applied = applied;
         self.outcomes.installed(&*self.kv, &self.applied);

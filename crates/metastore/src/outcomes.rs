@@ -3,7 +3,7 @@
 //! A command is pinned to the term it was evaluated in. Terms in a log never fall, so once an entry
 //! of a later term is applied, a command that was not seen before it is absent for good.
 
-use crate::machine::KvView;
+use crate::moment::KvView;
 use bytes::Bytes;
 use floeberg_consensus::Term;
 use floeberg_kv::Kv;

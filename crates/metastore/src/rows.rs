@@ -1,13 +1,16 @@
 //! Reading rows: the interface that transactions and read views share.
 
 use crate::error::StoreError;
+use crate::moment::Moment;
 use bytes::Bytes;
-use floeberg_kv::Kv;
+use floeberg_kv::KvRead;
 use floeberg_state::keys::{prefix_end, successor};
 use floeberg_state::{RawRow, RowMessage};
 use floeberg_types::CommitId;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The key of a row, made with [`floeberg_state::keys::KeyWriter`].
 pub type Key = Bytes;
@@ -113,22 +116,132 @@ pub(crate) fn scan_range(prefix: &[u8], start_after: Option<&[u8]>) -> (Bytes, O
     (start, prefix_end(prefix))
 }
 
-/// Applied rows. Inside [`crate::Store::read`] nothing is applied meanwhile, so all reads belong
-/// together; in [`crate::Store::local`] each read stands for itself.
+/// How long a view answers. Disk space that is freed meanwhile stays taken until it is dropped.
+pub const VIEW_LASTS: Duration = Duration::from_secs(60);
+
+/// How much a page of rows may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of keys and values; a single row may exceed them.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// What one step reads: a few milliseconds, and memory of no account.
+    pub const STEP: Self = Self {
+        rows: 1024,
+        bytes: 1 << 20,
+    };
+
+    /// The same with fewer rows.
+    #[must_use]
+    pub fn at_most(self, rows: usize) -> Self {
+        Self {
+            rows: self.rows.min(rows),
+            ..self
+        }
+    }
+}
+
+/// Some rows of a range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowPage<R> {
+    /// In key order.
+    pub rows: Vec<(Key, R)>,
+    /// Whether the range has more behind them.
+    pub has_more: bool,
+}
+
+/// The rows of one moment. It holds up nobody and may be read from any thread, for
+/// [`VIEW_LASTS`]; it is not kept while something is sent to a client.
 #[derive(Clone)]
 pub struct ReadView {
-    kv: Arc<dyn Kv>,
+    moment: Arc<Moment>,
+    until: Instant,
 }
 
 impl ReadView {
-    pub(crate) fn new(kv: Arc<dyn Kv>) -> Self {
-        Self { kv }
+    pub(crate) fn new(moment: Arc<Moment>) -> Self {
+        Self {
+            moment,
+            until: Instant::now() + VIEW_LASTS,
+        }
+    }
+
+    /// Index of the last entry that it shows; 0 in a new group.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.moment.index()
+    }
+
+    /// Whether it answers no more.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn rows(&self) -> Result<&dyn KvRead, StoreError> {
+        if self.is_expired() {
+            return Err(StoreError::Expired);
+        }
+        Ok(&*self.moment.rows)
+    }
+
+    /// A page of the rows whose keys start with `prefix`, in key order, behind `start_after`. Where
+    /// `limit` allows none, one is read.
+    ///
+    /// # Errors
+    /// The store failed, a row is damaged, or the view is too old.
+    pub fn page<M: RowMessage>(
+        &self,
+        prefix: &[u8],
+        start_after: Option<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<RowPage<Row<M>>, StoreError> {
+        let page = self.page_raw(prefix, start_after, limit)?;
+        let rows = page.rows.into_iter();
+        let rows = rows.map(|(key, raw)| decode(&key, raw).map(|row| (key, row)));
+        Ok(RowPage {
+            rows: rows.collect::<Result<_, _>>()?,
+            has_more: page.has_more,
+        })
+    }
+
+    /// [`Self::page`], undecoded.
+    ///
+    /// # Errors
+    /// The store failed, a row's header is unknown, or the view is too old.
+    pub fn page_raw(
+        &self,
+        prefix: &[u8],
+        start_after: Option<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<RowPage<RawRow>, StoreError> {
+        let mut page = RowPage {
+            rows: Vec::new(),
+            has_more: false,
+        };
+        let (start, end) = scan_range(prefix, start_after);
+        let mut bytes = 0;
+        for found in self.rows()?.scan(&start, end.as_deref()) {
+            let (key, value) = found?;
+            if !page.rows.is_empty() && (page.rows.len() >= limit.rows || bytes >= limit.bytes) {
+                page.has_more = true;
+                break;
+            }
+            bytes += key.len() + value.len();
+            let row = decode_raw(&key, value)?;
+            page.rows.push((key, row));
+        }
+        Ok(page)
     }
 }
 
 impl Rows for ReadView {
     fn get_raw(&self, key: &[u8]) -> Result<Option<RawRow>, StoreError> {
-        self.kv
+        self.rows()?
             .get(key)?
             .map(|value| decode_raw(key, value))
             .transpose()
@@ -141,11 +254,8 @@ impl Rows for ReadView {
         limit: usize,
     ) -> Result<Vec<(Key, RawRow)>, StoreError> {
         let (start, end) = scan_range(prefix, start_after);
-        if end.as_ref().is_some_and(|end| start >= *end) {
-            return Ok(Vec::new());
-        }
         let mut rows = Vec::new();
-        for found in self.kv.scan(&start, end.as_deref()).take(limit) {
+        for found in self.rows()?.scan(&start, end.as_deref()).take(limit) {
             let (key, value) = found?;
             let row = decode_raw(&key, value)?;
             rows.push((key, row));

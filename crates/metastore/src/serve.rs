@@ -193,9 +193,8 @@ impl Inner {
 
     /// The last entry applied is behind everything that can have led to a refusal by now.
     fn refusal(&self, reason: Reason) -> Reply {
-        let last = self.shared.applied.lock().last;
         Reply::Refused {
-            settled: last.map_or(0, |last| last.index),
+            settled: self.shared.newest.get().index(),
             reason,
         }
     }
@@ -224,9 +223,9 @@ impl Inner {
         if !speculation.enter(term) {
             return Ok(Considered::Said(Reply::NotLeading { term }));
         }
-        let (log_time, feature_level) = self.applied_time_and_level();
+        let moment = self.moment_beneath(&speculation);
         let clock = self.env.clock.now();
-        let now = speculation.next_log_time(clock, log_time);
+        let now = speculation.next_log_time(clock, moment.applied.log_time);
         if let Some(reply) = self.known_or_untimely(&mut speculation, &incoming, clock, now) {
             return Ok(Considered::Said(reply));
         }
@@ -236,11 +235,10 @@ impl Inner {
             return Ok(kept);
         }
         let basis = Basis {
-            kv: &*self.kv,
+            moment: &moment,
             speculation: &speculation,
             rng: &*self.env.rng,
             now,
-            feature_level,
         };
         let comparing = Txn::new(basis, incoming.commit_id);
         let mismatch = comparing.first_mismatch(&incoming.command);
@@ -258,7 +256,7 @@ impl Inner {
                 let (id, decided) = (incoming.commit_id, incoming.decided);
                 speculation.admissions.bar(id, decided);
                 if incoming.earlier_misses >= MISSES_BEFORE {
-                    let keys: BTreeSet<Bytes> = read_keys(&incoming.command).cloned().collect();
+                    let keys = contended(&incoming.command, &key);
                     speculation.turns.give(Instant::now(), from, keys);
                 }
                 let hidden_by = seen.in_flight;
@@ -343,6 +341,14 @@ impl Inner {
     }
 }
 
+/// The rows that a command has to find as they were and that change: those it writes, like everybody
+/// who competes with it, and the one that had changed. The bucket and the namespace of a table are
+/// read by all commits to all of its neighbours, which have no reason to wait.
+fn contended(command: &Command, changed: &Bytes) -> BTreeSet<Bytes> {
+    let written = command.ops.iter().map(|row| &row.key);
+    written.chain([changed]).cloned().collect()
+}
+
 fn read_keys(command: &Command) -> impl Iterator<Item = &Bytes> {
     command.reads.iter().map(|read| &read.key)
 }
@@ -357,4 +363,35 @@ fn kept_for_another(speculation: &mut Speculation, incoming: &Incoming) -> Optio
         .turns
         .taken(Instant::now(), Some(incoming.from), reads)?;
     Some(Considered::Kept { key, taken })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use floeberg_state::{Read, RowOp};
+
+    #[test]
+    fn a_turn_keeps_what_a_command_writes_and_what_it_missed_and_not_what_everybody_reads() {
+        let key = Bytes::from_static;
+        let read = |name| Read {
+            key: key(name),
+            commit_id: Bytes::new(),
+        };
+        let put = |name| RowOp {
+            key: key(name),
+            op: Some(RowChange::Put(Bytes::new())),
+        };
+        let command = Command {
+            reads: [&b"bucket"[..], b"namespace", b"other", b"head"]
+                .map(read)
+                .into(),
+            ops: [&b"head"[..], b"version"].map(put).into(),
+            ..Command::default()
+        };
+        let kept = |changed| contended(&command, &key(changed));
+        let own = [&b"head"[..], b"version"].map(key);
+        assert_eq!(kept(b"head"), BTreeSet::from(own.clone()));
+        let with_other = own.into_iter().chain([key(b"other")]).collect();
+        assert_eq!(kept(b"other"), with_other);
+    }
 }

@@ -110,6 +110,8 @@ pub(crate) struct Speculation {
     rows: BTreeMap<Bytes, VecDeque<InFlightRow>>,
     in_flight: BTreeMap<u64, Footprint>,
     log_time: TimestampMs,
+    /// Index of the last entry whose rows were taken out because they are applied.
+    landed: u64,
     /// Commands of other nodes that came in this term.
     pub(crate) admissions: Admissions,
     /// Rows that are kept for other nodes.
@@ -128,6 +130,11 @@ impl Speculation {
             self.term = term;
         }
         term == self.term
+    }
+
+    /// The rows beneath must have come so far, or some would be seen nowhere.
+    pub(crate) fn landed(&self) -> u64 {
+        self.landed
     }
 
     /// The log time of the next command: the clock, but never before what was given or applied.
@@ -189,8 +196,9 @@ impl Speculation {
     }
 
     /// Forgets the rows of an applied proposal, and every older version of them: those came before
-    /// it in the log and must not hide what is applied now.
-    pub(crate) fn applied(&mut self, proposal: &Proposal) {
+    /// it in the log and must not hide what is applied now at `index`.
+    pub(crate) fn applied(&mut self, proposal: &Proposal, index: u64) {
+        self.landed = self.landed.max(index);
         let Some(footprint) = self.in_flight.remove(&proposal.number) else {
             return;
         };

@@ -6,7 +6,8 @@ use crate::error::{FeatureLevelUnknown, OpenError, TransactError, Unavailable};
 use crate::flush::Flusher;
 use crate::front::{Draft, Drafted, Progress};
 use crate::inner::{Attempt, Inner, Place};
-use crate::machine::{AppliedState, GroupMachine, KvView};
+use crate::machine::{AppliedState, GroupMachine};
+use crate::moment::{Moment, Newest};
 use crate::outcomes::{Outcomes, Settled};
 use crate::rows::ReadView;
 use crate::serve::ProposalService;
@@ -17,7 +18,7 @@ use floeberg_kv::KvError;
 use floeberg_rpc::Handler;
 use floeberg_state::{Applied, Digest, FEATURE_LEVEL, Identity, Mark, Marks};
 use floeberg_types::{CommitId, TimestampMs};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -91,12 +92,12 @@ impl Store {
         };
         let group = config.group;
         let kv = parts.kv;
-        let applied = Applied::load(&KvView(&*kv), identity)
-            .map_err(|source| OpenError::State { group, source })?;
+        let moment =
+            Moment::take(&kv, identity).map_err(|source| OpenError::State { group, source })?;
+        let applied = moment.applied.clone();
         let outcomes = Arc::new(Outcomes::new(&applied));
         let shared = Arc::new(AppliedState {
-            gate: RwLock::new(()),
-            applied: Mutex::new(applied.clone()),
+            newest: Newest::new(moment),
             marks: Mutex::new(Marks::default()),
         });
         let flusher = Arc::new(Flusher::new(Arc::clone(&kv), config.flush));
@@ -125,7 +126,6 @@ impl Store {
             identity,
             node,
             env: env.clone(),
-            kv,
             transport: parts.transport,
             leadership: raft.leadership(),
             leader: raft.leader_watch(),
@@ -245,24 +245,52 @@ impl Store {
         })
     }
 
-    /// Reads applied rows linearizably, on any node: everything acknowledged before the call is
-    /// seen, and all rows belong to one moment. Nothing is applied while `f` runs, so it should
-    /// only collect.
+    /// Rows of one moment, on any node, in which everything acknowledged before the call is seen.
+    ///
+    /// # Errors
+    /// No leader could prove that it still leads.
+    ///
+    /// # Panics
+    /// If rows are older than the group says is applied: what they would tell is not true.
+    pub async fn view(&self) -> Result<ReadView, Unavailable> {
+        let inner = &self.inner;
+        let point = inner.barrier(Instant::now() + inner.leader_wait).await?;
+        let view = self.local();
+        let (has, needs) = (view.index(), point.index);
+        assert!(has >= needs, "rows of entry {has} to read at {needs}");
+        Ok(view)
+    }
+
+    /// Reads a few rows linearizably; `f` runs on the thread of the caller. For many, take a
+    /// [`Self::view`] and read it in [`Self::step`]s.
     ///
     /// # Errors
     /// No leader could prove that it still leads.
     pub async fn read<T>(&self, f: impl FnOnce(&ReadView) -> T) -> Result<T, Unavailable> {
-        let inner = &self.inner;
-        inner.barrier(Instant::now() + inner.leader_wait).await?;
-        let view = self.local();
-        let _reading = inner.shared.gate.read();
+        let view = self.view().await?;
         Ok(f(&view))
     }
 
-    /// Applied rows as they are here and now; each read stands for itself.
+    /// The rows applied here by now, of one moment.
     #[must_use]
     pub fn local(&self) -> ReadView {
-        ReadView::new(Arc::clone(&self.inner.kv))
+        ReadView::new(self.inner.shared.newest.get())
+    }
+
+    /// Does a bounded piece of work over many rows apart from everything that must not wait; see
+    /// [`floeberg_env::Tasks::step`].
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let done = self.inner.tasks().step("rows", work).await;
+        done.map_err(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Unavailable,
+        })
     }
 
     /// Follows whether this node leads the group.
@@ -274,13 +302,13 @@ impl Store {
     /// What is applied here: position, log time, digest.
     #[must_use]
     pub fn applied(&self) -> Applied {
-        self.inner.shared.applied.lock().clone()
+        self.inner.shared.newest.get().applied.clone()
     }
 
     /// The digest of everything applied here; equal on nodes at the same position.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.inner.shared.applied.lock().digest
+        self.inner.shared.newest.get().applied.digest
     }
 
     /// The digest of everything applied up to `index`, if that is one of the last positions
@@ -300,7 +328,7 @@ impl Store {
     /// What commands of this group may rely on, as far as it is applied here.
     #[must_use]
     pub fn feature_level(&self) -> u32 {
-        self.inner.shared.applied.lock().feature_level
+        self.inner.shared.newest.get().applied.feature_level
     }
 
     /// Raises the group's feature level for all later transactions; it never falls. Nodes that do
@@ -381,3 +409,5 @@ mod crash_tests;
 mod read_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;

@@ -2,7 +2,10 @@
 
 pub(crate) mod cluster;
 
-use crate::{Cx, OpenError, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow};
+use crate::moment::Moment;
+use crate::{
+    Cx, OpenError, ReadView, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow,
+};
 use bytes::Bytes;
 use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending, SizedCommand};
 use floeberg_env::{Env, Rng, UnsyncedData};
@@ -10,7 +13,9 @@ use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
     Done, LogError, LogRecord, LogState, LogStore, MemLog, MemLogStore, RocksLog,
 };
-use floeberg_state::{COMMAND_FORMAT, Command, FEATURE_LEVEL, RowChange, RowOp, keys::KeyWriter};
+use floeberg_state::{
+    COMMAND_FORMAT, Command, FEATURE_LEVEL, Identity, RowChange, RowOp, keys::KeyWriter,
+};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, RaftLogMetrics};
 use floeberg_types::{ClusterId, GroupId, NodeId, RequestId};
 use parking_lot::Mutex;
@@ -265,6 +270,15 @@ impl Node {
         let command = SizedCommand::new(command.encode_to_vec()).unwrap();
         raft.submit(raft.reserve().await, term, command)
     }
+}
+
+/// The rows that a store of the tests' group holds now.
+pub(crate) fn stored(kv: Arc<dyn Kv>) -> ReadView {
+    let identity = Identity {
+        cluster: CLUSTER,
+        group: GROUP,
+    };
+    ReadView::new(Moment::take(&kv, identity).unwrap())
 }
 
 pub(crate) fn cx() -> Cx {

@@ -2,12 +2,12 @@
 
 use crate::cx::Cx;
 use crate::error::StoreError;
+use crate::moment::Moment;
 use crate::rows::{Key, Rows, decode_raw, scan_range};
 use crate::speculation::{InFlightRow, Proposal, Speculation};
 use bytes::Bytes;
 use floeberg_consensus::{CommandTooLarge, SizedCommand};
 use floeberg_env::Rng;
-use floeberg_kv::Kv;
 use floeberg_state::keys::prefix_end;
 use floeberg_state::{
     COMMAND_FORMAT, Command, Event, Identity, RangeEmpty, RawRow, Read, RowChange, RowMessage,
@@ -65,13 +65,12 @@ impl Seen {
 /// What a decision is made on.
 #[derive(Clone, Copy)]
 pub(crate) struct Basis<'a> {
-    pub(crate) kv: &'a dyn Kv,
+    pub(crate) moment: &'a Moment,
+    /// What is in flight beyond the moment.
     pub(crate) speculation: &'a Speculation,
     pub(crate) rng: &'a dyn Rng,
     /// Log time of the decision.
     pub(crate) now: TimestampMs,
-    /// The group's level.
-    pub(crate) feature_level: u32,
 }
 
 /// A decision in progress. It sees applied rows, rows of proposals in flight and its own writes.
@@ -117,7 +116,7 @@ impl<'a> Txn<'a> {
     /// What the rows written here may rely on: every node of the group knows this level.
     #[must_use]
     pub fn feature_level(&self) -> u32 {
-        self.basis.feature_level
+        self.basis.moment.applied.feature_level
     }
 
     /// Raises the group's level for all later transactions.
@@ -246,7 +245,7 @@ impl<'a> Txn<'a> {
         if let Some(row) = self.basis.speculation.row(&key) {
             return self.record(&key, Found::InFlight(row));
         }
-        match self.basis.kv.get(&key)? {
+        match self.basis.moment.rows.get(&key)? {
             Some(value) => self.record(&key, Found::Applied(value)),
             None => {
                 self.seen.borrow_mut().reads.push((key, None));
@@ -272,7 +271,7 @@ impl<'a> Txn<'a> {
             .range::<[u8], _>((Bound::Included(start), bound))
             .peekable();
         let mut in_flight = self.basis.speculation.range(start, end).peekable();
-        let mut applied = self.basis.kv.scan(start, end).peekable();
+        let mut applied = self.basis.moment.rows.scan(start, end).peekable();
         loop {
             let applied_key = match applied.peek() {
                 Some(Ok((key, _))) => Some(key),
@@ -318,7 +317,7 @@ impl<'a> Txn<'a> {
     pub(crate) fn finish(self) -> Decided {
         Decided {
             now: self.basis.now,
-            feature_level: self.basis.feature_level.max(self.raise),
+            feature_level: self.feature_level().max(self.raise),
             raise: self.raise,
             commit_id: self.commit_id,
             seen: self.seen.into_inner(),

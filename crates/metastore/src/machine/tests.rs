@@ -23,8 +23,7 @@ fn machine(identity: Identity, disk: &Arc<dyn Disk>) -> GroupMachine {
         kv: Arc::clone(&kv),
         applied: Applied::default(),
         shared: Arc::new(AppliedState {
-            gate: RwLock::new(()),
-            applied: Mutex::default(),
+            newest: Newest::new(Moment::take(&kv, identity).unwrap()),
             marks: Mutex::default(),
         }),
         flusher: Arc::new(Flusher::new(kv, FlushPolicy::default())),
@@ -56,7 +55,7 @@ fn put(machine: &mut GroupMachine, index: u64, name: &str, count: i64) {
 }
 
 fn found(machine: &GroupMachine, name: &str) -> Option<i64> {
-    value(&ReadView::new(Arc::clone(&machine.kv)), name).unwrap()
+    value(&ReadView::new(machine.shared.newest.get()), name).unwrap()
 }
 
 #[test]
@@ -74,7 +73,7 @@ fn a_copy_holds_one_moment_and_replaces_everything() {
     assert!(to.shared.marks.lock().at(MARK_EVERY).is_some());
     assert_eq!(to.install(dir).unwrap(), copied);
     assert_eq!(to.applied(), copied);
-    assert_eq!(to.shared.applied.lock().clone(), to.applied);
+    assert_eq!(to.shared.newest.get().applied.clone(), to.applied);
     let rows = ["a", "b", "gone"].map(|name| found(&to, name));
     assert_eq!(rows, [Some(1), Some(2), None]);
     assert!(to.shared.marks.lock().all().is_empty());

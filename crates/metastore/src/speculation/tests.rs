@@ -49,9 +49,9 @@ fn an_applied_row_is_not_hidden_by_an_older_one_that_lands_later() {
     let mut rows = Speculation::default();
     let older = launch(&mut rows, &["a"], &[]);
     let newer = launch(&mut rows, &["a"], &[&older]);
-    rows.applied(&newer);
+    rows.applied(&newer, 7);
     assert_eq!(newest(&rows, "a"), None);
-    rows.applied(&older);
+    rows.applied(&older, 7);
     assert_eq!(rows.len(), 0);
 }
 
@@ -70,7 +70,7 @@ fn a_new_term_starts_with_nothing_in_flight() {
     let second = launch(&mut rows, &["a"], &[]);
     // The old term's proposal lands late and must not touch the new term's rows.
     rows.lost(&first);
-    rows.applied(&first);
+    rows.applied(&first, 7);
     assert_eq!(newest(&rows, "a"), Some(second.number));
     assert!(!rows.enter(3), "an earlier term decides again");
 }

@@ -30,16 +30,12 @@ impl Store {
         inner.barrier(Instant::now() + inner.leader_wait).await?;
         let (fixed, point) = oneshot::channel();
         let walk = move || {
-            let rows = {
-                let _reading = inner.shared.gate.read();
-                let applied = inner.shared.applied.lock().clone();
-                let rows = inner.kv.scan(&[], None);
-                if fixed.send(applied).is_err() {
-                    return;
-                }
-                rows
-            };
-            for row in rows {
+            // For as long as it takes: a copy of everything that is not of one moment is none.
+            let moment = inner.shared.newest.get();
+            if fixed.send(moment.applied.clone()).is_err() {
+                return;
+            }
+            for row in moment.rows.scan(&[], None) {
                 let row = match row {
                     Ok((key, _)) if !wanted(&key) => continue,
                     Ok((key, value)) => decode_raw(&key, value).map(|row| (key, row)),

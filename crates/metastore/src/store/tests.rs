@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{
-    GROUP, Medium, Node, add, config, counter, create, cx, key, try_start, value,
+    GROUP, Medium, Node, add, config, counter, create, cx, key, stored, try_start, value,
 };
 use crate::{Event, FlushPolicy, Rows, UsageDelta, UsageKey};
 use bytes::Bytes;
@@ -379,7 +379,7 @@ async fn rows_become_durable_by_size_and_by_time() {
             tokio::task::yield_now().await;
         }
         kv.crash();
-        let survived = ReadView::new(Arc::new(floeberg_kv::MemKv::open(&kv)));
+        let survived = stored(Arc::new(floeberg_kv::MemKv::open(&kv)));
         assert_eq!(value(&survived, "a").unwrap(), Some(1));
     }
 }

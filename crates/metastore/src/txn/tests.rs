@@ -4,7 +4,7 @@ use super::*;
 use crate::UsageRow;
 use crate::testing::{counter, cx, key, value};
 use floeberg_env::SeededRng;
-use floeberg_kv::{Batch, MemKv, MemKvStore};
+use floeberg_kv::{Batch, Kv, MemKv, MemKvStore};
 use floeberg_state::encode_row;
 use floeberg_types::{ClusterId, GroupId};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ const IDENTITY: Identity = Identity {
 
 /// Applied rows and rows in flight, for a transaction to look at.
 struct Ground {
-    kv: MemKv,
+    moment: Arc<Moment>,
     speculation: Speculation,
     proposal: Arc<Proposal>,
     rng: SeededRng,
@@ -28,7 +28,7 @@ type Layer = BTreeMap<String, Option<i64>>;
 
 impl Ground {
     fn new(applied: &Layer, in_flight: &Layer) -> Self {
-        let kv = MemKv::open(&MemKvStore::new());
+        let kv: Arc<dyn Kv> = Arc::new(MemKv::open(&MemKvStore::new()));
         let mut batch = Batch::default();
         for (name, number) in applied {
             if let Some(number) = number {
@@ -46,7 +46,7 @@ impl Ground {
             .map(|(name, number)| (key(name), number.map(payload)));
         let proposal = speculation.launch(IN_FLIGHT, TimestampMs(4), writes.collect(), Vec::new());
         Self {
-            kv,
+            moment: Moment::take(&kv, IDENTITY).unwrap(),
             speculation,
             proposal,
             rng: SeededRng::new(1),
@@ -55,11 +55,10 @@ impl Ground {
 
     fn txn(&self) -> Txn<'_> {
         let basis = Basis {
-            kv: &self.kv,
+            moment: &self.moment,
             speculation: &self.speculation,
             rng: &self.rng,
             now: TimestampMs(5),
-            feature_level: 1,
         };
         Txn::new(basis, CommitId::from_bytes(basis.rng.id128()))
     }
@@ -134,10 +133,12 @@ fn emptiness_is_that_of_the_group_and_not_of_the_transaction() {
 
 #[test]
 fn a_damaged_row_is_remembered_even_if_the_decision_ignores_it() {
-    let ground = Ground::new(&Layer::new(), &Layer::new());
+    let mut ground = Ground::new(&Layer::new(), &Layer::new());
+    let kv: Arc<dyn Kv> = Arc::new(MemKv::open(&MemKvStore::new()));
     let mut batch = Batch::default();
     batch.put(key("bad"), Bytes::from_static(b"\xff"));
-    ground.kv.write(batch).unwrap();
+    kv.write(batch).unwrap();
+    ground.moment = Moment::take(&kv, IDENTITY).unwrap();
     let txn = ground.txn();
     assert!(txn.exists(&key("bad")).is_err());
     assert!(matches!(
