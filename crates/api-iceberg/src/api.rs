@@ -2,13 +2,16 @@
 
 use crate::failure::Failure;
 use crate::route::{self, Asked, GetToken, Operation, PathNames};
+use crate::wire::read;
 use crate::{config, namespaces, oauth, tables, target};
+use bytes::Bytes;
 use floeberg_auth::{Authorizer, Keyring, Principal};
 use floeberg_catalog::{Catalog, PageRequest};
 use floeberg_http::{Answer, Api, Call, NotRouted, Refusal, Routed, Shell};
 use floeberg_metastore::Cx;
 use floeberg_types::{AccountId, BucketName, Region, RequestId};
 use http::Method;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// Where axum mounts this protocol.
@@ -16,6 +19,9 @@ pub const MOUNTS: &[&str] = &["/iceberg", "/iceberg/", "/iceberg/{*rest}"];
 
 /// Items of a page when a client pages without saying how many it wants.
 const PAGE_DEFAULT: usize = 1000;
+
+/// A body up to here is parsed sooner than it could be handed to another thread and back.
+const PARSED_IN_PLACE: usize = 64 << 10;
 
 /// What the answers say of the cluster.
 #[derive(Clone, Debug)]
@@ -83,6 +89,18 @@ impl IcebergState {
         }
     }
 
+    /// The request in a body, parsed apart if it is large.
+    pub(crate) async fn parsed<T>(&self, body: &Bytes) -> Result<T, Failure>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        if body.len() <= PARSED_IN_PLACE {
+            return read(body);
+        }
+        let body = body.clone();
+        self.catalog.step(move || read(&body)).await?
+    }
+
     /// The bucket that the path's prefix names.
     pub(crate) fn bucket(&self, names: &PathNames) -> Result<BucketName, Failure> {
         target::bucket(&names.prefix, &self.settings.region, &self.settings.account)
@@ -113,7 +131,7 @@ impl IcebergState {
             Operation::UpdateTable => tables::commit(self, names, call, who).await,
             Operation::DropTable => tables::drop(self, names, call, who).await,
             Operation::LoadCredentials => tables::credentials(self, names, call, who).await,
-            Operation::ReportMetrics => tables::report(self, names, call, who),
+            Operation::ReportMetrics => tables::report(self, names, call, who).await,
             Operation::RenameTable => tables::rename(self, names, call, who).await,
             Operation::CommitTransaction => tables::transaction(self, names, call, who).await,
         }

@@ -3,9 +3,9 @@
 use floeberg_auth::Denied;
 use floeberg_catalog::{
     CommitError, CreateNamespaceError, CreateTableError, DropNamespaceError, DropTableError,
-    GetTableBucketError, GetTableError, InvalidPageToken, KeyUsed, ListNamespacesError,
-    ListTablesError, LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace,
-    NoSuchTable, Outage, RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
+    GetTableBucketError, GetTableError, KeyUsed, ListNamespacesError, ListTablesError,
+    ListingRefused, LoadNamespaceError, LoadTableError, NoSuchBucket, NoSuchNamespace, NoSuchTable,
+    Outage, RegisterTableError, RenameTableError, TableExists, UpdateNamespaceError,
 };
 use floeberg_http::{Answer, NoRoom, Refusal, RefusalNames, json, with_code, with_retry_after};
 use floeberg_iceberg::UpdateError;
@@ -230,8 +230,8 @@ impl From<TableExists> for Failure {
     }
 }
 
-impl From<InvalidPageToken> for Failure {
-    fn from(error: InvalidPageToken) -> Self {
+impl From<ListingRefused> for Failure {
+    fn from(error: ListingRefused) -> Self {
         Self::invalid(error)
     }
 }
@@ -281,7 +281,7 @@ impl From<ListNamespacesError> for Failure {
         match error {
             ListNamespacesError::NoSuchBucket(e) => e.into(),
             ListNamespacesError::NoSuchNamespace(e) => e.into(),
-            ListNamespacesError::InvalidPageToken(e) => e.into(),
+            ListNamespacesError::Listing(e) => e.into(),
             ListNamespacesError::Outage(e) => e.into(),
         }
     }
@@ -350,7 +350,7 @@ impl From<ListTablesError> for Failure {
         match error {
             ListTablesError::NoSuchBucket(e) => e.into(),
             ListTablesError::NoSuchNamespace(e) => e.into(),
-            ListTablesError::InvalidPageToken(e) => e.into(),
+            ListTablesError::Listing(e) => e.into(),
             ListTablesError::Outage(e) => e.into(),
         }
     }

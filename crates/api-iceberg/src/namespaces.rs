@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::route::{Operation, PathNames};
 use crate::wire::{
     CreateNamespaceRequest, ListNamespacesResponse, NamespaceResponse, UpdatePropertiesRequest,
-    UpdatePropertiesResponse, read,
+    UpdatePropertiesResponse,
 };
 use crate::{api, target};
 use floeberg_auth::{Action, Authorized, Principal, Resource, action};
@@ -61,15 +61,16 @@ pub(crate) async fn list(
         .catalog
         .list_namespaces(&allowed, &cx, &request)
         .await?;
-    let body = ListNamespacesResponse {
-        namespaces: page
-            .items
-            .iter()
-            .map(|info| info.namespace.levels())
-            .collect(),
-        next_page_token: page.next,
+    // Megabytes, if there are many.
+    let answer = move || {
+        let namespaces = page.items.iter().map(|info| info.namespace.levels());
+        let body = ListNamespacesResponse {
+            namespaces: namespaces.collect(),
+            next_page_token: page.next,
+        };
+        json(StatusCode::OK, &body)
     };
-    Ok(json(StatusCode::OK, &body))
+    Ok(state.catalog.step(answer).await?)
 }
 
 pub(crate) async fn create(
@@ -79,7 +80,7 @@ pub(crate) async fn create(
     principal: &Principal,
 ) -> Handled {
     let bucket = state.bucket(names)?;
-    let body: CreateNamespaceRequest = read(&call.body)?;
+    let body: CreateNamespaceRequest = state.parsed(&call.body).await?;
     let namespace = Namespace::new(body.namespace)?;
     let allowed = allow::<action::CreateNamespace>(state, principal, &bucket, &namespace)?;
     let properties = body.properties.into_map();
@@ -150,7 +151,7 @@ pub(crate) async fn update(
     let namespace = target::namespace(&names.namespace)?;
     let allowed =
         allow::<action::UpdateNamespaceProperties>(state, principal, &bucket, &namespace)?;
-    let body: UpdatePropertiesRequest = read(&call.body)?;
+    let body: UpdatePropertiesRequest = state.parsed(&call.body).await?;
     let request = UpdateProperties {
         bucket,
         namespace,

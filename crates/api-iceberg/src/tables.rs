@@ -7,12 +7,12 @@ use crate::route::{Operation, PathNames};
 use crate::target;
 use crate::wire::{
     CommitTableRequest, CommitTransactionRequest, CreateTableRequest, ListTablesResponse,
-    RegisterTableRequest, RenameTableRequest, TableName, read, requirements, updates,
+    RegisterTableRequest, RenameTableRequest, TableName, requirements, updates,
 };
 use floeberg_auth::{Action, Authorized, Principal, Resource, action};
 use floeberg_catalog::{
-    CreateTable, DropTable, ListTables, Overwrite, Purge, RegisterTable, RenameTable,
-    SnapshotsMode, TableChange, TableHead, TableSelector,
+    CreateTable, DropTable, Overwrite, Purge, RegisterTable, RenameTable, SnapshotsMode,
+    TableChange, TableHead, TableSelector,
 };
 use floeberg_http::{Answer, Call, empty, json, json_bytes, with_header};
 use floeberg_iceberg::RawJson;
@@ -20,6 +20,7 @@ use floeberg_types::{BucketName, TableIdent};
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
 use serde::Serialize;
+use std::sync::Arc;
 
 fn allow<A: Action>(
     state: &IcebergState,
@@ -70,11 +71,11 @@ fn quoted(head: &TableHead, mode: SnapshotsMode) -> String {
 }
 
 /// An answer with a table's metadata and what a client needs to reach its files.
-fn loaded(
+async fn loaded(
     state: &IcebergState,
     call: &Call,
     principal: &Principal,
-    head: &TableHead,
+    head: &Arc<TableHead>,
     mode: SnapshotsMode,
 ) -> Handled {
     let info = head.info();
@@ -84,7 +85,7 @@ fn loaded(
         location: &info.location,
     };
     let access = state.access(call, principal, &site)?;
-    let metadata = head.rendered(mode);
+    let metadata = state.catalog.document(head, mode).await?;
     let body = document(Some(head.metadata_location()), &metadata, Some(&access));
     Ok(with_header(
         json_bytes(StatusCode::OK, body),
@@ -109,26 +110,25 @@ pub(crate) async fn list(
     let allowed = state
         .authorizer
         .authorize::<action::ListTables>(principal, resource)?;
-    let request = ListTables {
-        bucket,
-        namespace: Some(namespace),
-        prefix: String::new(),
-        page: api::page(call)?,
+    let (cx, wanted) = (state.cx(call, principal), api::page(call)?);
+    let listed = state
+        .catalog
+        .list_table_names(&allowed, &cx, &bucket, &namespace, &wanted);
+    let page = listed.await?;
+    // Megabytes, if there are many.
+    let answer = move || {
+        let levels = namespace.levels();
+        let identifiers = page.items.iter().map(|name| TableName {
+            namespace: levels,
+            name: name.as_str(),
+        });
+        let body = ListTablesResponse {
+            identifiers: identifiers.collect(),
+            next_page_token: page.next,
+        };
+        json(StatusCode::OK, &body)
     };
-    let cx = state.cx(call, principal);
-    let page = state.catalog.list_tables(&allowed, &cx, &request).await?;
-    let body = ListTablesResponse {
-        identifiers: page
-            .items
-            .iter()
-            .map(|table| TableName {
-                namespace: table.ident.namespace.levels(),
-                name: table.ident.name.as_str(),
-            })
-            .collect(),
-        next_page_token: page.next,
-    };
-    Ok(json(StatusCode::OK, &body))
+    Ok(state.catalog.step(answer).await?)
 }
 
 pub(crate) async fn create(
@@ -138,7 +138,7 @@ pub(crate) async fn create(
     principal: &Principal,
 ) -> Handled {
     let bucket = state.bucket(names)?;
-    let body: CreateTableRequest = read(&call.body)?;
+    let body: CreateTableRequest = state.parsed(&call.body).await?;
     let ident = target::table(&names.namespace, &body.name)?;
     let allowed = allow::<action::CreateTable>(state, principal, &bucket, &ident)?;
     let request = CreateTable {
@@ -164,7 +164,7 @@ pub(crate) async fn create(
         return Ok(json_bytes(StatusCode::OK, body));
     }
     let head = state.catalog.create_table(&allowed, &cx, &request).await?;
-    loaded(state, call, principal, &head, SnapshotsMode::All)
+    loaded(state, call, principal, &head, SnapshotsMode::All).await
 }
 
 pub(crate) async fn register(
@@ -174,7 +174,7 @@ pub(crate) async fn register(
     principal: &Principal,
 ) -> Handled {
     let bucket = state.bucket(names)?;
-    let body: RegisterTableRequest = read(&call.body)?;
+    let body: RegisterTableRequest = state.parsed(&call.body).await?;
     let ident = target::table(&names.namespace, &body.name)?;
     let allowed = allow::<action::RegisterTable>(state, principal, &bucket, &ident)?;
     let request = RegisterTable {
@@ -191,7 +191,7 @@ pub(crate) async fn register(
         .catalog
         .register_table(&allowed, &cx, &request)
         .await?;
-    loaded(state, call, principal, &head, SnapshotsMode::All)
+    loaded(state, call, principal, &head, SnapshotsMode::All).await
 }
 
 fn snapshots_mode(call: &Call) -> Result<SnapshotsMode, Failure> {
@@ -236,7 +236,7 @@ pub(crate) async fn load(
     if names_tag(call, &tag) && !delegation_asked(call) {
         return Ok(with_header(empty(StatusCode::NOT_MODIFIED), ETAG, &tag));
     }
-    loaded(state, call, principal, &head, mode)
+    loaded(state, call, principal, &head, mode).await
 }
 
 pub(crate) async fn exists(
@@ -306,7 +306,7 @@ pub(crate) async fn commit(
     let bucket = state.bucket(names)?;
     let ident = target::table(&names.namespace, &names.table)?;
     let allowed = allow::<action::CommitTable>(state, principal, &bucket, &ident)?;
-    let mut body: CommitTableRequest = read(&call.body)?;
+    let mut body: CommitTableRequest = state.parsed(&call.body).await?;
     if let Some(given) = body.identifier.take() {
         let given = given.parse()?;
         if given != ident {
@@ -321,7 +321,7 @@ pub(crate) async fn commit(
         .commit_table(&allowed, &cx, &bucket, &change)
         .await?;
     let head = &committed.head;
-    let metadata = head.rendered(SnapshotsMode::All);
+    let metadata = state.catalog.document(head, SnapshotsMode::All).await?;
     let body = document(Some(head.metadata_location()), &metadata, None);
     let tag = quoted(head, SnapshotsMode::All);
     Ok(with_header(json_bytes(StatusCode::OK, body), ETAG, &tag))
@@ -337,7 +337,7 @@ pub(crate) async fn transaction(
     let allowed = state
         .authorizer
         .authorize::<action::CommitTransaction>(principal, Resource::Bucket(&bucket))?;
-    let body: CommitTransactionRequest = read(&call.body)?;
+    let body: CommitTransactionRequest = state.parsed(&call.body).await?;
     let mut changes = Vec::with_capacity(body.table_changes.len());
     for mut one in body.table_changes {
         let identifier = one.identifier.take().ok_or_else(|| {
@@ -392,7 +392,7 @@ pub(crate) async fn rename(
     principal: &Principal,
 ) -> Handled {
     let bucket = state.bucket(names)?;
-    let body: RenameTableRequest = read(&call.body)?;
+    let body: RenameTableRequest = state.parsed(&call.body).await?;
     let (from, to) = (body.source.parse()?, body.destination.parse()?);
     let allowed = allow::<action::RenameTable>(state, principal, &bucket, &from)?;
     let request = RenameTable {
@@ -407,7 +407,7 @@ pub(crate) async fn rename(
 }
 
 /// Reports are counted and dropped; their writers only need to know that they arrived.
-pub(crate) fn report(
+pub(crate) async fn report(
     state: &IcebergState,
     names: &PathNames,
     call: &Call,
@@ -416,7 +416,7 @@ pub(crate) fn report(
     let bucket = state.bucket(names)?;
     let ident = target::table(&names.namespace, &names.table)?;
     allow::<action::ReportMetrics>(state, principal, &bucket, &ident)?;
-    let _: RawJson = read(&call.body)?;
+    let _: RawJson = state.parsed(&call.body).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

@@ -152,7 +152,7 @@ impl From<GetTableBucketError> for Failure {
 impl From<ListBucketsError> for Failure {
     fn from(error: ListBucketsError) -> Self {
         match error {
-            ListBucketsError::InvalidPageToken(e) => Self::bad_request(e),
+            ListBucketsError::Listing(e) => Self::bad_request(e),
             ListBucketsError::Outage(e) => e.into(),
         }
     }
@@ -195,7 +195,7 @@ impl From<ListNamespacesError> for Failure {
         match error {
             ListNamespacesError::NoSuchBucket(e) => Self::not_found(e),
             ListNamespacesError::NoSuchNamespace(e) => Self::not_found(e),
-            ListNamespacesError::InvalidPageToken(e) => Self::bad_request(e),
+            ListNamespacesError::Listing(e) => Self::bad_request(e),
             ListNamespacesError::Outage(e) => e.into(),
         }
     }
@@ -241,7 +241,7 @@ impl From<ListTablesError> for Failure {
         match error {
             ListTablesError::NoSuchBucket(e) => Self::not_found(e),
             ListTablesError::NoSuchNamespace(e) => Self::not_found(e),
-            ListTablesError::InvalidPageToken(e) => Self::bad_request(e),
+            ListTablesError::Listing(e) => Self::bad_request(e),
             ListTablesError::Outage(e) => e.into(),
         }
     }

@@ -4,11 +4,11 @@ use crate::errors::{
     BucketExists, BucketNotEmpty, BucketOwner, CreateBucketError, DamagedRow, DeleteBucketError,
     GetTableBucketError, ListBucketsError, NoSuchBucket, Outage,
 };
-use crate::page::{self, Page, PageError, PageRequest};
+use crate::page::{self, ListStep, Listed, Page, PageError, PageRequest};
 use crate::rows::{self, BucketRow, bucket_id, stored};
 use crate::{Catalog, keys};
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{Cx, RangeState, Rows, StoreError, Txn};
+use floeberg_metastore::{Cx, RangeState, ReadView, Rows, StoreError, Txn};
 use floeberg_state::Event;
 use floeberg_types::{AccountId, BucketId, BucketName, TimestampMs};
 use std::collections::BTreeMap;
@@ -214,8 +214,13 @@ impl Catalog {
         _cx: &Cx,
         request: &ListBuckets,
     ) -> Result<Page<BucketInfo>, ListBucketsError> {
-        self.read(|rows| list_kind(rows, request, BucketKind::Table))
-            .await
+        let prefix = request.prefix.clone();
+        let list = move |view: &ReadView, step: &ListStep| {
+            let mut page = list_all(view, &prefix, step)?;
+            page.items.retain(|bucket| bucket.kind == BucketKind::Table);
+            Ok::<_, ListBucketsError>(page)
+        };
+        self.gather(&request.page, list).await
     }
 
     /// Deletes a table bucket that holds no namespace.
@@ -245,42 +250,22 @@ impl Catalog {
     }
 }
 
-/// A page of buckets of one kind. Rows of the other kind are skipped, so it reads on until the page
-/// is full.
-fn list_kind(
-    rows: &impl Rows,
-    request: &ListBuckets,
-    kind: BucketKind,
-) -> Result<Page<BucketInfo>, ListBucketsError> {
-    let size = request.page.size.unwrap_or(usize::MAX).max(1);
-    let mut out = Page {
-        items: Vec::new(),
-        next: None,
-    };
-    let mut page = request.page.clone();
-    loop {
-        let found = list_all(rows, &request.prefix, &page)?;
-        out.items
-            .extend(found.items.into_iter().filter(|bucket| bucket.kind == kind));
-        out.next = found.next;
-        if out.next.is_none() || out.items.len() >= size {
-            return Ok(out);
-        }
-        page = PageRequest {
-            token: out.next.take(),
-            size: Some(size - out.items.len()),
-        };
+impl Listed for BucketInfo {
+    fn bytes(&self) -> usize {
+        let properties = self.properties.iter();
+        let properties: usize = properties.map(|(key, value)| key.len() + value.len()).sum();
+        256 + self.name.as_str().len() + self.created_by.len() + properties
     }
 }
 
 fn list_all(
-    rows: &impl Rows,
+    view: &ReadView,
     prefix: &str,
-    page: &PageRequest,
+    step: &ListStep,
 ) -> Result<Page<BucketInfo>, ListBucketsError> {
     let (scope, prefix) = (keys::buckets(""), keys::buckets(prefix));
-    let found = page::list::<BucketRow>(rows, &scope, &prefix, page).map_err(|e| match e {
-        PageError::Token(e) => ListBucketsError::InvalidPageToken(e),
+    let found = page::list::<BucketRow>(view, &scope, &prefix, step).map_err(|e| match e {
+        PageError::Token(e) => ListBucketsError::Listing(e),
         PageError::Store(e) => e.into(),
     })?;
     found.try_map(|(key, row)| {
@@ -304,13 +289,11 @@ impl Catalog {
     /// # Errors
     /// Only outages.
     pub async fn all_buckets(&self) -> Result<Vec<BucketInfo>, Outage> {
-        let listed = self
-            .read(|rows| list_all(rows, "", &PageRequest::default()))
-            .await;
-        match listed {
+        let list = |view: &ReadView, step: &ListStep| list_all(view, "", step);
+        match self.gather(&PageRequest::default(), list).await {
             Ok(page) => Ok(page.items),
             Err(ListBucketsError::Outage(outage)) => Err(outage),
-            Err(ListBucketsError::InvalidPageToken(e)) => Err(Outage::storage(e)),
+            Err(ListBucketsError::Listing(e)) => Err(Outage::storage(e)),
         }
     }
 

@@ -151,13 +151,12 @@ impl Catalog {
     ///
     /// # Errors
     /// Only outages; among them, that the version has been collected meanwhile.
-    pub fn render_metadata_file(&self, file: &MetadataFile) -> Result<Bytes, Outage> {
-        versions::render(
-            &self.inner.store.local(),
-            file.table,
-            file.version,
-            &file.row,
-        )
+    pub async fn render_metadata_file(&self, file: &MetadataFile) -> Result<Bytes, Outage> {
+        let view = self.inner.store.local();
+        let parts = self.parts(view, file.table, file.version).await?;
+        let row = file.row.clone();
+        let rendered = self.step(move || versions::render(parts, &row)).await?;
+        Ok(rendered?)
     }
 
     /// The metadata files that the catalog serves whose keys begin with `prefix` and come after
@@ -174,11 +173,12 @@ impl Catalog {
     ) -> Result<Vec<MetadataEntry>, Outage> {
         let wanted = Wanted {
             bucket,
-            prefix,
-            after,
+            prefix: prefix.to_owned(),
+            after: after.map(ToOwned::to_owned),
             limit,
         };
-        self.read(|rows| list(rows, &wanted)).await
+        let view = self.view().await?;
+        self.step(move || list(&view, &wanted)).await?
     }
 }
 
@@ -194,26 +194,26 @@ fn kind(row: &LocationRow) -> Result<FileLocation, DamagedRow> {
     }
 }
 
-struct Wanted<'a> {
+struct Wanted {
     bucket: BucketId,
-    prefix: &'a str,
-    after: Option<&'a str>,
+    prefix: String,
+    after: Option<String>,
     limit: usize,
 }
 
 /// Locations never contain each other, so the order of their paths is the order of their files.
-fn list(rows: &impl Rows, wanted: &Wanted<'_>) -> Result<Vec<MetadataEntry>, Outage> {
+fn list(rows: &impl Rows, wanted: &Wanted) -> Result<Vec<MetadataEntry>, Outage> {
     let mut out = Vec::new();
     // The prefix may end inside a location: then only that one can hold matching keys.
-    if let Some((path, row)) = owner(rows, wanted.bucket, wanted.prefix)? {
+    if let Some((path, row)) = owner(rows, wanted.bucket, &wanted.prefix)? {
         of_location(rows, wanted, path, &row, &mut out)?;
         out.truncate(wanted.limit);
         return Ok(out);
     }
     let all = keys::locations(wanted.bucket, "");
-    let below = keys::locations(wanted.bucket, wanted.prefix);
+    let below = keys::locations(wanted.bucket, &wanted.prefix);
     let mut start = None;
-    if let Some(after) = wanted.after {
+    if let Some(after) = wanted.after.as_deref() {
         if let Some((path, row)) = owner(rows, wanted.bucket, after)? {
             of_location(rows, wanted, path, &row, &mut out)?;
         }
@@ -239,13 +239,14 @@ fn list(rows: &impl Rows, wanted: &Wanted<'_>) -> Result<Vec<MetadataEntry>, Out
 /// Appends the matching metadata files below one location, in key order.
 fn of_location(
     rows: &impl Rows,
-    wanted: &Wanted<'_>,
+    wanted: &Wanted,
     path: &str,
     row: &LocationRow,
     out: &mut Vec<MetadataEntry>,
 ) -> Result<(), Outage> {
     let directory = format!("{path}/metadata/");
-    let disjoint = !directory.starts_with(wanted.prefix) && !wanted.prefix.starts_with(&directory);
+    let prefix = wanted.prefix.as_str();
+    let disjoint = !directory.starts_with(prefix) && !prefix.starts_with(&directory);
     if disjoint || row.state() == LocationState::Staged {
         return Ok(());
     }
@@ -258,8 +259,8 @@ fn of_location(
         }
         let version = stored("version key", keys::version_number(&key))?;
         let key = metadata_key(version, &row)?;
-        let after = wanted.after.is_none_or(|after| key.as_str() > after);
-        if after && key.starts_with(wanted.prefix) {
+        let after = wanted.after.as_ref().is_none_or(|after| key > *after);
+        if after && key.starts_with(prefix) {
             found.push(entry(key, &row));
         }
     }

@@ -43,6 +43,15 @@ pub enum SnapshotsMode {
     Refs,
 }
 
+impl SnapshotsMode {
+    const fn slot(self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Refs => 1,
+        }
+    }
+}
+
 /// Stands for the exact state of a table; any change of it gives another token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionToken(CommitId);
@@ -167,6 +176,7 @@ pub struct TableHead {
     metadata: TableMetadata,
     etag: String,
     rendered: Mutex<Rendered>,
+    rendering: tokio::sync::Mutex<()>,
 }
 
 impl TableHead {
@@ -182,6 +192,7 @@ impl TableHead {
             info,
             metadata,
             rendered: Mutex::default(),
+            rendering: tokio::sync::Mutex::default(),
         })
     }
 
@@ -193,6 +204,7 @@ impl TableHead {
             info,
             metadata: self.metadata.clone(),
             rendered: Mutex::new(self.rendered.lock().clone()),
+            rendering: tokio::sync::Mutex::default(),
         }
     }
 
@@ -223,24 +235,34 @@ impl TableHead {
         }
     }
 
-    /// The document in a mode. It is rendered once and kept as long as this head is the newest.
+    /// The document in a mode. It is rendered here if it is not at hand, which takes as long as the
+    /// document is large, and kept as long as this head is the newest.
     pub fn rendered(&self, mode: SnapshotsMode) -> Bytes {
-        let (slot, render): (_, fn(&TableMetadata) -> Vec<u8>) = match mode {
-            SnapshotsMode::All => (0, TableMetadata::render),
-            SnapshotsMode::Refs => (1, TableMetadata::render_refs_only),
+        if let Some(document) = self.at_hand(mode) {
+            return document;
+        }
+        let document: Bytes = match mode {
+            SnapshotsMode::All => self.metadata.render().into(),
+            SnapshotsMode::Refs => self.metadata.render_refs_only().into(),
         };
         let mut rendered = self.rendered.lock();
-        if let Some(document) = &rendered.documents[slot] {
-            return document.clone();
-        }
         if rendered.is_superseded {
-            drop(rendered);
-            return render(&self.metadata).into();
+            return document;
         }
-        // Others who want the same document wait here instead of rendering it, too.
-        let document = Bytes::from(render(&self.metadata));
-        rendered.documents[slot] = Some(document.clone());
-        document
+        // Of several who rendered it at once, all give out the first.
+        let kept = &mut rendered.documents[mode.slot()];
+        kept.get_or_insert(document).clone()
+    }
+
+    /// The document, if somebody has rendered it.
+    pub(crate) fn at_hand(&self, mode: SnapshotsMode) -> Option<Bytes> {
+        self.rendered.lock().documents[mode.slot()].clone()
+    }
+
+    /// Held by who renders a large document, so that others who want it wait instead of rendering it,
+    /// too.
+    pub(crate) async fn rendering(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.rendering.lock().await
     }
 
     fn supersede(&self) {

@@ -69,11 +69,11 @@ pub(crate) trait Remembered: Sized {
     /// What is put on record; `None` while this is not the result yet.
     fn answer(&self) -> Option<Answer>;
 
-    /// The result again, from the record and from how things are now.
+    /// The result again, from the record and from how the tables that it names are now.
     ///
     /// # Errors
-    /// The record is another kind of result's, or what it names cannot be read.
-    fn again(catalog: &Catalog, answer: Answer) -> Result<Self, Outage>;
+    /// The record is another kind of result's.
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage>;
 }
 
 fn foreign<T>() -> Result<T, Outage> {
@@ -89,7 +89,7 @@ impl Remembered for () {
         Some(Answer::Nothing(DoneNothing {}))
     }
 
-    fn again(_: &Catalog, answer: Answer) -> Result<Self, Outage> {
+    fn again(answer: Answer, _: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
         match answer {
             Answer::Nothing(DoneNothing {}) => Ok(()),
             _ => foreign(),
@@ -108,7 +108,7 @@ impl Remembered for NamespaceInfo {
         }))
     }
 
-    fn again(_: &Catalog, answer: Answer) -> Result<Self, Outage> {
+    fn again(answer: Answer, _: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
         match answer {
             Answer::Namespace(row) => Ok(namespaces::of_row(row)?),
             _ => foreign(),
@@ -130,7 +130,7 @@ impl Remembered for PropertiesUpdated {
         }))
     }
 
-    fn again(_: &Catalog, answer: Answer) -> Result<Self, Outage> {
+    fn again(answer: Answer, _: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
         match answer {
             Answer::Properties(DoneProperties {
                 updated,
@@ -151,27 +151,10 @@ fn tables(ids: impl IntoIterator<Item = TableId>) -> Option<Answer> {
     Some(Answer::Tables(DoneTables { ids }))
 }
 
-/// The tables of an answer as they are now, also under another name or dropped.
-fn heads(catalog: &Catalog, answer: Answer) -> Result<Vec<Arc<TableHead>>, Outage> {
-    let Answer::Tables(DoneTables { ids }) = answer else {
-        return foreign();
-    };
-    let head = |id: Bytes| {
-        let table = table_id(&id)?;
-        let found = catalog.warm(&ColdHead { table })?;
-        let gone = || DamagedRow {
-            row: "answer",
-            detail: format!("table {table} has no head"),
-        };
-        Ok(found.ok_or_else(gone)?.2)
-    };
-    ids.into_iter().map(head).collect()
-}
-
-fn head(catalog: &Catalog, answer: Answer) -> Result<Arc<TableHead>, Outage> {
-    match <[_; 1]>::try_from(heads(catalog, answer)?) {
-        Ok([head]) => Ok(head),
-        Err(_) => foreign(),
+fn one(answer: &Answer, tables: Vec<Arc<TableHead>>) -> Result<Arc<TableHead>, Outage> {
+    match (answer, <[_; 1]>::try_from(tables)) {
+        (Answer::Tables(_), Ok([head])) => Ok(head),
+        _ => foreign(),
     }
 }
 
@@ -180,8 +163,8 @@ impl Remembered for Arc<TableHead> {
         tables([self.info().id])
     }
 
-    fn again(catalog: &Catalog, answer: Answer) -> Result<Self, Outage> {
-        head(catalog, answer)
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
+        one(&answer, tables)
     }
 }
 
@@ -190,8 +173,8 @@ impl Remembered for TableInfo {
         tables([self.id])
     }
 
-    fn again(catalog: &Catalog, answer: Answer) -> Result<Self, Outage> {
-        Ok(head(catalog, answer)?.info().clone())
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
+        Ok(one(&answer, tables)?.info().clone())
     }
 }
 
@@ -200,9 +183,11 @@ impl Remembered for Vec<CommittedTable> {
         tables(self.iter().map(|table| table.head.info().id))
     }
 
-    fn again(catalog: &Catalog, answer: Answer) -> Result<Self, Outage> {
-        let heads = heads(catalog, answer)?.into_iter();
-        let replayed = heads.map(|head| CommittedTable {
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
+        let Answer::Tables(_) = answer else {
+            return foreign();
+        };
+        let replayed = tables.into_iter().map(|head| CommittedTable {
             head,
             outcome: CommitOutcome::Replayed,
         });
@@ -219,7 +204,7 @@ impl Remembered for StagedTable {
         }))
     }
 
-    fn again(_: &Catalog, answer: Answer) -> Result<Self, Outage> {
+    fn again(answer: Answer, _: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
         let Answer::Staged(row) = answer else {
             return foreign();
         };
@@ -239,8 +224,8 @@ impl<T: Remembered> Remembered for Step<T> {
         }
     }
 
-    fn again(catalog: &Catalog, answer: Answer) -> Result<Self, Outage> {
-        T::again(catalog, answer).map(Self::Done)
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
+        T::again(answer, tables).map(Self::Done)
     }
 }
 
@@ -299,7 +284,7 @@ impl Catalog {
         });
         match found.await? {
             Found::Nothing(value) => Ok(value),
-            Found::Answer(row) => Ok(self.replay(key, *row)?),
+            Found::Answer(row) => Ok(self.replay(key, *row).await?),
         }
     }
 
@@ -316,7 +301,10 @@ impl Catalog {
         let now = self.now();
         let found = self.read(|rows| Ok::<_, Outage>(on_record(rows, key, now)?));
         let found = found.await?;
-        Ok(found.map(|row| self.replay(key, *row)).transpose()?)
+        Ok(match found {
+            Some(row) => Some(self.replay(key, *row).await?),
+            None => None,
+        })
     }
 
     /// Makes a refusal the answer of a request's key, so that no copy of the request that is still
@@ -347,13 +335,33 @@ impl Catalog {
         }
     }
 
-    fn replay<T: Remembered>(&self, key: &Idempotency, row: AnswerRow) -> Result<T, Outage> {
+    async fn replay<T: Remembered>(&self, key: &Idempotency, row: AnswerRow) -> Result<T, Outage> {
         check(key, &row)?;
         let empty = || DamagedRow {
             row: "answer",
             detail: "it says nothing".to_owned(),
         };
-        T::again(self, row.answer.ok_or_else(empty)?)
+        let answer = row.answer.ok_or_else(empty)?;
+        let tables = match &answer {
+            Answer::Tables(DoneTables { ids }) => self.named(ids).await?,
+            _ => Vec::new(),
+        };
+        T::again(answer, tables)
+    }
+
+    /// The tables of an answer as they are now, also under another name or dropped.
+    async fn named(&self, ids: &[Bytes]) -> Result<Vec<Arc<TableHead>>, Outage> {
+        let mut tables = Vec::with_capacity(ids.len());
+        for id in ids {
+            let table = table_id(id)?;
+            let gone = || DamagedRow {
+                row: "answer",
+                detail: format!("table {table} has no head"),
+            };
+            let found = self.warm(&ColdHead { table }).await?;
+            tables.push(found.ok_or_else(gone)?.2);
+        }
+        Ok(tables)
     }
 }
 

@@ -46,7 +46,7 @@ pub use load::{ListTables, MetadataLocation, TableSelector};
 pub use namespaces::{
     CreateNamespace, ListNamespaces, NamespaceInfo, PropertiesUpdated, UpdateProperties,
 };
-pub use page::{Page, PageRequest};
+pub use page::{LISTING_BYTES_MAX, Page, PageRequest};
 pub use register::{
     MetadataReader, Overwrite, ReadMetadataError, RegisterTable, UpdateMetadataLocation,
 };
@@ -164,11 +164,9 @@ impl Catalog {
                         if cx.is_over() {
                             return Err(Outage::Unavailable.into());
                         }
-                        if let Some((table, commit, head)) = self.warm(cold)? {
+                        if let Some((table, commit, head)) = self.warm(cold).await? {
                             pinned.insert((table, commit), head);
                         }
-                        // There may be many, and each takes a while.
-                        tokio::task::yield_now().await;
                     }
                 }
             }
@@ -181,7 +179,25 @@ impl Catalog {
         self.inner.env.clock.now().max(applied)
     }
 
-    /// A linearizable read.
+    /// Does a bounded piece of work whose size a client decides apart from what must not wait.
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Outage> {
+        let done = self.inner.store.step(work).await;
+        done.map_err(|_| Outage::Unavailable)
+    }
+
+    /// Rows of one moment that show everything acknowledged before the call.
+    pub(crate) async fn view(&self) -> Result<ReadView, Outage> {
+        let view = self.inner.store.view().await;
+        view.map_err(|_| Outage::Unavailable)
+    }
+
+    /// A linearizable read of a few rows.
     async fn read<T, E>(&self, f: impl FnOnce(&ReadView) -> Result<T, E> + Send) -> Result<T, E>
     where
         T: Send,

@@ -7,11 +7,12 @@ use crate::errors::{
 };
 use crate::heads::{TableHead, TableInfo, TableState, VersionToken};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::page::{self, Page, PageError, PageRequest};
+use crate::page::{self, ListStep, Listed, Page, PageError, PageRequest};
 use crate::rows::{self, NameRow, NamespaceRow, TableHeadRow, stored, table_id};
 use crate::{Catalog, keys};
+use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{Cx, Rows, StoreError};
+use floeberg_metastore::{Cx, PageLimit, ReadView, Rows, StoreError};
 use floeberg_types::{BucketName, CommitId, Namespace, TableId, TableIdent, TableName};
 use std::sync::Arc;
 
@@ -148,18 +149,15 @@ impl Catalog {
         bucket: &BucketName,
         ident: &TableIdent,
     ) -> Result<Arc<TableHead>, LoadTableError> {
-        let found = self
-            .read(|rows| {
-                let (_, _, table) = existing::<LoadTableError>(rows, bucket, ident)?;
-                match table.row.current {
-                    Some(_) => self.find_head(rows, table),
-                    None => Err(LoadTableError::from(NoMetadata {
-                        ident: ident.clone(),
-                    })),
-                }
-            })
-            .await?;
-        Ok(self.make_head(found)?)
+        let view = self.view().await?;
+        let (_, _, table) = existing::<LoadTableError>(&view, bucket, ident)?;
+        if table.row.current.is_none() {
+            return Err(NoMetadata {
+                ident: ident.clone(),
+            }
+            .into());
+        }
+        Ok(self.head(view, table).await?)
     }
 
     /// Describes a table without its metadata; also answers whether it exists.
@@ -206,15 +204,55 @@ impl Catalog {
         _cx: &Cx,
         request: &ListTables,
     ) -> Result<Page<TableInfo>, ListTablesError> {
-        self.read(|rows| match &request.namespace {
+        let (wanted, request) = (request.page.clone(), request.clone());
+        let list = move |view: &ReadView, step: &ListStep| match &request.namespace {
             Some(namespace) => {
-                let bucket = table_bucket::<ListTablesError>(rows, &request.bucket)?;
-                let found = namespaces::existing::<ListTablesError>(rows, bucket.id, namespace)?;
-                list_namespace(rows, &found, &request.prefix, &request.page)
+                let bucket = table_bucket::<ListTablesError>(view, &request.bucket)?;
+                let found = namespaces::existing::<ListTablesError>(view, bucket.id, namespace)?;
+                list_namespace(view, &found, &request.prefix, step)
             }
-            None => list_bucket(rows, request),
-        })
-        .await
+            None => list_bucket(view, &request, step),
+        };
+        self.gather(&wanted, list).await
+    }
+
+    /// Lists the names of the tables of a namespace.
+    ///
+    /// # Errors
+    /// The bucket or namespace does not exist, or the page token is of another listing.
+    pub async fn list_table_names(
+        &self,
+        _: &Authorized<action::ListTables>,
+        _cx: &Cx,
+        bucket: &BucketName,
+        namespace: &Namespace,
+        page: &PageRequest,
+    ) -> Result<Page<TableName>, ListTablesError> {
+        let (bucket, namespace) = (bucket.clone(), namespace.clone());
+        let list = move |view: &ReadView, step: &ListStep| {
+            let bucket = table_bucket::<ListTablesError>(view, &bucket)?;
+            let found = namespaces::existing::<ListTablesError>(view, bucket.id, &namespace)?;
+            let (scope, page) = name_rows(view, &found, "", step)?;
+            page.try_map(|(key, _)| {
+                let name = std::str::from_utf8(&key[scope.len()..]);
+                let name = stored("name", name.map_err(|e| e.to_string()))?;
+                Ok(stored("name", name.parse::<TableName>())?)
+            })
+        };
+        self.gather(page, list).await
+    }
+}
+
+impl Listed for TableName {
+    fn bytes(&self) -> usize {
+        64 + self.as_str().len()
+    }
+}
+
+impl Listed for TableInfo {
+    fn bytes(&self) -> usize {
+        let file = self.metadata_location.as_ref().map_or(0, String::len);
+        512 + self.location.len() + file + self.created_by.len() + self.modified_by.len()
     }
 }
 
@@ -260,42 +298,33 @@ fn list_error(error: PageError) -> ListTablesError {
     }
 }
 
-/// A page of the tables of one namespace. Views are skipped, so it reads on until the page is full.
-fn list_namespace(
-    rows: &impl Rows,
+/// The rows of the tables of one namespace, by name, and what their keys begin with. Views are left
+/// out.
+fn name_rows(
+    view: &ReadView,
     namespace: &NamespaceInfo,
     prefix: &str,
-    page: &PageRequest,
+    step: &ListStep,
+) -> Result<(Bytes, Page<(Bytes, NameRow)>), ListTablesError> {
+    let scope = keys::names(namespace.id, "");
+    let prefix = keys::names(namespace.id, prefix);
+    let mut page = page::list::<NameRow>(view, &scope, &prefix, step).map_err(list_error)?;
+    let is_table = |(_, name): &(Bytes, NameRow)| name.kind() == rows::NameKind::Table;
+    page.items.retain(is_table);
+    Ok((scope, page))
+}
+
+fn list_namespace(
+    view: &ReadView,
+    namespace: &NamespaceInfo,
+    prefix: &str,
+    step: &ListStep,
 ) -> Result<Page<TableInfo>, ListTablesError> {
-    let (scope, prefix) = (
-        keys::names(namespace.id, ""),
-        keys::names(namespace.id, prefix),
-    );
-    let size = page.size.unwrap_or(usize::MAX).max(1);
-    let mut out = Page {
-        items: Vec::new(),
-        next: None,
-    };
-    let mut page = page.clone();
-    loop {
-        let found = page::list::<NameRow>(rows, &scope, &prefix, &page).map_err(list_error)?;
-        for (_, name) in found.items {
-            if name.kind() != rows::NameKind::Table {
-                continue;
-            }
-            let table = by_id::<ListTablesError>(rows, table_id(&name.id)?)?;
-            out.items
-                .push(TableInfo::of(table.id, table.commit, &table.row)?);
-        }
-        out.next = found.next;
-        if out.next.is_none() || out.items.len() >= size {
-            return Ok(out);
-        }
-        page = PageRequest {
-            token: out.next.take(),
-            size: Some(size - out.items.len()),
-        };
-    }
+    let (_, page) = name_rows(view, namespace, prefix, step)?;
+    page.try_map(|(_, name)| {
+        let table = by_id::<ListTablesError>(view, table_id(&name.id)?)?;
+        Ok(TableInfo::of(table.id, table.commit, &table.row)?)
+    })
 }
 
 /// Between the token of a namespace and that of a table in it. Tokens are hexadecimal.
@@ -303,51 +332,51 @@ const TOKEN_SEPARATOR: char = '.';
 
 /// A page of the tables of all namespaces of a bucket. Its token names the last namespace that is
 /// done and, behind a dot, how far the next one is.
-fn list_bucket(rows: &impl Rows, request: &ListTables) -> Result<Page<TableInfo>, ListTablesError> {
-    let bucket = table_bucket::<ListTablesError>(rows, &request.bucket)?;
+fn list_bucket(
+    view: &ReadView,
+    request: &ListTables,
+    step: &ListStep,
+) -> Result<Page<TableInfo>, ListTablesError> {
+    let bucket = table_bucket::<ListTablesError>(view, &request.bucket)?;
     let scope = keys::namespaces(bucket.id);
-    let size = request.page.size.unwrap_or(usize::MAX).max(1);
-    let token = request.page.token.as_deref().unwrap_or_default();
+    let token = step.token.as_deref().unwrap_or_default();
     let (done, within) = token.split_once(TOKEN_SEPARATOR).unwrap_or((token, ""));
     let (mut done, mut within) = (done.to_owned(), within.to_owned());
     let mut out = Page {
         items: Vec::new(),
         next: None,
     };
-    loop {
-        let next = PageRequest {
+    for _ in 0..PageLimit::STEP.rows {
+        let next = ListStep {
             token: Some(done.clone()),
-            size: Some(1),
+            size: 1,
         };
-        let found = page::list::<NamespaceRow>(rows, &scope, &scope, &next).map_err(list_error)?;
+        let found = page::list::<NamespaceRow>(view, &scope, &scope, &next).map_err(list_error)?;
         let Some((key, row)) = found.items.into_iter().next() else {
             return Ok(out);
         };
         let namespace = namespaces::of_row(row)?;
-        let page = PageRequest {
+        let within_it = ListStep {
             token: Some(within),
-            size: Some(size - out.items.len()),
+            size: step.size - out.items.len(),
         };
-        let tables = list_namespace(rows, &namespace, &request.prefix, &page)?;
+        let tables = list_namespace(view, &namespace, &request.prefix, &within_it)?;
         out.items.extend(tables.items);
-        match tables.next {
-            Some(next) => {
-                out.next = Some(format!("{done}{TOKEN_SEPARATOR}{next}"));
-                return Ok(out);
-            }
-            None => {
-                done = hex::encode(&key[scope.len()..]);
-                within = String::new();
-            }
-        }
-        if out.items.len() >= size {
-            out.next = found
-                .next
-                .is_some()
-                .then(|| format!("{done}{TOKEN_SEPARATOR}"));
+        if let Some(next) = tables.next {
+            out.next = Some(format!("{done}{TOKEN_SEPARATOR}{next}"));
             return Ok(out);
         }
+        done = hex::encode(&key[scope.len()..]);
+        within = String::new();
+        if found.next.is_none() {
+            return Ok(out);
+        }
+        if out.items.len() >= step.size {
+            break;
+        }
     }
+    out.next = Some(format!("{done}{TOKEN_SEPARATOR}"));
+    Ok(out)
 }
 
 /// The table that a location row belongs to.

@@ -6,11 +6,11 @@ use crate::errors::{
     NamespaceContents, NamespaceExists, NamespaceNotEmpty, NoSuchNamespace, PropertyConflict,
     UpdateNamespaceError,
 };
-use crate::page::{self, Page, PageError, PageRequest};
+use crate::page::{self, ListStep, Listed, Page, PageError, PageRequest};
 use crate::rows::{NamespaceRow, id_bytes, namespace_id, stored};
 use crate::{Catalog, admit, keys};
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{Cx, RangeState, Rows, StoreError, Txn};
+use floeberg_metastore::{Cx, RangeState, ReadView, Rows, StoreError, Txn};
 use floeberg_state::Event;
 use floeberg_types::{BucketId, BucketName, Namespace, NamespaceId, TimestampMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +127,34 @@ fn event(kind: &str, bucket: &BucketName, namespace: &Namespace) -> Event {
     }
 }
 
+impl Listed for NamespaceInfo {
+    fn bytes(&self) -> usize {
+        let levels: usize = self.namespace.levels().iter().map(String::len).sum();
+        let properties = self.properties.iter();
+        let properties: usize = properties.map(|(key, value)| key.len() + value.len()).sum();
+        128 + levels + properties
+    }
+}
+
+fn list(
+    view: &ReadView,
+    request: &ListNamespaces,
+    step: &ListStep,
+) -> Result<Page<NamespaceInfo>, ListNamespacesError> {
+    let bucket = table_bucket::<ListNamespacesError>(view, &request.bucket)?;
+    let parent = request.parent.as_ref();
+    if let Some(parent) = parent {
+        existing::<ListNamespacesError>(view, bucket.id, parent)?;
+    }
+    let scope = keys::children(bucket.id, parent, "");
+    let prefix = keys::children(bucket.id, parent, &request.prefix);
+    let page = page::list::<NamespaceRow>(view, &scope, &prefix, step).map_err(|e| match e {
+        PageError::Token(e) => ListNamespacesError::Listing(e),
+        PageError::Store(e) => e.into(),
+    })?;
+    page.try_map(|(_, row)| Ok(of_row(row)?))
+}
+
 impl Catalog {
     /// Creates a namespace.
     ///
@@ -170,22 +198,10 @@ impl Catalog {
         _cx: &Cx,
         request: &ListNamespaces,
     ) -> Result<Page<NamespaceInfo>, ListNamespacesError> {
-        self.read(|rows| {
-            let bucket = table_bucket::<ListNamespacesError>(rows, &request.bucket)?;
-            if let Some(parent) = &request.parent {
-                existing::<ListNamespacesError>(rows, bucket.id, parent)?;
-            }
-            let parent = request.parent.as_ref();
-            let scope = keys::children(bucket.id, parent, "");
-            let prefix = keys::children(bucket.id, parent, &request.prefix);
-            let page = page::list::<NamespaceRow>(rows, &scope, &prefix, &request.page);
-            let page = page.map_err(|e| match e {
-                PageError::Token(e) => ListNamespacesError::InvalidPageToken(e),
-                PageError::Store(e) => e.into(),
-            })?;
-            page.try_map(|(_, row)| Ok(of_row(row)?))
-        })
-        .await
+        let request = request.clone();
+        let wanted = request.page.clone();
+        self.gather(&wanted, move |view, step| list(view, &request, step))
+            .await
     }
 
     /// Drops a namespace that holds no table, view or namespace.

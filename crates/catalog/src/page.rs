@@ -1,9 +1,14 @@
-//! Paging of listings: a token is the last key of a page, opaque to clients.
+//! Listings: pages of one moment, read in bounded steps; a token is the last key of a page, opaque to
+//! clients.
 
-use crate::errors::InvalidPageToken;
+use crate::Catalog;
+use crate::errors::{ListingRefused, Outage};
 use bytes::Bytes;
-use floeberg_metastore::{Rows, StoreError};
-use floeberg_state::RowMessage;
+use floeberg_metastore::{PageLimit, ReadView, RowMessage, StoreError};
+
+/// Bytes of names and properties in one answer. A client that asks for pages gets a shorter one where
+/// it would have more; one that does not is refused.
+pub const LISTING_BYTES_MAX: usize = 32 << 20;
 
 /// Which page of a listing is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,23 +37,36 @@ impl<T> Page<T> {
     }
 }
 
+/// One step of a listing: where it begins, and how many items it may return. Rows that are not of the
+/// kind that is listed count too, so it may return fewer and still not be at the end.
+pub(crate) struct ListStep {
+    pub token: Option<String>,
+    pub size: usize,
+}
+
+/// How much an item adds to an answer, roughly.
+pub(crate) trait Listed {
+    fn bytes(&self) -> usize;
+}
+
 pub(crate) enum PageError {
-    Token(InvalidPageToken),
+    Token(ListingRefused),
     Store(StoreError),
 }
 
 /// Lists decoded rows below `prefix`. Tokens hold the part of a key behind `scope`, the part of the
 /// prefix that every request of one listing shares.
 pub(crate) fn list<M: RowMessage>(
-    rows: &impl Rows,
+    view: &ReadView,
     scope: &[u8],
     prefix: &[u8],
-    request: &PageRequest,
+    step: &ListStep,
 ) -> Result<Page<(Bytes, M)>, PageError> {
-    let after = match request.token.as_deref() {
+    let unknown = || PageError::Token(ListingRefused::UnknownToken);
+    let after = match step.token.as_deref() {
         None | Some("") => None,
         Some(token) => {
-            let tail = hex::decode(token).map_err(|_| PageError::Token(InvalidPageToken))?;
+            let tail = hex::decode(token).map_err(|_| unknown())?;
             Some([scope, &tail].concat())
         }
     };
@@ -56,20 +74,62 @@ pub(crate) fn list<M: RowMessage>(
         .as_ref()
         .is_some_and(|after| !after.starts_with(prefix))
     {
-        return Err(PageError::Token(InvalidPageToken));
+        return Err(unknown());
     }
-    let size = request.size.unwrap_or(usize::MAX).max(1);
-    let more = size.saturating_add(1);
-    let mut found = rows
-        .scan::<M>(prefix, after.as_deref(), more)
-        .map_err(PageError::Store)?;
-    let next = (found.len() > size).then(|| {
-        found.truncate(size);
-        hex::encode(&found[size - 1].0[scope.len()..])
-    });
-    let items = found
-        .into_iter()
-        .map(|(key, row)| (key, row.value))
-        .collect();
-    Ok(Page { items, next })
+    let limit = PageLimit::STEP.at_most(step.size);
+    let found = view.page::<M>(prefix, after.as_deref(), limit);
+    let found = found.map_err(PageError::Store)?;
+    let last = found.rows.last().filter(|_| found.has_more);
+    let next = last.map(|(key, _)| hex::encode(&key[scope.len()..]));
+    let items = found.rows.into_iter();
+    Ok(Page {
+        items: items.map(|(key, row)| (key, row.value)).collect(),
+        next,
+    })
+}
+
+impl Catalog {
+    /// Puts a page together from steps over one view, which others take turns with.
+    pub(crate) async fn gather<T, E>(
+        &self,
+        wanted: &PageRequest,
+        list: impl Fn(&ReadView, &ListStep) -> Result<Page<T>, E> + Clone + Send + 'static,
+    ) -> Result<Page<T>, E>
+    where
+        T: Listed + Send + 'static,
+        E: From<Outage> + From<ListingRefused> + Send + 'static,
+    {
+        let view = self.view().await?;
+        let size = wanted.size.unwrap_or(usize::MAX).max(1);
+        let mut token = wanted.token.clone();
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        loop {
+            let step = ListStep {
+                token,
+                size: (size - items.len()).min(PageLimit::STEP.rows),
+            };
+            let (view, list) = (view.clone(), list.clone());
+            let found = self.step(move || {
+                // Looked at where the rows are read: it may have waited for its place.
+                if view.is_expired() {
+                    return Err(ListingRefused::TooSlow.into());
+                }
+                list(&view, &step)
+            });
+            let found: Page<T> = found.await??;
+            bytes += found.items.iter().map(Listed::bytes).sum::<usize>();
+            items.extend(found.items);
+            let next = found.next;
+            if next.is_none() || items.len() >= size {
+                return Ok(Page { items, next });
+            }
+            if bytes >= LISTING_BYTES_MAX {
+                return match wanted.size {
+                    Some(_) => Ok(Page { items, next }),
+                    None => Err(ListingRefused::TooLarge.into()),
+                };
+            }
+            token = next;
+        }
+    }
 }

@@ -184,6 +184,14 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
+fn parse(bytes: Bytes, is_packed: bool) -> Result<TableMetadata, String> {
+    let document = match is_packed {
+        true => Bytes::from(unpack(&bytes)?),
+        false => bytes,
+    };
+    admit::document(&document)
+}
+
 impl Catalog {
     /// Registers a metadata file as a table. A table that was dropped at the location which the file
     /// names comes back, under the new name and with its files.
@@ -256,11 +264,9 @@ impl Catalog {
                 }
                 ReadMetadataError::Outage(outage) => FileError::Outage(outage),
             })?;
-        let document = match path.as_str().ends_with(".gz") {
-            true => Bytes::from(unpack(&bytes).map_err(invalid)?),
-            false => bytes,
-        };
-        let metadata = admit::document(&document).map_err(invalid)?;
+        let is_packed = path.as_str().ends_with(".gz");
+        let parsed = self.step(move || parse(bytes, is_packed)).await;
+        let metadata = parsed.map_err(FileError::Outage)?.map_err(invalid)?;
         location::check_properties(&bucket.name, &metadata).map_err(FileError::Property)?;
         let table_path = publish::path_of(&bucket.name, &metadata).map_err(FileError::Location)?;
         Ok(File {
@@ -274,7 +280,7 @@ impl Catalog {
     /// The bytes of a metadata file: rendered, if it is one of the catalog's own.
     async fn file_bytes(&self, bucket: BucketId, key: &str) -> Result<Bytes, ReadMetadataError> {
         match self.metadata_file(bucket, key).await? {
-            Some(own) => Ok(self.render_metadata_file(&own)?),
+            Some(own) => Ok(self.render_metadata_file(&own).await?),
             None => self.inner.files.read(bucket, key, METADATA_FILE_MAX).await,
         }
     }

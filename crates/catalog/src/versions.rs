@@ -5,14 +5,14 @@
 //! only what it changed, whatever the size of the table, and never touches older rows.
 
 use crate::errors::DamagedRow;
-use crate::heads::{ColdHead, TableHead, TableInfo};
+use crate::heads::{ColdHead, SnapshotsMode, TableHead, TableInfo};
 use crate::keys::{self, FragmentKey};
 use crate::load::StoredTable;
 use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes, stored};
 use crate::{Catalog, Outage};
 use bytes::Bytes;
 use floeberg_iceberg::{Document, PartChange, Section, TableMetadata};
-use floeberg_metastore::{RawRow, Rows, StoreError, Txn};
+use floeberg_metastore::{RawRow, ReadView, Rows, StoreError, Txn};
 use floeberg_types::{CommitId, TableId};
 use prost::Message as _;
 use std::collections::BTreeSet;
@@ -22,7 +22,10 @@ use std::sync::Arc;
 const LAYOUT: u32 = 1;
 
 /// Rows read at once while a version is put together.
-const SCAN_ROWS: usize = 4096;
+const SCAN_ROWS: usize = 1024;
+
+/// A document up to here is rendered sooner than it could be handed to another thread and back.
+const RENDERED_IN_PLACE: u64 = 64 << 10;
 
 /// A version about to be written.
 pub(crate) struct NewVersion<'a> {
@@ -121,7 +124,65 @@ pub(crate) fn replacement(base: &TableMetadata, new: &TableMetadata) -> Vec<Part
 /// One part of a stored version.
 pub(crate) type StoredPart = (Section, u64, Bytes);
 
-/// The parts of a version in document order.
+/// Collects the parts of a version in document order, some rows at a time.
+pub(crate) struct PartsWalk {
+    prefix: Bytes,
+    version: u64,
+    after: Option<Bytes>,
+    /// The part whose newest row may still come.
+    open: Option<(FragmentKey, Bytes)>,
+    parts: Vec<StoredPart>,
+}
+
+impl PartsWalk {
+    /// Over all parts of a version.
+    pub(crate) fn new(table: TableId, version: u64) -> Self {
+        Self::below(keys::fragments(table), version)
+    }
+
+    /// Over those whose keys begin with `prefix`.
+    fn below(prefix: Bytes, version: u64) -> Self {
+        Self {
+            prefix,
+            version,
+            after: None,
+            open: None,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Reads on; whether that was the last of it.
+    pub(crate) fn advance<E>(&mut self, rows: &impl Rows) -> Result<bool, E>
+    where
+        E: From<StoreError> + From<DamagedRow>,
+    {
+        let page = rows.scan_prefix(&self.prefix, self.after.as_deref(), SCAN_ROWS)?;
+        let is_last = page.len() < SCAN_ROWS;
+        self.after = page.last().map(|(key, _)| key.clone());
+        for (key, row) in page {
+            let key = stored("fragment key", keys::fragment_key(&key))?;
+            if key.from <= self.version {
+                let before = self.open.replace((key, row.payload));
+                let same = |b: &FragmentKey| (b.section, b.ordinal) == (key.section, key.ordinal);
+                if let Some((before, payload)) = before.filter(|(before, _)| !same(before)) {
+                    close(before, payload, &mut self.parts)?;
+                }
+            }
+        }
+        if is_last && let Some((key, payload)) = self.open.take() {
+            close(key, payload, &mut self.parts)?;
+        }
+        Ok(is_last)
+    }
+
+    /// What was read.
+    pub(crate) fn into_parts(self) -> Vec<StoredPart> {
+        self.parts
+    }
+}
+
+/// The parts of a version in document order, in one go.
+#[cfg(test)]
 pub(crate) fn parts<E>(rows: &impl Rows, table: TableId, version: u64) -> Result<Vec<StoredPart>, E>
 where
     E: From<StoreError> + From<DamagedRow>,
@@ -138,21 +199,9 @@ pub(crate) fn parts_below<E>(
 where
     E: From<StoreError> + From<DamagedRow>,
 {
-    let mut out: Vec<StoredPart> = Vec::new();
-    let mut open: Option<(FragmentKey, Bytes)> = None;
-    for_each_row::<E>(rows, prefix, |key, row| {
-        let key = stored("fragment key", keys::fragment_key(&key))?;
-        if key.from <= version {
-            let before = open.replace((key, row.payload));
-            let done = before.filter(|(b, _)| (b.section, b.ordinal) != (key.section, key.ordinal));
-            done.map_or(Ok(()), |(before, payload)| close(before, payload, &mut out))?;
-        }
-        Ok(())
-    })?;
-    if let Some((key, payload)) = open {
-        close(key, payload, &mut out)?;
-    }
-    Ok(out)
+    let mut walk = PartsWalk::below(Bytes::copy_from_slice(prefix), version);
+    while !walk.advance::<E>(rows)? {}
+    Ok(walk.into_parts())
 }
 
 /// Visits the rows below a prefix without holding all of them.
@@ -188,23 +237,15 @@ fn close(key: FragmentKey, payload: Bytes, out: &mut Vec<StoredPart>) -> Result<
 }
 
 /// The document of a stored version, byte for byte as it was when the version was made.
-pub(crate) fn render<E>(
-    rows: &impl Rows,
-    table: TableId,
-    version: u64,
-    row: &VersionRow,
-) -> Result<Bytes, E>
-where
-    E: From<StoreError> + From<DamagedRow>,
-{
+pub(crate) fn render(parts: Vec<StoredPart>, row: &VersionRow) -> Result<Bytes, DamagedRow> {
     let damaged = |detail: String| DamagedRow {
         row: "table version",
         detail,
     };
     if row.layout != LAYOUT {
-        return Err(damaged(format!("layout {} is unknown", row.layout)).into());
+        return Err(damaged(format!("layout {} is unknown", row.layout)));
     }
-    let document = Document::render(parts::<E>(rows, table, version)?);
+    let document = Document::render(parts);
     let document = document.map_err(|e| damaged(e.to_string()))?;
     if document.len() as u64 != row.length {
         let detail = format!(
@@ -212,7 +253,7 @@ where
             document.len(),
             row.length
         );
-        return Err(damaged(detail).into());
+        return Err(damaged(detail));
     }
     Ok(document.into())
 }
@@ -245,46 +286,51 @@ pub(crate) fn assemble(
     TableHead::new(TableInfo::of(*id, *commit, row)?, current, metadata)
 }
 
-/// What a read found of a table: its head, or what to make it from once the read is over.
-pub(crate) enum Found {
-    Warm(Arc<TableHead>),
-    Cold(StoredTable, Vec<StoredPart>),
-}
-
 impl Catalog {
-    /// Collects what a head is made of. Nothing is applied while a read runs, so it does not parse.
-    pub(crate) fn find_head<E>(&self, rows: &impl Rows, table: StoredTable) -> Result<Found, E>
-    where
-        E: From<StoreError> + From<DamagedRow>,
-    {
-        if let Some(head) = self.inner.heads.get(table.id, table.commit) {
-            return Ok(Found::Warm(head));
+    /// Reads the parts of a version, in steps that others take turns with.
+    pub(crate) async fn parts(
+        &self,
+        view: ReadView,
+        table: TableId,
+        version: u64,
+    ) -> Result<Vec<StoredPart>, Outage> {
+        let mut walk = PartsWalk::new(table, version);
+        loop {
+            let view = view.clone();
+            let advance = move || walk.advance::<Outage>(&view).map(|done| (walk, done));
+            let (on, done) = self.step(advance).await??;
+            if done {
+                return Ok(on.into_parts());
+            }
+            walk = on;
         }
-        let parts = parts::<E>(rows, table.id, table.row.version)?;
-        Ok(Found::Cold(table, parts))
     }
 
-    /// The head that a read found, kept for the next one.
-    pub(crate) fn make_head(&self, found: Found) -> Result<Arc<TableHead>, DamagedRow> {
-        match found {
-            Found::Warm(head) => Ok(head),
-            Found::Cold(table, parts) => {
-                let head = Arc::new(assemble(&table, parts)?);
-                let cache = &self.inner.heads;
-                cache.insert(table.id, table.commit, head.clone());
-                Ok(head)
-            }
+    /// The head of a table that a view shows, read into memory if it is not there.
+    pub(crate) async fn head(
+        &self,
+        view: ReadView,
+        table: StoredTable,
+    ) -> Result<Arc<TableHead>, Outage> {
+        let (id, commit, version) = (table.id, table.commit, table.row.version);
+        if let Some(head) = self.inner.heads.get(id, commit) {
+            return Ok(head);
         }
+        let parts = self.parts(view, id, version).await?;
+        let assembled = self.step(move || assemble(&table, parts)).await?;
+        let head = Arc::new(assembled?);
+        self.inner.heads.insert(id, commit, head.clone());
+        Ok(head)
     }
 
     /// Reads a table's metadata into memory for a decision that found it missing there. By then
     /// every row the decision saw is applied.
-    pub(crate) fn warm(
+    pub(crate) async fn warm(
         &self,
         cold: &ColdHead,
     ) -> Result<Option<(TableId, CommitId, Arc<TableHead>)>, Outage> {
-        let rows = self.inner.store.local();
-        let Some(row) = rows.get::<TableHeadRow>(&keys::head(cold.table))? else {
+        let view = self.inner.store.local();
+        let Some(row) = view.get::<TableHeadRow>(&keys::head(cold.table))? else {
             return Ok(None);
         };
         let (id, commit) = (cold.table, row.commit_id);
@@ -293,7 +339,26 @@ impl Catalog {
             commit,
             row: Box::new(row.value),
         };
-        let found = self.find_head::<Outage>(&rows, table)?;
-        Ok(Some((id, commit, self.make_head(found)?)))
+        Ok(Some((id, commit, self.head(view, table).await?)))
+    }
+
+    /// The document of a head in a mode, rendered apart if it is large.
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn document(
+        &self,
+        head: &Arc<TableHead>,
+        mode: SnapshotsMode,
+    ) -> Result<Bytes, Outage> {
+        if head.metadata().rendered_len() <= RENDERED_IN_PLACE {
+            return Ok(head.rendered(mode));
+        }
+        if let Some(document) = head.at_hand(mode) {
+            return Ok(document);
+        }
+        let _rendering = head.rendering().await;
+        let head = Arc::clone(head);
+        self.step(move || head.rendered(mode)).await
     }
 }

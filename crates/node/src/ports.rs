@@ -172,7 +172,7 @@ impl objects::TableFiles for CatalogPort {
         let catalog = self.0.clone();
         let described = entry(file.entry.clone());
         let render = move || -> futures::future::BoxFuture<'static, _> {
-            Box::pin(async move { catalog.render_metadata_file(&file).map_err(outage) })
+            Box::pin(async move { catalog.render_metadata_file(&file).await.map_err(outage) })
         };
         Ok(Some(objects::MetadataFile {
             entry: described,

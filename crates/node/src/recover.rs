@@ -143,10 +143,11 @@ async fn lost_objects(
     let survey = |error| StartError::Survey(Box::new(error));
     let buckets = floeberg_catalog::bucket_names(&stores.catalog.local())
         .map_err(|error| StartError::Survey(Box::new(error)))?;
-    let view = stores.objects.local();
     let mut lost = Vec::new();
     let mut after = None;
     loop {
+        // One for each page: the walk may take longer than a view lasts, and nobody writes meanwhile.
+        let view = stores.objects.local();
         let page = stored_objects(&view, after.as_deref(), PAGE).map_err(survey)?;
         for object in &page {
             let mut here = true;

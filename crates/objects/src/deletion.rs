@@ -11,7 +11,7 @@ use crate::ports::{BucketInfo, DeletionEnd};
 use crate::service::Objects;
 use crate::store::{CommitFailure, Stop};
 use bytes::Bytes;
-use floeberg_metastore::{Cx, RangeState, Rows};
+use floeberg_metastore::{Cx, PageLimit, RangeState, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_types::{BucketId, BucketName};
 use std::collections::HashSet;
@@ -106,13 +106,18 @@ impl Objects {
 
     /// Lifts fences that a worker of an aborted deletion left. Returns how many.
     pub(crate) async fn lift_stale_fences(&self, cx: &Cx) -> Result<usize, Outage> {
-        let view = self.fresh_view().await?;
+        self.view().await?;
         let mut lifted = 0;
         let mut after: Option<Bytes> = None;
         // Fences of deleted buckets stay, so there may be many more of them than buckets.
         let mut present: Option<HashSet<BucketId>> = None;
         loop {
-            let rows = view.scan::<pb::FenceRow>(&[tag::FENCE], after.as_deref(), BATCH)?;
+            let view = self.store.local();
+            let page = self.step(move || {
+                let limit = PageLimit::STEP.at_most(BATCH);
+                Ok(view.page::<pb::FenceRow>(&[tag::FENCE], after.as_deref(), limit)?)
+            });
+            let rows = page.await?.rows;
             let Some((last, _)) = rows.last() else {
                 return Ok(lifted);
             };

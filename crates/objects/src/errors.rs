@@ -49,7 +49,17 @@ macro_rules! storage_failures {
     )*};
 }
 
-storage_failures!(StoreError, MalformedKey, KvError, ChunkDeleteError);
+storage_failures!(MalformedKey, KvError, ChunkDeleteError);
+
+impl From<StoreError> for Outage {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Nothing is wrong with the rows; the request took too long.
+            StoreError::Expired => Self::Unavailable,
+            error => Self::storage(error),
+        }
+    }
+}
 
 /// Clients learn no more than that they may try again, so the log says which nodes were missing.
 fn unavailable(error: &dyn std::error::Error) -> Outage {

@@ -9,7 +9,7 @@ use crate::rows::listed_from_row;
 use crate::service::Objects;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{ReadView, Rows};
+use floeberg_metastore::{PageLimit, ReadView};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_types::BucketName;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 pub const PAGE_MAX: usize = floeberg_types::limits::PAGE_ITEMS;
 
 /// Rows read at once when a delimiter may skip most of them.
-const SKIP_SCAN_PAGE: usize = 64;
+pub(crate) const SKIP_SCAN_PAGE: usize = 64;
 
 /// Where a listing goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +150,8 @@ impl Cursor {
         }
     }
 
-    fn fill(&mut self, page: Vec<ListedObject>, limit: usize) {
-        self.exhausted = page.len() < limit;
+    fn fill(&mut self, page: Vec<ListedObject>, has_more: bool) {
+        self.exhausted = !has_more;
         if let Some(last) = page.last() {
             self.behind = Bound::Key(last.key.clone());
         }
@@ -191,30 +191,34 @@ struct Walk<'a> {
 impl Walk<'_> {
     async fn fill(&mut self) -> Result<(), Outage> {
         if self.rows.needs_page() {
-            let page = self.row_page()?;
-            self.rows.fill(page, self.page);
+            let (page, has_more) = self.row_page().await?;
+            self.rows.fill(page, has_more);
         }
         if self.files.needs_page() {
             let page = self.file_page().await?;
-            self.files.fill(page, self.page);
+            let has_more = page.len() >= self.page;
+            self.files.fill(page, has_more);
         }
         Ok(())
     }
 
-    fn row_page(&self) -> Result<Vec<ListedObject>, Outage> {
+    /// Some entries, and whether there are more behind them.
+    async fn row_page(&self) -> Result<(Vec<ListedObject>, bool), Outage> {
         let base = keys::bucket_listing(self.bucket.id);
         let scanned = [&base[..], self.prefix.as_bytes()].concat();
-        let behind = self
-            .rows
-            .behind
-            .bytes()
-            .map(|after| [&base[..], &after].concat());
-        let rows = self
-            .view
-            .scan::<pb::ListingRow>(&scanned, behind.as_deref(), self.page)?;
-        rows.into_iter()
-            .map(|(key, row)| Ok(listed_from_row(keys::parse_listing(&key)?, row.value)))
-            .collect()
+        let behind = self.rows.behind.bytes();
+        let behind = behind.map(|after| [&base[..], &after].concat());
+        let (view, limit) = (self.view.clone(), PageLimit::STEP.at_most(self.page));
+        self.objects
+            .step(move || {
+                let page = view.page::<pb::ListingRow>(&scanned, behind.as_deref(), limit)?;
+                let listed = page.rows.into_iter().map(|(key, row)| {
+                    let key = keys::parse_listing(&key)?;
+                    Ok(listed_from_row(key, row.value))
+                });
+                Ok((listed.collect::<Result<_, Outage>>()?, page.has_more))
+            })
+            .await
     }
 
     async fn file_page(&self) -> Result<Vec<ListedObject>, Outage> {
@@ -291,12 +295,12 @@ impl Objects {
         if max == 0 {
             return Ok(Listing::default());
         }
-        self.read(|_| Ok(())).await?;
+        let view = self.view().await?;
         let mut files = Cursor::new(behind.clone());
         files.exhausted = bucket.kind == BucketKind::General;
         let mut walk = Walk {
             objects: self,
-            view: self.store.local(),
+            view,
             bucket: &bucket,
             prefix: &request.prefix,
             page: if request.delimiter.is_some() {

@@ -2,14 +2,14 @@
 
 use crate::errors::{ListError, Outage, UploadError};
 use crate::keys::{self, ObjectPlace};
-use crate::list::{PAGE_MAX, common_prefix};
+use crate::list::{PAGE_MAX, SKIP_SCAN_PAGE, common_prefix};
 use crate::model::{PartInfo, UploadInfo};
 use crate::multipart::UploadRef;
 use crate::rows::{checksum_from_row, kind_of};
 use crate::service::Objects;
 use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{ReadView, Rows};
+use floeberg_metastore::{PageLimit, ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_state::keys::KeyWriter;
 use floeberg_types::{
@@ -96,11 +96,16 @@ fn collect(
     let mut behind = behind(bucket, request);
     let mut listing = UploadListing::default();
     let mut last = (String::new(), String::new());
+    // A delimiter may skip most of what is read.
+    let rows = request
+        .delimiter
+        .as_ref()
+        .map_or(max + 1, |_| SKIP_SCAN_PAGE);
+    let limit = PageLimit::STEP.at_most(rows);
     loop {
-        let rows = view.scan::<pb::UploadListingRow>(&scanned, behind.as_deref(), max + 1)?;
-        let whole = rows.len() <= max;
+        let page = view.page::<pb::UploadListingRow>(&scanned, behind.as_deref(), limit)?;
         let mut skipped = None;
-        for (row_key, listed) in rows {
+        for (row_key, listed) in page.rows {
             let (key, upload) = keys::parse_upload_listing(&row_key)?;
             if listing.uploads.len() + listing.prefixes.len() == max {
                 listing.next = Some(last);
@@ -125,7 +130,7 @@ fn collect(
         }
         match skipped {
             Some(next) => behind = Some(next),
-            None if whole => return Ok(listing),
+            None if !page.has_more => return Ok(listing),
             None => {}
         }
     }
@@ -146,9 +151,9 @@ impl Objects {
         if max == 0 {
             return Ok(UploadListing::default());
         }
-        Ok(self
-            .read(|view| collect(view, bucket.id, request, max))
-            .await?)
+        let (view, request) = (self.view().await?, request.clone());
+        let listed = self.step(move || collect(&view, bucket.id, &request, max));
+        Ok(listed.await?)
     }
 
     /// One page of an upload's parts, behind part `marker`.
@@ -167,29 +172,28 @@ impl Objects {
             .await?;
         let id = upload.id()?;
         let max = max_parts.min(PAGE_MAX);
-        let found = self
-            .read(|view| {
-                let row = view.get::<pb::UploadRow>(&target.place.upload(id))?;
-                let open = row
-                    .map(|row| row.value)
-                    .filter(|row| row.completed.is_none() && row.aborted_ms == 0);
-                let Some(row) = open.filter(|row| row.key == target.key()) else {
-                    return Ok(None);
-                };
-                let behind = target.place.part(id, marker.min(u32::from(u16::MAX)));
-                let prefix = target.place.parts(id);
-                Ok(Some((
-                    row,
-                    view.scan::<pb::PartRow>(&prefix, Some(&behind), max + 1)?,
-                )))
-            })
-            .await?;
-        let Some((row, rows)) = found else {
+        let view = self.view().await?;
+        let row = view.get::<pb::UploadRow>(&target.place.upload(id));
+        let open = row.map_err(Outage::from)?.map(|row| row.value);
+        let open = open.filter(|row| {
+            row.completed.is_none() && row.aborted_ms == 0 && row.key == target.key()
+        });
+        let Some(row) = open else {
             return Err(upload.missing().into());
         };
-        let more = rows.len() > max;
-        let mut parts = Vec::with_capacity(rows.len());
-        for (key, part) in rows.into_iter().take(max) {
+        let behind = target.place.part(id, marker.min(u32::from(u16::MAX)));
+        let prefix = target.place.parts(id);
+        // Parts of large rows make a shorter page.
+        let limit = PageLimit::STEP.at_most(max);
+        let page =
+            self.step(move || Ok(view.page::<pb::PartRow>(&prefix, Some(&behind), limit)?));
+        let mut page = page.await?;
+        if max == 0 {
+            page.has_more = !page.rows.is_empty();
+            page.rows.clear();
+        }
+        let mut parts = Vec::with_capacity(page.rows.len());
+        for (key, part) in page.rows {
             parts.push(PartInfo {
                 number: keys::parse_part(&key).map_err(Outage::from)?,
                 size: part.size,
@@ -198,7 +202,7 @@ impl Objects {
                 checksum: checksum_from_row(part.checksum.as_ref()).map(|stored| stored.value),
             });
         }
-        let next = if more {
+        let next = if page.has_more {
             Some(parts.last().map_or(marker, |part| part.number))
         } else {
             None

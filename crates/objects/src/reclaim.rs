@@ -15,9 +15,9 @@ use crate::publish::{Reason, discard};
 use crate::service::Objects;
 use crate::store::CommitFailure;
 use bytes::Bytes;
-use floeberg_metastore::{Cx, ReadView, Rows};
+use floeberg_metastore::{Cx, PageLimit, ReadView, Rows, Store};
 use floeberg_proto::floeberg::objects::v1 as pb;
-use floeberg_shards::DeleteError;
+use floeberg_shards::{DeleteError, Shards};
 use floeberg_types::{ChunkId, RequestId, SLOTS, TimestampMs, UploadId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -126,12 +126,6 @@ impl Objects {
         }
     }
 
-    /// A view that includes everything acknowledged so far.
-    pub(crate) async fn fresh_view(&self) -> Result<ReadView, Outage> {
-        self.read(|_| Ok(())).await?;
-        Ok(self.store.local())
-    }
-
     /// Copies on nodes that do not answer become orphans there, which their own sweeps find.
     async fn give_back(&self, chunks: &[ChunkId]) -> Result<(), Outage> {
         let deleted = self.shards.delete_all(chunks).await?;
@@ -159,7 +153,7 @@ impl Objects {
         let mut total = 0;
         for slot in 0..SLOTS {
             loop {
-                let (rows, chunks) = due_rows(&self.fresh_or_local(slot).await?, slot, now)?;
+                let (rows, chunks) = self.due_rows(slot, now).await?;
                 if rows.is_empty() {
                     break;
                 }
@@ -181,10 +175,20 @@ impl Objects {
         Ok(total)
     }
 
+    /// The garbage rows of a slot that are due, with their chunks.
+    async fn due_rows(
+        &self,
+        slot: u16,
+        now: TimestampMs,
+    ) -> Result<(Vec<Bytes>, Vec<ChunkId>), Outage> {
+        let view = self.fresh_or_local(slot).await?;
+        self.step(move || due_rows(&view, slot, now)).await
+    }
+
     /// One barrier per pass is enough: garbage rows only appear, and only this task removes them.
     async fn fresh_or_local(&self, slot: u16) -> Result<ReadView, Outage> {
         if slot == 0 {
-            self.fresh_view().await
+            self.view().await
         } else {
             Ok(self.store.local())
         }
@@ -209,17 +213,18 @@ impl Objects {
     pub async fn sweep_orphans(&self, sweep: &mut OrphanSweep) -> Result<usize, Outage> {
         let now = self.env.clock.monotonic();
         let grace = self.orphan_grace();
-        let volume = self.shards.local();
-        let view = self.fresh_view().await?;
+        self.view().await?;
         let mut seen = HashMap::new();
         let mut orphans = Vec::new();
         let mut after = None;
         loop {
-            let page = volume.chunks(after.as_ref(), BATCH)?;
+            // The rows are at least as new as the chunks.
+            let (shards, store) = (self.shards.clone(), self.store.clone());
+            let page = self.step(move || owned_chunks(&shards, &store, after.as_ref()));
+            let page = page.await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            for (chunk, _) in page {
-                let owned = view.exists(&keys::owner(chunk))?;
+            for (chunk, owned) in page {
                 if owned || self.chunks.is_writing(&chunk) {
                     continue;
                 }
@@ -232,6 +237,7 @@ impl Objects {
             }
         }
         sweep.suspects = seen;
+        let volume = self.shards.local();
         volume.delete_all(&orphans).await.map_err(DeleteError)?;
         self.metrics.reclaimed_chunks.inc_by(orphans.len() as u64);
         Ok(orphans.len())
@@ -241,11 +247,16 @@ impl Objects {
     /// that were applied after the end.
     async fn end_uploads(&self) -> Result<usize, Outage> {
         let now = self.env.clock.now();
-        let view = self.fresh_view().await?;
+        self.view().await?;
         let mut ended = 0;
         let mut after: Option<Bytes> = None;
         loop {
-            let rows = view.scan::<pb::UploadRow>(&[tag::UPLOAD], after.as_deref(), BATCH)?;
+            let view = self.store.local();
+            let page = self.step(move || {
+                let limit = PageLimit::STEP.at_most(BATCH);
+                Ok(view.page::<pb::UploadRow>(&[tag::UPLOAD], after.as_deref(), limit)?)
+            });
+            let rows = page.await?.rows;
             let Some((last, _)) = rows.last() else {
                 return Ok(ended);
             };
@@ -315,7 +326,21 @@ pub(crate) fn log_stopped(error: &Outage, what: &str) {
     }
 }
 
-/// The garbage rows of a slot that are due, with their chunks.
+/// Some chunks on this node's disk, and whether a row accounts for them.
+fn owned_chunks(
+    shards: &Shards,
+    store: &Store,
+    after: Option<&ChunkId>,
+) -> Result<Vec<(ChunkId, bool)>, Outage> {
+    let page = shards.local().chunks(after, BATCH)?;
+    let view = store.local();
+    let owned = page.into_iter().map(|(chunk, _)| {
+        let owned = view.exists(&keys::owner(chunk))?;
+        Ok((chunk, owned))
+    });
+    owned.collect()
+}
+
 fn due_rows(
     view: &ReadView,
     slot: u16,

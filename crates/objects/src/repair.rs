@@ -11,7 +11,7 @@ use crate::rows::profile_from_row;
 use crate::service::Objects;
 use crate::store::CommitFailure;
 use bytes::Bytes;
-use floeberg_metastore::{ReadView, Rows};
+use floeberg_metastore::{PageLimit, ReadView, Rows as _};
 use floeberg_placement::{Epoch, PlacementMap, Profile, ShardSet};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_shards::{CopyError, Depth, RepairError};
@@ -112,12 +112,10 @@ impl Objects {
     /// If the index failed; what was repaired before stays repaired.
     pub async fn repair(&self, repairs: &mut Repairs) -> Result<Repaired, Outage> {
         repairs.away.clear();
-        // What is not applied here yet is found at a later pass.
-        let view = self.store.local();
         let mut done = Repaired::default();
-        self.heal(&view, repairs, &mut done).await?;
+        self.heal(repairs, &mut done).await?;
         if self.leads() {
-            self.pay(&view, repairs, &mut done).await?;
+            self.pay(repairs, &mut done).await?;
         }
         let open = i64::try_from(done.open).unwrap_or(i64::MAX);
         self.metrics.owed_chunks.set(open);
@@ -125,15 +123,11 @@ impl Objects {
     }
 
     /// Repairs the chunks of which reads passed a copy over.
-    async fn heal(
-        &self,
-        view: &ReadView,
-        repairs: &mut Repairs,
-        done: &mut Repaired,
-    ) -> Result<(), Outage> {
+    async fn heal(&self, repairs: &mut Repairs, done: &mut Repaired) -> Result<(), Outage> {
         let map = self.shards.map();
+        let view = self.store.local();
         for bad in self.shards.take_bad_copies() {
-            let Some(Some(profile)) = owner(view, bad.chunk)?.map(|o| profile_from_row(o.profile))
+            let Some(Some(profile)) = owner(&view, bad.chunk)?.map(|o| profile_from_row(o.profile))
             else {
                 continue;
             };
@@ -148,12 +142,13 @@ impl Objects {
         for some in all.chunks(PARALLEL) {
             let complete = self.bring(some, Depth::Content, repairs).await;
             done.complete += complete.len();
+            let view = self.store.local();
             for (chunk, profile) in some {
                 // A chunk that was given back meanwhile needs no copies.
                 if complete.contains(chunk) {
                     continue;
                 }
-                if owner(view, *chunk)?.is_none() {
+                if owner(&view, *chunk)?.is_none() {
                     repairs.hopeless.remove(chunk);
                     continue;
                 }
@@ -165,16 +160,17 @@ impl Objects {
     }
 
     /// Works the repair rows off.
-    async fn pay(
-        &self,
-        view: &ReadView,
-        repairs: &mut Repairs,
-        done: &mut Repaired,
-    ) -> Result<(), Outage> {
+    async fn pay(&self, repairs: &mut Repairs, done: &mut Repaired) -> Result<(), Outage> {
         let map = self.shards.map();
         let mut after: Option<Bytes> = None;
         loop {
-            let rows = view.scan::<pb::RepairRow>(&[tag::REPAIR], after.as_deref(), BATCH)?;
+            // What is not applied here yet is found at a later pass.
+            let view = self.store.local();
+            let page = self.step(move || {
+                let limit = PageLimit::STEP.at_most(BATCH);
+                Ok(view.page::<pb::RepairRow>(&[tag::REPAIR], after.as_deref(), limit)?)
+            });
+            let rows = page.await?.rows;
             let Some((last, _)) = rows.last() else {
                 return Ok(());
             };
@@ -182,9 +178,10 @@ impl Objects {
             let mut settled = Vec::new();
             for rows in rows.chunks(PARALLEL) {
                 let mut wanted = Vec::new();
+                let view = self.store.local();
                 for (key, row) in rows {
                     let chunk = keys::parse_repair(key)?;
-                    let Some(owner) = owner(view, chunk)? else {
+                    let Some(owner) = owner(&view, chunk)? else {
                         // It was given back; row and owner came together, so it had one.
                         settled.push(chunk);
                         continue;

@@ -73,7 +73,22 @@ impl Objects {
         }
     }
 
-    /// Reads rows that include every write acknowledged before the call.
+    /// Rows of one moment that include every write acknowledged before the call.
+    pub(crate) async fn view(&self) -> Result<ReadView, Outage> {
+        let view = self.store.view().await;
+        view.map_err(|_| Outage::Unavailable)
+    }
+
+    /// Does a bounded piece of work over many rows apart from what must not wait.
+    pub(crate) async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Outage> + Send + 'static,
+    ) -> Result<T, Outage> {
+        let done = self.store.step(work).await;
+        done.map_err(|_| Outage::Unavailable)?
+    }
+
+    /// Reads a few rows that include every write acknowledged before the call.
     pub(crate) async fn read<T: Send>(
         &self,
         look: impl FnOnce(&ReadView) -> Result<T, Outage> + Send,

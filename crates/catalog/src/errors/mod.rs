@@ -8,7 +8,8 @@ mod operations;
 pub use operations::*;
 
 use crate::idempotency::KeyUsed;
-use floeberg_metastore::{CommandTooLarge, StoreError};
+use crate::page::LISTING_BYTES_MAX;
+use floeberg_metastore::{CommandTooLarge, StoreError, VIEW_LASTS};
 use floeberg_types::{BucketName, Namespace, TableIdent};
 
 /// The replicated state did not decide a request.
@@ -40,7 +41,11 @@ impl Outage {
 
 impl From<StoreError> for Outage {
     fn from(source: StoreError) -> Self {
-        Self::storage(source)
+        match source {
+            // Nothing is wrong with the rows; the request took too long.
+            StoreError::Expired => Self::Unavailable,
+            source => Self::storage(source),
+        }
     }
 }
 
@@ -339,7 +344,23 @@ pub struct StaleVersionToken {
     pub ident: TableIdent,
 }
 
-/// A page token that this listing did not give out.
+/// Why a listing gave no page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the page token is not one of this listing")]
-pub struct InvalidPageToken;
+pub enum ListingRefused {
+    /// Another listing gave out the page token, or none did.
+    #[error("the page token is not one of this listing")]
+    UnknownToken,
+    /// The client does not ask for pages, and there is more than one answer takes.
+    #[error(
+        "there are more than {} MiB of names to list: ask for pages, with a page size and, behind \
+         the first, the page token of the page before",
+        LISTING_BYTES_MAX >> 20
+    )]
+    TooLarge,
+    /// The rows of one moment are not read for so long.
+    #[error(
+        "the listing took more than {} s: ask for pages, or for smaller ones",
+        VIEW_LASTS.as_secs()
+    )]
+    TooSlow,
+}

@@ -50,8 +50,8 @@ operation_errors! {
     }
     /// Why buckets were not listed.
     ListBucketsError {
-        /// The page token is of another listing.
-        InvalidPageToken(InvalidPageToken),
+        /// There is no such page, or too much for one answer.
+        Listing(ListingRefused),
     }
     /// Why a bucket was not deleted.
     DeleteBucketError {
@@ -84,8 +84,8 @@ operation_errors! {
         NoSuchBucket(NoSuchBucket),
         /// The parent does not exist.
         NoSuchNamespace(NoSuchNamespace),
-        /// The page token is of another listing.
-        InvalidPageToken(InvalidPageToken),
+        /// There is no such page, or too much for one answer.
+        Listing(ListingRefused),
     }
     /// Why a namespace was not dropped.
     DropNamespaceError {
@@ -144,8 +144,8 @@ operation_errors! {
         NoSuchBucket(NoSuchBucket),
         /// The namespace does not exist.
         NoSuchNamespace(NoSuchNamespace),
-        /// The page token is of another listing.
-        InvalidPageToken(InvalidPageToken),
+        /// There is no such page, or too much for one answer.
+        Listing(ListingRefused),
     }
     /// Why a commit, or any change of a transaction, was not applied. Except for an indefinite
     /// outage, none of it is applied and none of it ever will be.

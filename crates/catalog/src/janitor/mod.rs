@@ -92,12 +92,10 @@ impl Janitor {
     pub async fn sweep(&mut self) -> Result<usize, Outage> {
         let inner = &self.catalog.inner;
         let now = self.catalog.now();
-        let plan = plan(
-            &inner.store.local(),
-            now,
-            &self.config.retention,
-            self.cursor,
-        )?;
+        let (view, cursor) = (inner.store.local(), self.cursor);
+        let retention = self.config.retention.clone();
+        let planned = move || plan(&view, now, &retention, cursor);
+        let plan = self.catalog.step(planned).await??;
         self.cursor = plan.cursor;
         let mut removed = 0;
         for deletions in plan.deletions.chunks(DELETIONS_PER_COMMAND) {

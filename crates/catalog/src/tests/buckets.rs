@@ -129,7 +129,7 @@ async fn table_buckets_are_listed_by_prefix_and_page() {
     .await;
     assert!(matches!(
         foreign,
-        Err(ListBucketsError::InvalidPageToken(_))
+        Err(ListBucketsError::Listing(ListingRefused::UnknownToken))
     ));
 }
 

@@ -199,7 +199,7 @@ impl Lab {
             .metadata_file(self.bucket_id().await, key)
             .await
             .unwrap()?;
-        let bytes = self.catalog.render_metadata_file(&file).unwrap();
+        let bytes = self.catalog.render_metadata_file(&file).await.unwrap();
         assert_eq!(bytes.len() as u64, file.entry.len);
         Some(bytes)
     }

@@ -12,6 +12,7 @@ mod idempotency;
 mod janitor;
 mod lab;
 mod limits;
+mod listings;
 mod locations;
 mod namespaces;
 mod recovery;
