@@ -7,6 +7,7 @@ use crate::machine::Machine;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_env::{Clock as _, Rng, SeededRng};
+use floeberg_metastore::keys;
 use floeberg_proto::floeberg::rpc::v1 as rpc;
 use floeberg_proto::floeberg::state::v1::Command;
 use floeberg_rpc::memory::Meddler;
@@ -41,11 +42,14 @@ pub enum Bug {
     RolledBackLetIn,
     /// The log loses votes that it has synced.
     LostVote,
+    /// The catalog's rows are read as they were some writes ago, although they say that they have
+    /// come as far as the read index.
+    StaleSnapshot,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
@@ -54,6 +58,7 @@ impl Bug {
         Self::DeltaResubmitted,
         Self::RolledBackLetIn,
         Self::LostVote,
+        Self::StaleSnapshot,
     ];
 
     /// What it does to a machine.
@@ -61,6 +66,7 @@ impl Bug {
         match self {
             Self::SkippedFsync => machine.log.lie_about_syncs(),
             Self::LostVote => machine.log.lose_votes(),
+            Self::StaleSnapshot => machine.catalog.age_snapshots(&keys::applied()),
             Self::ReplayRowLost if node > 1 => machine.catalog.lose_rows(&[SEEN]),
             _ => {}
         }
@@ -69,7 +75,7 @@ impl Bug {
     /// What it does to calls, once it is `armed`.
     pub(crate) fn meddler(self, seed: u64, armed: &Arc<AtomicBool>) -> Option<Arc<dyn Meddler>> {
         match self {
-            Self::SkippedFsync | Self::ReplayRowLost | Self::LostVote => None,
+            Self::SkippedFsync | Self::ReplayRowLost | Self::LostVote | Self::StaleSnapshot => None,
             bug => Some(Arc::new(Faulty {
                 bug,
                 armed: armed.clone(),

@@ -61,3 +61,9 @@ fn a_lost_vote_is_found() {
 fn a_decision_that_is_sent_again_as_new_is_found() {
     is_found(Bug::DeltaResubmitted, 3, 10);
 }
+
+#[test]
+fn rows_that_are_older_than_they_say_are_found() {
+    is_found(Bug::StaleSnapshot, 1, 10);
+    is_found(Bug::StaleSnapshot, 3, 10);
+}
