@@ -83,7 +83,7 @@ impl fmt::Display for CommitsReport {
 }
 
 /// One writer and the tables it takes in turn.
-struct Writer {
+pub(crate) struct Writer {
     tables: Arc<Tables>,
     mine: Vec<usize>,
     next: usize,
@@ -91,6 +91,16 @@ struct Writer {
 }
 
 impl Writer {
+    /// Commits to one of `mine` at a time.
+    pub(crate) fn of_one(tables: &Arc<Tables>, mine: Vec<usize>) -> Self {
+        Self {
+            tables: tables.clone(),
+            mine,
+            next: 0,
+            mode: CommitMode::UpdateTable,
+        }
+    }
+
     fn take(&mut self) -> usize {
         let index = self.mine[self.next % self.mine.len()];
         self.next += 1;
@@ -164,7 +174,7 @@ pub(crate) fn reason(error: &ClientError) -> String {
 }
 
 /// Which tables each writer takes: disjoint shares while there are enough, shared ones beyond.
-fn shares(tables: usize, writers: usize, per_commit: usize) -> Vec<Vec<usize>> {
+pub(crate) fn shares(tables: usize, writers: usize, per_commit: usize) -> Vec<Vec<usize>> {
     (0..writers)
         .map(|writer| {
             let mut mine: Vec<usize> = (writer % tables..tables).step_by(writers).collect();

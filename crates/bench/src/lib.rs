@@ -1,11 +1,13 @@
 //! Load generators for any Iceberg REST catalog and any S3 server.
 //!
 //! [`run_commits`] measures table commits, [`run_history`] how their cost grows with a table's
-//! history, [`run_objects`] uploads and downloads. Each prepares what it needs, cleans up after
+//! history, [`run_listings`] what listings do to commits beside them, [`run_objects`] uploads and
+//! downloads. Each prepares what it needs, cleans up after
 //! itself and returns a report that prints as a table and serializes as JSON.
 
 mod commits;
 mod history;
+mod listings;
 mod load;
 mod objects;
 mod report;
@@ -14,6 +16,7 @@ mod tables;
 
 pub use commits::{CommitMode, CommitsConfig, CommitsReport, run_commits};
 pub use history::{HistoryConfig, HistoryPoint, HistoryReport, run_history};
+pub use listings::{ListingsConfig, ListingsReport, run_listings};
 pub use load::{Bound, Pace};
 pub use objects::{ObjectsConfig, ObjectsReport, run_objects};
 pub use report::{Latency, LoadReport};

@@ -4,8 +4,8 @@ use crate::output::print_json;
 use crate::target::CatalogTarget;
 use clap::{Args, Subcommand, ValueEnum};
 use floeberg_bench::{
-    Bound, CommitMode, CommitsConfig, HistoryConfig, ObjectsConfig, Pace, run_commits, run_history,
-    run_objects,
+    Bound, CommitMode, CommitsConfig, HistoryConfig, ListingsConfig, ObjectsConfig, Pace,
+    run_commits, run_history, run_listings, run_objects,
 };
 use serde::Serialize;
 use std::fmt::Display;
@@ -18,6 +18,8 @@ pub enum BenchCommand {
     Commits(CommitsArguments),
     /// What a commit costs as a table's history grows
     History(HistoryArguments),
+    /// What listings of a large namespace do to commits beside them
+    Listings(ListingsArguments),
     /// Objects per second over S3
     Objects(ObjectsArguments),
 }
@@ -82,6 +84,33 @@ pub struct HistoryArguments {
 }
 
 #[derive(Args)]
+pub struct ListingsArguments {
+    #[command(flatten)]
+    catalog: CatalogTarget,
+    /// Tables in the namespace that is listed
+    #[arg(long, default_value_t = 5000)]
+    tables: usize,
+    /// Clients that list all of them in one answer
+    #[arg(long, default_value_t = 8)]
+    whole: usize,
+    /// Clients that list them page by page
+    #[arg(long, default_value_t = 8)]
+    paged: usize,
+    /// Concurrent committers
+    #[arg(long, default_value_t = 16)]
+    writers: usize,
+    /// Commits per second to offer; 30 % of what the committers reach alone if not given
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long each part takes, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 pub struct ObjectsArguments {
     /// Address of the S3 server
     #[arg(long, default_value = "http://127.0.0.1:9000")]
@@ -136,6 +165,18 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
                 metrics_uri: a.metrics,
             };
             print_report(a.json, &run_history(&config).await?)
+        }
+        BenchCommand::Listings(a) => {
+            let config = ListingsConfig {
+                catalog: a.catalog.config()?,
+                tables: a.tables,
+                whole: a.whole,
+                paged: a.paged,
+                writers: a.writers,
+                per_second: a.rate,
+                time: Duration::from_secs(a.seconds),
+            };
+            print_report(a.json, &run_listings(&config).await?)
         }
         BenchCommand::Objects(a) => {
             let config = ObjectsConfig {

@@ -261,6 +261,20 @@ impl IcebergClient {
         }
     }
 
+    /// `listTables` without paging: names of the namespace's tables, of one moment.
+    ///
+    /// # Errors
+    /// 404 without such a namespace, 400 if there are too many for one answer.
+    pub async fn list_tables_at_once(
+        &self,
+        namespace: &[&str],
+    ) -> Result<Vec<String>, ClientError> {
+        let path = format!("{}/tables", self.namespace_path(namespace));
+        let reply = self.endpoint.send(&Request::new(Method::GET, path)).await?;
+        let page: TablePage = parse("listTables", &reply)?;
+        Ok(page.identifiers.into_iter().map(|i| i.name).collect())
+    }
+
     /// `createTable`.
     ///
     /// # Errors

@@ -1,0 +1,171 @@
+//! What listings of a large namespace do to commits beside them.
+
+use crate::commits::{Writer, reason, shares};
+use crate::load::{Bound, Outcome, Pace, Worker, drive};
+use crate::report::LoadReport;
+use crate::tables::Tables;
+use crate::{BenchError, at};
+use floeberg_client::{IcebergClient, IcebergConfig};
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tables that the writers commit to, in a namespace of their own.
+const WRITTEN: usize = 64;
+
+/// The part of the greatest rate at which the writers commit while they are measured.
+const SHARE: f64 = 0.3;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct ListingsConfig {
+    /// The catalog under load.
+    pub catalog: IcebergConfig,
+    /// Tables in the namespace that is listed.
+    pub tables: usize,
+    /// Clients that list it in one answer, again and again.
+    pub whole: usize,
+    /// Clients that walk it page by page, again and again.
+    pub paged: usize,
+    /// Concurrent writers.
+    pub writers: usize,
+    /// Commits per second; 30 % of what the writers reach alone if not given.
+    pub per_second: Option<f64>,
+    /// How long each part takes.
+    pub time: Duration,
+}
+
+/// What a run measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ListingsReport {
+    /// Tables in the namespace that is listed.
+    pub tables: usize,
+    /// Commits per second that were offered.
+    pub offered_per_second: f64,
+    /// Commits without any listing.
+    pub alone: LoadReport,
+    /// Commits beside the listings.
+    pub beside: LoadReport,
+    /// Listings in one answer.
+    pub whole: LoadReport,
+    /// Walks over all pages.
+    pub paged: LoadReport,
+    /// How much longer the median commit takes beside the listings.
+    pub p50_ratio: f64,
+    /// The same of the 99th percentile.
+    pub p99_ratio: f64,
+}
+
+impl fmt::Display for ListingsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tables, rate) = (self.tables, self.offered_per_second);
+        writeln!(
+            f,
+            "listings of {tables} tables, {rate:.0} commits/s offered"
+        )?;
+        writeln!(f, "commits alone\n{}", self.alone)?;
+        writeln!(f, "commits beside the listings\n{}", self.beside)?;
+        writeln!(f, "listings in one answer\n{}", self.whole)?;
+        writeln!(f, "walks over pages\n{}", self.paged)?;
+        let (p50, p99) = (self.p50_ratio, self.p99_ratio);
+        write!(f, "{:<12} p50 {p50:.2}  p99 {p99:.2}", "ratio")
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Whole,
+    Paged,
+}
+
+struct Lister {
+    listed: Arc<Tables>,
+    way: Way,
+}
+
+impl Worker for Lister {
+    async fn step(&mut self) -> Outcome {
+        let (client, namespace) = (self.listed.client(), [self.listed.namespace()]);
+        let names = match self.way {
+            Way::Whole => client.list_tables_at_once(&namespace).await,
+            Way::Paged => client.list_tables(&namespace).await,
+        };
+        match names {
+            Ok(names) if names.len() == self.listed.all.len() => Outcome::Done,
+            Ok(names) => Outcome::Failed(format!("{} tables listed", names.len())),
+            Err(error) => Outcome::Failed(reason(&error)),
+        }
+    }
+}
+
+fn ratio(beside: f64, alone: f64) -> f64 {
+    if alone > 0.0 { beside / alone } else { 0.0 }
+}
+
+/// Makes the tables, commits alone and beside listings, removes the tables.
+///
+/// # Errors
+/// If the catalog cannot be reached or prepared; failures of measured calls are counted instead.
+pub async fn run_listings(config: &ListingsConfig) -> Result<ListingsReport, BenchError> {
+    for (setting, value) in [
+        ("the number of tables", config.tables),
+        ("the number of writers", config.writers),
+    ] {
+        if value == 0 {
+            return Err(BenchError::Zero { setting });
+        }
+    }
+    let client = IcebergClient::connect(&config.catalog);
+    let client = client.await.map_err(at("connect to the catalog"))?;
+    let listed = Arc::new(Tables::create(client.clone(), config.tables).await?);
+    let measured = match Tables::create(client, WRITTEN).await {
+        Ok(written) => {
+            let written = Arc::new(written);
+            let measured = measure(config, &listed, &written).await;
+            written.remove().await.and(measured)
+        }
+        Err(error) => Err(error),
+    };
+    listed.remove().await.and(measured)
+}
+
+async fn measure(
+    config: &ListingsConfig,
+    listed: &Arc<Tables>,
+    written: &Arc<Tables>,
+) -> Result<ListingsReport, BenchError> {
+    let bound = Bound::Time(config.time);
+    let writers = || -> Vec<Writer> {
+        let shares = shares(WRITTEN, config.writers, 1).into_iter();
+        shares.map(|mine| Writer::of_one(written, mine)).collect()
+    };
+    let listers = |way, count| -> Vec<Lister> {
+        let lister = |_| Lister {
+            listed: listed.clone(),
+            way,
+        };
+        (0..count).map(lister).collect()
+    };
+    let per_second = match config.per_second {
+        Some(rate) => rate,
+        None => drive(writers(), Pace::Closed, bound).await?.per_second * SHARE,
+    };
+    let pace = Pace::Open { per_second };
+    let alone = drive(writers(), pace, bound).await?;
+    let (beside, whole, paged) = tokio::try_join!(
+        drive(writers(), pace, bound),
+        drive(listers(Way::Whole, config.whole), Pace::Closed, bound),
+        drive(listers(Way::Paged, config.paged), Pace::Closed, bound),
+    )?;
+    Ok(ListingsReport {
+        tables: config.tables,
+        offered_per_second: per_second,
+        p50_ratio: ratio(beside.latency_ms.p50, alone.latency_ms.p50),
+        p99_ratio: ratio(beside.latency_ms.p99, alone.latency_ms.p99),
+        alone,
+        beside,
+        whole,
+        paged,
+    })
+}
