@@ -1,7 +1,7 @@
 //! This node as the source of backups: the rows of both groups, fixed when one begins and given out
 //! page by page, and chunks from wherever they are.
 
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use floeberg_backup::{Begun, ChunkUse, Origin, Page, Point, Row, Source, SourceError};

@@ -1,7 +1,7 @@
 //! Compares what this node has with what the others know that it has acknowledged: before it takes part,
 //! and every few seconds after. Decision 0008 (docs/decisions) says why that is enough.
 
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::removal::{Cause, Removal};
 use floeberg_consensus::{
     AckMark, Barred, Forgot, SKEW_MAX_MS, Standing, certainly_ahead, median_ms,

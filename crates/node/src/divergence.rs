@@ -2,7 +2,7 @@
 //! wrong: nodes that applied the same log must have the same rows, and what a diverged node answers
 //! or copies to others cannot be trusted.
 
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::status_wire::{self, Ask};
 use floeberg_consensus::Role;
 use floeberg_env::Env;

@@ -1,7 +1,7 @@
 //! The Raft groups of the cluster as `members` needs them: what is led here is done here, for the
 //! rest the leader is asked.
 
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::status_wire::{self, Ask};
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -9,6 +9,7 @@ mod data;
 mod divergence;
 mod error;
 mod files;
+mod group_stores;
 mod groups;
 mod listen;
 mod marks;

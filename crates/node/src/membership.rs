@@ -4,9 +4,9 @@
 use crate::comparison::Comparison;
 use crate::data::{self, Mover};
 use crate::divergence::Watch;
+use crate::group_stores::GroupStores;
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
-use crate::node::GroupStores;
 use crate::removal::{self, Removal};
 use crate::vigil::Concerns;
 use crate::{Elections, MemberConfig, RootKey};

@@ -2,6 +2,7 @@
 
 use crate::backup::{About, Backups};
 use crate::belongings;
+use crate::group_stores::GroupStores;
 use crate::groups::NodeGroups;
 use crate::membership;
 use crate::network::{self, Network, Papers};
@@ -24,19 +25,16 @@ use floeberg_env::{DiskFile, Env};
 use floeberg_kv::Kv;
 use floeberg_members::{Identity, Members, gone_members, no_data};
 use floeberg_metastore::{ProposalService, Store, StoreConfig, StoreParts};
+use floeberg_objects::Objects;
 use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
 use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, NodeMetrics};
 use floeberg_types::{GroupId, NodeId};
 use floeberg_volume::Volume;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-/// Pause between two attempts to read while the groups find their leaders.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A running node without its client ports: requests enter through [`Node::lakehouse`] and
 /// [`Node::s3`], over sockets or straight from a test. The node-to-node port of a member is its own.
@@ -55,37 +53,6 @@ pub struct Node {
     standing: Standing,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
-}
-
-/// The rows of both groups.
-#[derive(Clone)]
-pub(crate) struct GroupStores {
-    pub(crate) catalog: Store,
-    pub(crate) objects: Store,
-}
-
-impl GroupStores {
-    pub(crate) const fn each(&self) -> [(GroupId, &Store); 2] {
-        [
-            (GroupId::CATALOG, &self.catalog),
-            (GroupId::OBJECTS, &self.objects),
-        ]
-    }
-
-    /// Waits until both groups have a leader that answers a read of this node.
-    pub(crate) async fn ready(&self) {
-        for (group, store) in self.each() {
-            let leader = store.group().leader_watch();
-            while store.read(|_| ()).await.is_err() {
-                if leader.has_changed().is_err() {
-                    // Its hook has been told, and requests will be.
-                    tracing::error!(%group, "a group stopped before it was ready");
-                    break;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-    }
 }
 
 /// What is open before the first group starts.
@@ -290,11 +257,7 @@ impl Node {
         let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
         let (placement, map) = watch::channel(Arc::new(first_map(&config, identity)));
-        let standing = match papers {
-            Some(_) => Standing::asking(),
-            None => Standing::cleared(),
-        };
-        metrics.takes_part.set(i64::from(standing.is_cleared()));
+        let standing = first_standing(papers.as_ref(), &metrics);
         let ground = Ground {
             config: &config,
             env: &env,
@@ -344,14 +307,8 @@ impl Node {
             owed_chunks: metrics.objects.owed_chunks.clone(),
             env: env.clone(),
         };
-        let janitor = janitor(&catalog, &config).run();
-        background.extend([
-            env.tasks
-                .spawn("reclaimer", objects.clone().run_reclaimer()),
-            env.tasks.spawn("repairs", objects.run_repairs()),
-            env.tasks.spawn("janitor", janitor),
-            env.tasks.spawn("vigil", vigil.run()),
-        ]);
+        let janitor = janitor(&catalog, &config);
+        background.extend(tend(&env, &objects, janitor, vigil));
         Ok(Self {
             base,
             volume,
@@ -484,6 +441,27 @@ async fn open(
         Ok::<_, StartError>((opened, identity, papers))
     });
     opening.await.map_err(|_| StartError::Stopping)?
+}
+
+/// A node with others has to be compared with them first.
+fn first_standing(papers: Option<&Papers>, metrics: &NodeMetrics) -> Standing {
+    let standing = match papers {
+        Some(_) => Standing::asking(),
+        None => Standing::cleared(),
+    };
+    metrics.takes_part.set(i64::from(standing.is_cleared()));
+    standing
+}
+
+/// Starts what looks after the rows, the chunks and the node itself.
+fn tend(env: &Env, objects: &Arc<Objects>, janitor: Janitor, vigil: Vigil) -> [JoinHandle<()>; 4] {
+    let tasks = &env.tasks;
+    [
+        tasks.spawn("reclaimer", objects.clone().run_reclaimer()),
+        tasks.spawn("repairs", objects.clone().run_repairs()),
+        tasks.spawn("janitor", janitor.run()),
+        tasks.spawn("vigil", vigil.run()),
+    ]
 }
 
 fn keyring(config: &NodeConfig, identity: Identity) -> Arc<Keyring> {

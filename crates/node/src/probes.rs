@@ -2,7 +2,7 @@
 
 use crate::NodeConfig;
 use crate::divergence::Divergences;
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::vigil::Concerns;
 use floeberg_api_admin::{GroupRole, GroupStatus, NodeStatus, Probes, Readiness};
 use floeberg_consensus::RaftGroup;

@@ -6,8 +6,9 @@
 //! and the groups stop again with all of this durable. Only then the order is removed, and the start
 //! goes on as usual. After a crash anywhere before, the next start does all of it again.
 
+use crate::group_stores::GroupStores;
 use crate::network::{self, Network, Papers};
-use crate::node::{Ground, GroupStores, begin};
+use crate::node::{Ground, begin};
 use crate::{ClusterPart, StartError};
 use floeberg_consensus::{AckMark, Begin, Footing, Standing};
 use floeberg_env::OpenMode;

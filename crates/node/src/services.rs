@@ -1,7 +1,7 @@
 //! The use cases and the protocols over them: who is given what.
 
 use crate::NodeConfig;
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::ports::{CatalogPort, ObjectsPort};
 use floeberg_api_admin::{AdminState, Endpoints, Probes};
 use floeberg_api_iceberg::{IcebergState, Settings};

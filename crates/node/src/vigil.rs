@@ -1,7 +1,7 @@
 //! Looks at what can go wrong with a node that still runs, and keeps its alarms.
 
 use crate::divergence::Divergences;
-use crate::node::GroupStores;
+use crate::group_stores::GroupStores;
 use crate::removal::Removal;
 use floeberg_consensus::Standing;
 use floeberg_env::Env;

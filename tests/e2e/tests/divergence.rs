@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use floeberg_client::AppendCommit;
-use floeberg_kv::{Batch, Kv as _, RocksKv, RocksKvConfig};
+use floeberg_kv::{Batch, Kv as _, KvRead as _, RocksKv, RocksKvConfig};
 use floeberg_test_e2e::connect::{Clients, create_buckets};
 use floeberg_test_e2e::fleet::{Fleet, LIMIT};
 use floeberg_test_e2e::process::binary;

@@ -215,6 +215,20 @@ impl ClusterStatus {
             )
             .expect("writing to a string never fails");
         }
+        self.troubles(&mut out);
+        if let Some(rotation) = self.rotation.as_ref().filter(|r| r.phase != "done") {
+            let Rotation { number, phase, .. } = rotation;
+            let nodes = list(&rotation.waiting_for);
+            writeln!(
+                out,
+                "\nchange {number} of the authority: phase {phase}, waits for nodes {nodes}"
+            )
+            .expect("writing to a string never fails");
+        }
+        out.trim_end().to_owned()
+    }
+
+    fn troubles(&self, out: &mut String) {
         for alarm in &self.alarms {
             let Alarm {
                 node,
@@ -244,16 +258,6 @@ impl ClusterStatus {
             )
             .expect("writing to a string never fails");
         }
-        if let Some(rotation) = self.rotation.as_ref().filter(|r| r.phase != "done") {
-            let Rotation { number, phase, .. } = rotation;
-            let nodes = list(&rotation.waiting_for);
-            writeln!(
-                out,
-                "\nchange {number} of the authority: phase {phase}, waits for nodes {nodes}"
-            )
-            .expect("writing to a string never fails");
-        }
-        out.trim_end().to_owned()
     }
 
     /// Whether a node answers, as far as any leader knows.

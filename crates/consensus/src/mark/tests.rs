@@ -1,3 +1,5 @@
+//! What marks promise, over crashes and changes of leaders.
+
 use super::*;
 use crate::raft::{Command, Entry, LeaderId, Payload};
 use floeberg_env::{Env, SeededRng, UnsyncedData};

@@ -1,3 +1,5 @@
+//! What is asked, told and kept of marks.
+
 use super::*;
 use expect_test::expect;
 use floeberg_env::Env;

@@ -2,7 +2,8 @@
 
 use super::RestoreError;
 use crate::StartError;
-use crate::node::{Ground, GroupStores};
+use crate::group_stores::GroupStores;
+use crate::node::Ground;
 use bytes::Bytes;
 use floeberg_backup::{Backup, GroupPart, Row};
 use floeberg_metastore::{
