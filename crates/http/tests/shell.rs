@@ -402,7 +402,11 @@ async fn only_what_needs_room_is_refused_without_it() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_of_others_do_not_keep_a_small_one_out() {
-    let f = fixture_with_limits(Room::unlimited(), Limits::default());
+    let limits = Limits {
+        body_bytes: 64 << 20,
+        ..Limits::default()
+    };
+    let f = fixture_with_limits(Room::unlimited(), limits);
     let peer = |network: u8, connection: u64| floeberg_http::Peer {
         network: floeberg_http::Network::of([10, 0, 0, network].into()),
         connection,
@@ -471,6 +475,10 @@ async fn a_silent_body_is_given_up_and_a_slow_one_is_not() {
 }
 
 /// What the access log says of the answers so far.
+/// Which levels are written at all is known to the whole process: a test that captures its log must not
+/// begin or end beside another.
+static LOGS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn access(log: &CapturedLog) -> Vec<serde_json::Value> {
     let lines = log.lines().into_iter();
     let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
@@ -481,6 +489,7 @@ fn access(log: &CapturedLog) -> Vec<serde_json::Value> {
 
 #[tokio::test]
 async fn a_refusal_leaves_one_line_under_the_id_in_its_body() {
+    let _alone = LOGS.lock().await;
     let log = CapturedLog::start("warn,floeberg=info");
     let f = fixture();
     let token = f.token();
@@ -505,6 +514,7 @@ async fn a_refusal_leaves_one_line_under_the_id_in_its_body() {
 
 #[tokio::test]
 async fn only_a_failure_of_the_server_is_a_warning() {
+    let _alone = LOGS.lock().await;
     let log = CapturedLog::start("error,floeberg::access=debug");
     let f = fixture();
     let token = f.token();
@@ -527,6 +537,7 @@ async fn only_a_failure_of_the_server_is_a_warning() {
 
 #[tokio::test]
 async fn what_a_request_logs_itself_carries_its_id() {
+    let _alone = LOGS.lock().await;
     let log = CapturedLog::start("warn,floeberg=info,shell=info");
     let f = fixture();
     let token = f.token();

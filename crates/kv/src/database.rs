@@ -115,7 +115,9 @@ impl Iterator for Walking {
     }
 }
 
-fn row(found: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>) -> Result<(Bytes, Bytes), KvError> {
+type RawRow = (Box<[u8]>, Box<[u8]>);
+
+fn row(found: Result<RawRow, rocksdb::Error>) -> Result<(Bytes, Bytes), KvError> {
     let (key, value) = found?;
     Ok((Bytes::from(key), Bytes::from(value)))
 }
