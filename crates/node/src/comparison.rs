@@ -2,6 +2,7 @@
 //! and every few seconds after. Decision 0008 (docs/decisions) says why that is enough.
 
 use crate::group_stores::GroupStores;
+use crate::network::Papers;
 use crate::removal::{Cause, Removal};
 use floeberg_consensus::{
     AckMark, Barred, Forgot, SKEW_MAX_MS, Standing, certainly_ahead, median_ms,
@@ -10,7 +11,7 @@ use floeberg_env::Env;
 use floeberg_members::{AlarmKind, Alarms, ask_marks, barring, lift, said_of_marks};
 use floeberg_members::{Barring, Home, RemovedMark, Said, Start, Witnesses, gone_members};
 use floeberg_rpc::{Asking, Peers, Refusal, RefusalCode, Routes, Transport};
-use floeberg_telemetry::Gauge;
+use floeberg_telemetry::{Gauge, NodeMetrics};
 use floeberg_types::{GroupId, NodeId};
 use futures::future::{join_all, select_all};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,16 @@ const REMOVED_ROUNDS: u32 = 3;
 /// What is said to whoever calls a node that has not been compared yet.
 pub(crate) const NOT_COMPARED: &str =
     "this node has not been compared with the others since it started";
+
+/// A node with others has to be compared with them first.
+pub(crate) fn first_standing(papers: Option<&Papers>, metrics: &NodeMetrics) -> Standing {
+    let standing = match papers {
+        Some(_) => Standing::asking(),
+        None => Standing::cleared(),
+    };
+    metrics.takes_part.set(i64::from(standing.is_cleared()));
+    standing
+}
 
 /// The comparison of one node.
 pub(crate) struct Comparison {

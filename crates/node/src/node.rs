@@ -2,6 +2,7 @@
 
 use crate::backup::{About, Backups};
 use crate::belongings;
+use crate::comparison::first_standing;
 use crate::group_stores::GroupStores;
 use crate::groups::NodeGroups;
 use crate::membership;
@@ -22,6 +23,7 @@ use floeberg_catalog::Catalog;
 use floeberg_catalog::janitor::{Janitor, JanitorConfig};
 use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks, RaftService, Standing};
 use floeberg_env::{DiskFile, Env};
+use floeberg_http::Room;
 use floeberg_kv::Kv;
 use floeberg_members::{Identity, Members, gone_members, no_data};
 use floeberg_metastore::{ProposalService, Store, StoreConfig, StoreParts};
@@ -206,6 +208,18 @@ impl Ground<'_> {
         Ok(GroupStores { catalog, objects })
     }
 
+    fn vigil(&self, base: &Base, room: Room, concerns: &Concerns) -> Vigil {
+        Vigil {
+            stores: base.stores.clone(),
+            shards: base.shards.clone(),
+            room,
+            standing: self.standing.clone(),
+            concerns: concerns.clone(),
+            owed_chunks: self.metrics.objects.owed_chunks.clone(),
+            env: self.env.clone(),
+        }
+    }
+
     fn backups(&self, base: &Base) -> Arc<Backups> {
         let about = About {
             cluster: self.identity.cluster,
@@ -298,15 +312,7 @@ impl Node {
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
         let (catalog, objects) = services.use_cases(&files);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
-        let vigil = Vigil {
-            stores: base.stores.clone(),
-            shards: base.shards.clone(),
-            room,
-            standing: standing.clone(),
-            concerns: concerns.clone(),
-            owed_chunks: metrics.objects.owed_chunks.clone(),
-            env: env.clone(),
-        };
+        let vigil = ground.vigil(&base, room, &concerns);
         let janitor = janitor(&catalog, &config);
         background.extend(tend(&env, &objects, janitor, vigil));
         Ok(Self {
@@ -441,16 +447,6 @@ async fn open(
         Ok::<_, StartError>((opened, identity, papers))
     });
     opening.await.map_err(|_| StartError::Stopping)?
-}
-
-/// A node with others has to be compared with them first.
-fn first_standing(papers: Option<&Papers>, metrics: &NodeMetrics) -> Standing {
-    let standing = match papers {
-        Some(_) => Standing::asking(),
-        None => Standing::cleared(),
-    };
-    metrics.takes_part.set(i64::from(standing.is_cleared()));
-    standing
 }
 
 /// Starts what looks after the rows, the chunks and the node itself.

@@ -171,13 +171,9 @@ fn reads_and_snapshots_match_their_golden_bytes() {
         bytes: 70_000,
         blake3: Bytes::from(vec![0xb3; 32]),
     };
-    assert_golden(
-        "rpc_read_index_request",
-        &pb::ReadIndexRequest {
-            format,
-            probe: false,
-        },
-    );
+    let probe = false;
+    let asked = pb::ReadIndexRequest { format, probe };
+    assert_golden("rpc_read_index_request", &asked);
     assert_golden(
         "rpc_read_index_response",
         &pb::ReadIndexResponse { format, at },
