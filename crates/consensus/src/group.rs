@@ -428,6 +428,7 @@ impl Wiring {
         let purging = retention::run(raft.clone(), self.weights, config.log_bytes_kept);
         let moving = self.unsendable.run(raft.clone(), self.applied.clone());
         let watching = skew::run(raft.clone(), self.group, self.clocks);
+        let standing = going.follow(self.group, self.standing.clone());
         let mut running = vec![
             tasks.spawn("raft-submit", forwarding),
             tasks.spawn("raft-read", rounds.serve(asking)),
@@ -435,10 +436,7 @@ impl Wiring {
             tasks.spawn("raft-purge", purging),
             tasks.spawn("raft-clock", watching),
             tasks.spawn("raft-reach", reaching.run()),
-            tasks.spawn(
-                "raft-standing",
-                going.follow(self.group, self.standing.clone()),
-            ),
+            tasks.spawn("raft-standing", standing),
             tasks.spawn("raft-unsendable", moving),
         ];
         let follower = tasks.spawn("raft-leadership", follower.run());
