@@ -42,6 +42,7 @@ cluster: build
 # Without network namespaces (root and iproute2) the tests of several nodes fail instead of being skipped.
 test: build venv
 	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	FLOEBERG_CHAOS=required cargo test $(CARGO_FLAGS) --workspace
 	FLOEBERG_BIN=$(FLOEBERG) $(FLOEBERG_PYTHON) -m pytest -q -p no:cacheprovider tests/clients
 

@@ -1,7 +1,7 @@
 //! Load generators for any Iceberg REST catalog and any S3 server.
 //!
 //! [`run_commits`] measures table commits, [`run_history`] how their cost grows with a table's
-//! history, [`run_listings`] what listings do to commits beside them, [`run_objects`] uploads and
+//! history, [`run_listings`] what listings and walks do to commits beside them, [`run_objects`] uploads and
 //! downloads. Each prepares what it needs, cleans up after
 //! itself and returns a report that prints as a table and serializes as JSON.
 
@@ -13,14 +13,16 @@ mod objects;
 mod report;
 mod scrape;
 mod tables;
+mod walks;
 
 pub use commits::{CommitMode, CommitsConfig, CommitsReport, run_commits};
 pub use history::{HistoryConfig, HistoryPoint, HistoryReport, run_history};
-pub use listings::{ListingsConfig, ListingsReport, run_listings};
+pub use listings::{Afterwards, ListingsConfig, ListingsReport, WalksReport, run_listings};
 pub use load::{Bound, Pace};
 pub use objects::{ObjectsConfig, ObjectsReport, run_objects};
 pub use report::{Latency, LoadReport};
 pub use scrape::ServerCounters;
+pub use walks::WalkedObjects;
 
 use floeberg_client::ClientError;
 
@@ -56,6 +58,12 @@ pub enum BenchError {
         number: u64,
         /// The failure.
         source: ClientError,
+    },
+    /// An object was not put or not deleted.
+    #[error("the objects of the bucket: {detail}")]
+    Objects {
+        /// The first failure.
+        detail: String,
     },
     /// The scraped page lacks a counter or cannot be read.
     #[error("metrics page: {source}")]

@@ -1,9 +1,10 @@
-//! What listings of a large namespace do to commits beside them.
+//! What listings of a large namespace and a large bucket do to commits beside them.
 
 use crate::commits::{Writer, reason, shares};
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::tables::Tables;
+use crate::walks::{Bucket, WalkedObjects, Walker};
 use crate::{BenchError, at};
 use floeberg_client::{IcebergClient, IcebergConfig};
 use serde::Serialize;
@@ -34,6 +35,34 @@ pub struct ListingsConfig {
     pub per_second: Option<f64>,
     /// How long each part takes.
     pub time: Duration,
+    /// A bucket that is walked too, after the namespace.
+    pub objects: Option<WalkedObjects>,
+    /// What becomes of what was made.
+    pub afterwards: Afterwards,
+}
+
+/// What becomes of the tables and objects that a run made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// They are removed.
+    Remove,
+    /// They stay: removing them would take as long as making them.
+    Leave,
+}
+
+/// Commits beside walks over a large bucket.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WalksReport {
+    /// Objects in the bucket.
+    pub objects: u64,
+    /// Commits beside the walks.
+    pub beside: LoadReport,
+    /// Pages of 1,000 keys.
+    pub pages: LoadReport,
+    /// How much longer the median commit takes beside the walks.
+    pub p50_ratio: f64,
+    /// The same of the 99th percentile.
+    pub p99_ratio: f64,
 }
 
 /// What a run measured.
@@ -55,6 +84,20 @@ pub struct ListingsReport {
     pub p50_ratio: f64,
     /// The same of the 99th percentile.
     pub p99_ratio: f64,
+    /// The same beside walks over a bucket.
+    pub walks: Option<WalksReport>,
+}
+
+impl fmt::Display for WalksReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "commits beside walks over {} objects", self.objects)?;
+        writeln!(f, "{}\npages\n{}", self.beside, self.pages)?;
+        write_ratio(f, self.p50_ratio, self.p99_ratio)
+    }
+}
+
+fn write_ratio(f: &mut fmt::Formatter<'_>, p50: f64, p99: f64) -> fmt::Result {
+    write!(f, "{:<12} p50 {p50:.2}  p99 {p99:.2}", "ratio")
 }
 
 impl fmt::Display for ListingsReport {
@@ -68,8 +111,11 @@ impl fmt::Display for ListingsReport {
         writeln!(f, "commits beside the listings\n{}", self.beside)?;
         writeln!(f, "listings in one answer\n{}", self.whole)?;
         writeln!(f, "walks over pages\n{}", self.paged)?;
-        let (p50, p99) = (self.p50_ratio, self.p99_ratio);
-        write!(f, "{:<12} p50 {p50:.2}  p99 {p99:.2}", "ratio")
+        write_ratio(f, self.p50_ratio, self.p99_ratio)?;
+        match &self.walks {
+            Some(walks) => write!(f, "\n{walks}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -103,7 +149,7 @@ fn ratio(beside: f64, alone: f64) -> f64 {
     if alone > 0.0 { beside / alone } else { 0.0 }
 }
 
-/// Makes the tables, commits alone and beside listings, removes the tables.
+/// Makes the tables and objects, commits alone and beside listings and walks.
 ///
 /// # Errors
 /// If the catalog cannot be reached or prepared; failures of measured calls are counted instead.
@@ -123,11 +169,25 @@ pub async fn run_listings(config: &ListingsConfig) -> Result<ListingsReport, Ben
         Ok(written) => {
             let written = Arc::new(written);
             let measured = measure(config, &listed, &written).await;
-            written.remove().await.and(measured)
+            config.afterwards.of_tables(&written).await.and(measured)
         }
         Err(error) => Err(error),
     };
-    listed.remove().await.and(measured)
+    config.afterwards.of_tables(&listed).await.and(measured)
+}
+
+impl Afterwards {
+    async fn of_tables(self, tables: &Tables) -> Result<(), BenchError> {
+        match self {
+            Self::Remove => tables.remove().await,
+            Self::Leave => Ok(()),
+        }
+    }
+}
+
+fn writers(config: &ListingsConfig, written: &Arc<Tables>) -> Vec<Writer> {
+    let shares = shares(WRITTEN, config.writers, 1).into_iter();
+    shares.map(|mine| Writer::of_one(written, mine)).collect()
 }
 
 async fn measure(
@@ -136,10 +196,6 @@ async fn measure(
     written: &Arc<Tables>,
 ) -> Result<ListingsReport, BenchError> {
     let bound = Bound::Time(config.time);
-    let writers = || -> Vec<Writer> {
-        let shares = shares(WRITTEN, config.writers, 1).into_iter();
-        shares.map(|mine| Writer::of_one(written, mine)).collect()
-    };
     let listers = |way, count| -> Vec<Lister> {
         let lister = |_| Lister {
             listed: listed.clone(),
@@ -147,6 +203,7 @@ async fn measure(
         };
         (0..count).map(lister).collect()
     };
+    let writers = || writers(config, written);
     let per_second = match config.per_second {
         Some(rate) => rate,
         None => drive(writers(), Pace::Closed, bound).await?.per_second * SHARE,
@@ -158,6 +215,10 @@ async fn measure(
         drive(listers(Way::Whole, config.whole), Pace::Closed, bound),
         drive(listers(Way::Paged, config.paged), Pace::Closed, bound),
     )?;
+    let walks = match &config.objects {
+        Some(objects) => Some(walk(config, objects, written, (pace, &alone)).await?),
+        None => None,
+    };
     Ok(ListingsReport {
         tables: config.tables,
         offered_per_second: per_second,
@@ -167,5 +228,31 @@ async fn measure(
         beside,
         whole,
         paged,
+        walks,
+    })
+}
+
+async fn walk(
+    config: &ListingsConfig,
+    objects: &WalkedObjects,
+    written: &Arc<Tables>,
+    (pace, alone): (Pace, &LoadReport),
+) -> Result<WalksReport, BenchError> {
+    let bound = Bound::Time(config.time);
+    let bucket = Bucket::create(objects).await?;
+    let walkers = (0..objects.walkers).map(|_| Walker::new(&bucket));
+    let (beside, pages) = tokio::try_join!(
+        drive(writers(config, written), pace, bound),
+        drive(walkers.collect(), Pace::Closed, bound),
+    )?;
+    if config.afterwards == Afterwards::Remove {
+        bucket.remove(objects.count).await?;
+    }
+    Ok(WalksReport {
+        objects: objects.count,
+        p50_ratio: ratio(beside.latency_ms.p50, alone.latency_ms.p50),
+        p99_ratio: ratio(beside.latency_ms.p99, alone.latency_ms.p99),
+        beside,
+        pages,
     })
 }

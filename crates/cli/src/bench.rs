@@ -4,8 +4,8 @@ use crate::output::print_json;
 use crate::target::CatalogTarget;
 use clap::{Args, Subcommand, ValueEnum};
 use floeberg_bench::{
-    Bound, CommitMode, CommitsConfig, HistoryConfig, ListingsConfig, ObjectsConfig, Pace,
-    run_commits, run_history, run_listings, run_objects,
+    Afterwards, Bound, CommitMode, CommitsConfig, HistoryConfig, ListingsConfig, ObjectsConfig,
+    Pace, WalkedObjects, run_commits, run_history, run_listings, run_objects,
 };
 use serde::Serialize;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ pub enum BenchCommand {
     Commits(CommitsArguments),
     /// What a commit costs as a table's history grows
     History(HistoryArguments),
-    /// What listings of a large namespace do to commits beside them
+    /// What listings of a large namespace and walks over a large bucket do to commits beside them
     Listings(ListingsArguments),
     /// Objects per second over S3
     Objects(ObjectsArguments),
@@ -105,6 +105,21 @@ pub struct ListingsArguments {
     /// How long each part takes, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Objects in a bucket that is walked too; none if not given
+    #[arg(long, default_value_t = 0)]
+    objects: u64,
+    /// Clients that walk the bucket page by page
+    #[arg(long, default_value_t = 8)]
+    walkers: usize,
+    /// Address of the S3 server, with --objects
+    #[arg(long, default_value = "http://127.0.0.1:9000")]
+    s3_uri: String,
+    /// Region of the signatures of S3
+    #[arg(long, default_value = "us-east-1")]
+    s3_region: String,
+    /// Leave the tables and objects where they are
+    #[arg(long)]
+    keep: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -167,16 +182,8 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
             print_report(a.json, &run_history(&config).await?)
         }
         BenchCommand::Listings(a) => {
-            let config = ListingsConfig {
-                catalog: a.catalog.config()?,
-                tables: a.tables,
-                whole: a.whole,
-                paged: a.paged,
-                writers: a.writers,
-                per_second: a.rate,
-                time: Duration::from_secs(a.seconds),
-            };
-            print_report(a.json, &run_listings(&config).await?)
+            let json = a.json;
+            print_report(json, &run_listings(&listings(a)?).await?)
         }
         BenchCommand::Objects(a) => {
             let config = ObjectsConfig {
@@ -190,6 +197,33 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
             print_report(a.json, &run_objects(&config).await?)
         }
     }
+}
+
+fn listings(a: ListingsArguments) -> anyhow::Result<ListingsConfig> {
+    let objects = match a.objects {
+        0 => None,
+        count => Some(WalkedObjects {
+            uri: a.s3_uri,
+            credentials: crate::target::credentials()?,
+            region: a.s3_region,
+            count,
+            walkers: a.walkers,
+        }),
+    };
+    Ok(ListingsConfig {
+        catalog: a.catalog.config()?,
+        tables: a.tables,
+        whole: a.whole,
+        paged: a.paged,
+        writers: a.writers,
+        per_second: a.rate,
+        time: Duration::from_secs(a.seconds),
+        objects,
+        afterwards: match a.keep {
+            true => Afterwards::Leave,
+            false => Afterwards::Remove,
+        },
+    })
 }
 
 fn print_report<R: Serialize + Display>(json: bool, report: &R) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use crate::connect::{Clients, FILES};
 use crate::table::{Observed, bucket_and_key};
 use crate::world::{append, create_table, manifest_list};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 /// Bucket, key and bytes.
@@ -22,6 +23,24 @@ pub struct Lake {
     tables: Vec<Observed>,
     /// Metadata files and manifest lists of the tables, and plain objects.
     objects: Vec<Named>,
+}
+
+impl Lake {
+    /// One line for each table and object, with a digest of every byte.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+        let table = |t: &Observed| {
+            let text = digest(t.text.as_bytes());
+            format!("table {} {text}", t.metadata_location)
+        };
+        let object = |(bucket, key, bytes): &Named| {
+            let (len, sum) = (bytes.len(), digest(bytes));
+            format!("object s3://{bucket}/{key} {len} {sum}")
+        };
+        let objects = self.objects.iter().map(object);
+        self.tables.iter().map(table).chain(objects).collect()
+    }
 }
 
 /// Bytes that differ from place to place.
