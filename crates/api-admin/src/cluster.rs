@@ -114,6 +114,7 @@ fn cx(call: &Call, principal: &Principal) -> Cx {
         account: principal.account.clone(),
         principal: principal.id.clone(),
         deadline: Some(call.deadline),
+        attendance: call.attendance.clone(),
         idempotency: None,
     }
 }

@@ -85,6 +85,7 @@ impl IcebergState {
             account: principal.account.clone(),
             principal: principal.id.clone(),
             deadline: Some(call.deadline),
+            attendance: call.attendance.clone(),
             idempotency: None,
         }
     }

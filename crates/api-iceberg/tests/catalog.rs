@@ -8,6 +8,7 @@ use floeberg_api_iceberg::{IcebergState, Settings, router};
 use floeberg_auth::{Authorizer, action};
 use floeberg_auth::{PrincipalKind, Resource};
 use floeberg_catalog::CreateTableBucket;
+use floeberg_env::Attendance;
 use floeberg_metastore::Cx;
 use floeberg_types::RequestId;
 use http::Method;
@@ -32,6 +33,7 @@ async fn catalog() -> Catalog {
         account: parts.account.clone(),
         principal: root.id.clone(),
         deadline: None,
+        attendance: Attendance::default(),
         idempotency: None,
     };
     let bucket = CreateTableBucket {

@@ -7,7 +7,7 @@ mod support;
 use floeberg_api_iceberg::{IcebergState, Settings, router};
 use floeberg_auth::{Authorizer, Resource, action};
 use floeberg_catalog::CreateTableBucket;
-use floeberg_env::{Env, SimControl};
+use floeberg_env::{Attendance, Env, SimControl};
 use floeberg_metastore::Cx;
 use floeberg_types::RequestId;
 use http::Method;
@@ -35,6 +35,7 @@ async fn catalog() -> Catalog {
         account: parts.account.clone(),
         principal: root.id.clone(),
         deadline: None,
+        attendance: Attendance::default(),
         idempotency: None,
     };
     for name in ["lake", "pond"] {

@@ -2,7 +2,7 @@
 
 use crate::errors::{denied, no_room};
 use floeberg_auth::{Action, Authorized, Authorizer, Effect, Keyring, Principal, Resource};
-use floeberg_env::Env;
+use floeberg_env::{Attendance, Env};
 use floeberg_http::{Door, Room};
 use floeberg_metastore::Cx;
 use floeberg_objects::{ObjectKey, Objects};
@@ -118,6 +118,7 @@ impl Api {
             account: principal.account.clone(),
             principal: principal.id.clone(),
             deadline: None,
+            attendance: Attendance::default(),
             idempotency: None,
         })
     }

@@ -91,6 +91,7 @@ impl S3TablesState {
             account: principal.account.clone(),
             principal: principal.id.clone(),
             deadline: Some(call.deadline),
+            attendance: call.attendance.clone(),
             idempotency: None,
         }
     }

@@ -5,6 +5,7 @@
 //! (pausable) time and whose disk lives in memory and forgets unsynced data on a crash.
 //! To sleep, use `tokio::time`, which the simulator pauses.
 
+mod attended;
 mod clock;
 mod disk;
 mod mem_disk;
@@ -18,6 +19,7 @@ pub mod testing;
 use std::fmt;
 use std::sync::Arc;
 
+pub use attended::Attendance;
 pub use clock::{Clock, RealClock, SimClock};
 pub use disk::{Disk, DiskFile, DiskSpace, OpenMode};
 pub use mem_disk::{DiskImage, MemDisk, UnsyncedData};

@@ -4,6 +4,7 @@ use crate::{Query, Refusal, Room};
 use axum::body::Body;
 use bytes::Bytes;
 use floeberg_auth::{Effect, Principal};
+use floeberg_env::Attendance;
 use floeberg_types::limits::{MEDIUM_BODY_BYTES, SMALL_BODY_BYTES};
 use floeberg_types::{RequestId, TimestampMs};
 use http::{HeaderMap, Method, Response};
@@ -78,6 +79,8 @@ pub struct Call {
     pub arrived: TimestampMs,
     /// When its client will have given up.
     pub deadline: tokio::time::Instant,
+    /// Whether it still waits.
+    pub attendance: Attendance,
     /// The decoded query.
     pub query: Query,
     /// All headers.

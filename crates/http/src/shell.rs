@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::routing::any;
 use floeberg_auth::sigv4::{ScopeRules, SignatureError};
 use floeberg_auth::{Effect, Keyring, Principal};
-use floeberg_env::Env;
+use floeberg_env::{Attendance, Env};
 use floeberg_telemetry::{HttpLabels, HttpMetrics};
 use floeberg_types::{RequestId, TimestampMs};
 use futures::FutureExt;
@@ -65,7 +65,7 @@ pub struct Shell {
 
 /// Serves `api` at the given axum paths, all methods.
 pub fn router<A: Api>(shell: Shell, api: A, mounts: &[&str]) -> axum::Router {
-    let shared = Arc::new((shell, api));
+    let shared = Arc::new((shell, Arc::new(api)));
     let mut router = axum::Router::new();
     for mount in mounts {
         let shared = shared.clone();
@@ -84,7 +84,7 @@ pub fn router<A: Api>(shell: Shell, api: A, mounts: &[&str]) -> axum::Router {
 
 impl Shell {
     /// Takes one request from its id to its log line.
-    pub async fn serve<A: Api>(&self, api: &A, request: Request<Body>) -> Answer {
+    pub async fn serve<A: Api>(&self, api: &Arc<A>, request: Request<Body>) -> Answer {
         let began = self.env.clock.monotonic();
         let arrived = self.env.clock.now();
         let request_id = self.request_id(arrived);
@@ -100,10 +100,10 @@ impl Shell {
             .instrument(request_span(&id_text));
         let mut answer = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(refusal)) => refused(api, &refusal, request_id),
+            Ok(Err(refusal)) => refused(&**api, &refusal, request_id),
             Err(_) => {
                 tracing::error!(request_id = %request_id, operation = known.operation, "a request panicked");
-                refused(api, &Refusal::Panic, request_id)
+                refused(&**api, &Refusal::Panic, request_id)
             }
         };
         // HTTP/2 ends a stream by itself; on HTTP/1 the rest of the body is in the way of what is next.
@@ -140,7 +140,7 @@ impl Shell {
 
     async fn run<A: Api>(
         &self,
-        api: &A,
+        api: &Arc<A>,
         parts: &Parts,
         body: Body,
         request_id: RequestId,
@@ -149,12 +149,13 @@ impl Shell {
     ) -> Result<Answer, Refusal> {
         let segments = Segments::parse(parts.uri.path()).map_err(Refusal::Path)?;
         let routed = api.route(&parts.method, &segments.as_strs());
-        let call = |body| -> Result<Call, Refusal> {
+        let call = |body, attendance| -> Result<Call, Refusal> {
             let raw_query = parts.uri.query().unwrap_or("");
             Ok(Call {
                 request_id,
                 arrived,
                 deadline: tokio::time::Instant::now() + self.limits.operation_time,
+                attendance,
                 query: Query::parse(raw_query).map_err(Refusal::Query)?,
                 headers: parts.headers.clone(),
                 body,
@@ -166,9 +167,8 @@ impl Shell {
                 known.operation = route.name;
                 let read = self.read(parts, body, route.body, Hashing::Nothing, known);
                 let gathered = read.await?;
-                Ok(api
-                    .answer_public(route.operation, call(gathered.bytes.clone())?)
-                    .await)
+                let call = call(gathered.bytes.clone(), Attendance::default())?;
+                Ok(api.answer_public(route.operation, call).await)
             }
             Ok(Routed::Protected(route)) => {
                 known.operation = route.name;
@@ -176,8 +176,23 @@ impl Shell {
                 let gathered = read.await?;
                 let principal = known.principal.clone().ok_or(Refusal::NoCredentials)?;
                 self.make_room(&route)?;
-                let call = call(gathered.bytes.clone())?;
-                Ok(api.answer(route.operation, call, principal).await)
+                let call = call(gathered.bytes.clone(), Attendance::default())?;
+                let api = Arc::clone(api);
+                let work = move |attendance| {
+                    let call = Call { attendance, ..call };
+                    async move {
+                        let answer = api.answer(route.operation, call, principal).await;
+                        // What was read stays accounted for as long as it is worked on.
+                        drop(gathered);
+                        answer
+                    }
+                    .in_current_span()
+                };
+                let answered = self.env.tasks.attended("request", work).await;
+                answered.map_err(|error| match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Refusal::Panic,
+                })
             }
             Err(missing) => {
                 // Whoever cannot authenticate learns nothing about which paths exist.

@@ -18,16 +18,26 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 const ID_HEADER: &str = "x-request-id";
 
-struct Echo;
+/// How far the operation that computes has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Computing {
+    NotYet,
+    Now,
+    Ended,
+}
+
+struct Echo(watch::Sender<Computing>);
 
 #[derive(Debug)]
 enum Op {
     Echo(String),
     Log,
+    Compute,
     Status(u16),
     Panic,
 }
@@ -64,6 +74,9 @@ impl Api for Echo {
             }
             ("POST", ["purge"]) => protected(Op::Log, "purge", BodySize::Small, Effect::Frees),
             ("POST", ["log"]) => protected(Op::Log, "log", BodySize::Small, Effect::Needs),
+            ("POST", ["compute"]) => {
+                protected(Op::Compute, "compute", BodySize::Small, Effect::Reads)
+            }
             ("POST", ["status", code]) => {
                 let code = Op::Status(code.parse().expect("a status"));
                 protected(code, "status", BodySize::Small, Effect::Reads)
@@ -86,6 +99,14 @@ impl Api for Echo {
             }
             Op::Log => {
                 tracing::info!("something happened");
+                json(StatusCode::OK, &())
+            }
+            Op::Compute => {
+                self.0.send_replace(Computing::Now);
+                while !call.attendance.is_over() {
+                    std::hint::spin_loop();
+                }
+                self.0.send_replace(Computing::Ended);
                 json(StatusCode::OK, &())
             }
             Op::Status(code) => json(StatusCode::from_u16(code).unwrap(), &()),
@@ -116,6 +137,7 @@ struct Fixture {
     metrics: NodeMetrics,
     env: Env,
     bodies: floeberg_http::ByteBudget,
+    computing: watch::Receiver<Computing>,
 }
 
 fn fixture() -> Fixture {
@@ -152,8 +174,10 @@ fn fixture_with_limits(room: Room, limits: Limits) -> Fixture {
         room,
         door,
     };
+    let (stage, computing) = watch::channel(Computing::NotYet);
     Fixture {
-        app: router(shell, Echo, &["/echo/{*rest}", ""]),
+        computing,
+        app: router(shell, Echo(stage), &["/echo/{*rest}", ""]),
         keys,
         metrics,
         env,
@@ -207,6 +231,25 @@ async fn an_authenticated_call_reaches_its_operation() {
         page.contains(r#"api="echo",operation="echo",status="200""#),
         "{page}"
     );
+}
+
+/// The operation computes without a wait, on another thread than the connection's: who leaves ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_ends_what_it_asked_for() {
+    let f = fixture();
+    let request = Request::post("/compute").header("host", "h");
+    let request = request.header("authorization", f.token());
+    let request = request.body(Body::empty()).unwrap();
+    let mut sent = Box::pin(f.app.clone().oneshot(request));
+    let mut computing = f.computing.clone();
+    tokio::select! {
+        biased;
+        begun = computing.wait_for(|stage| *stage == Computing::Now) => drop(begun.unwrap()),
+        answer = &mut sent => panic!("answered: {answer:?}"),
+    }
+    drop(sent);
+    let ended = computing.wait_for(|stage| *stage == Computing::Ended);
+    ended.await.unwrap();
 }
 
 #[tokio::test]

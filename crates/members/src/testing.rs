@@ -7,7 +7,7 @@ use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_consensus::{Footing, GroupHooks, NoPeers, Standing};
-use floeberg_env::Env;
+use floeberg_env::{Attendance, Env};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -423,6 +423,7 @@ impl Lab {
             account: "000000000000".parse().unwrap(),
             principal: "root".into(),
             deadline: None,
+            attendance: Attendance::default(),
             idempotency: None,
         }
     }

@@ -1,6 +1,6 @@
 //! What a use case carries from its request into a transaction.
 
-use floeberg_env::Env;
+use floeberg_env::{Attendance, Env};
 use floeberg_types::{AccountId, RequestId};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ pub struct Cx {
     pub principal: Arc<str>,
     /// When the caller stops waiting; a generous default applies without one.
     pub deadline: Option<Instant>,
+    /// Whether the caller still waits.
+    pub attendance: Attendance,
     /// By what the request is known when it comes again. Use cases that change the state do so once
     /// for each; without one, a request that comes again is another request.
     pub idempotency: Option<Idempotency>,
@@ -25,8 +27,8 @@ impl Cx {
     /// Whether nobody waits for the answer any more: a long decision asks between its steps.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
+        let is_late = |deadline| Instant::now() >= deadline;
+        self.attendance.is_over() || self.deadline.is_some_and(is_late)
     }
 
     /// For a command that no client asked for: the cluster's own, booked on `account`.
@@ -37,6 +39,7 @@ impl Cx {
             account,
             principal: "floeberg".into(),
             deadline: None,
+            attendance: Attendance::default(),
             idempotency: None,
         }
     }

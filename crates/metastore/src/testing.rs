@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending, SizedCommand};
-use floeberg_env::{Env, Rng, UnsyncedData};
+use floeberg_env::{Attendance, Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
     Done, LogError, LogRecord, LogState, LogStore, MemLog, MemLogStore, RocksLog,
@@ -287,6 +287,7 @@ pub(crate) fn cx() -> Cx {
         account: "000000000000".parse().unwrap(),
         principal: "root".into(),
         deadline: None,
+        attendance: Attendance::default(),
         idempotency: None,
     }
 }

@@ -15,6 +15,7 @@ use crate::publish::{Reason, discard};
 use crate::service::Objects;
 use crate::store::CommitFailure;
 use bytes::Bytes;
+use floeberg_env::Attendance;
 use floeberg_metastore::{Cx, PageLimit, ReadView, Rows, Store};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_shards::{DeleteError, Shards};
@@ -122,6 +123,7 @@ impl Objects {
             account: self.account.clone(),
             principal: principal.into(),
             deadline: None,
+            attendance: Attendance::default(),
             idempotency: None,
         }
     }

@@ -10,6 +10,7 @@ pub use plan::{Collected, Deletion, Plan, Retention, plan};
 use crate::errors::Outage;
 use crate::rows::CollectedRow;
 use crate::{Catalog, keys};
+use floeberg_env::Attendance;
 use floeberg_metastore::{Cx, Rows as _};
 use floeberg_types::{AccountId, RequestId, TableId};
 use std::sync::Arc;
@@ -148,6 +149,7 @@ impl Janitor {
             account: self.config.account.clone(),
             principal: Arc::from("janitor"),
             deadline: None,
+            attendance: Attendance::default(),
             idempotency: None,
         }
     }

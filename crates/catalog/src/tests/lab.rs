@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Principal, PrincipalKind, Resource};
 use floeberg_consensus::{Footing, GroupHooks, NoPeers};
-use floeberg_env::{SimControl, UnsyncedData};
+use floeberg_env::{Attendance, SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Idempotency, Rows, StoreConfig, StoreParts};
@@ -245,6 +245,7 @@ pub(crate) fn cx() -> Cx {
         account: "000000000000".parse().unwrap(),
         principal: "root".into(),
         deadline: None,
+        attendance: Attendance::default(),
         idempotency: None,
     }
 }

@@ -4,6 +4,7 @@ use super::lab::*;
 use crate::commit::decide;
 use crate::request::Request;
 use crate::*;
+use floeberg_env::Attendance;
 use floeberg_iceberg::{InvalidUpdate, TableUpdate, UpdateError};
 use floeberg_types::limits;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,32 +126,38 @@ async fn a_namespace_has_few_properties_and_an_older_one_may_shrink() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_decision_whose_deadline_is_over_stops() {
+async fn a_decision_that_nobody_waits_for_stops() {
     let lab = Lab::with_namespace().await;
     let changes = tables(&lab, 3).await;
     let late = Cx {
         deadline: Some(Instant::now()),
         ..cx()
     };
+    let left = Cx {
+        attendance: Attendance::of_nobody(),
+        ..cx()
+    };
     let lake = lake();
     let request = Request::new(&lake, &changes).unwrap();
     let patient = cx();
-    let stopped = lab.store.transact(&patient, |txn| {
-        let pinned = Default::default();
-        let heads = Heads {
-            cache: &lab.catalog.inner.heads,
-            pinned: &pinned,
-        };
-        decide(txn, &late, &heads, lab.env.clock.now(), &request).map(|_| ())
-    });
-    let stopped = stopped.await.unwrap_err();
-    assert!(
-        matches!(
-            stopped,
-            TransactError::Refused(CommitError::Outage(Outage::Unavailable))
-        ),
-        "{stopped}"
-    );
+    for over in [late, left] {
+        let stopped = lab.store.transact(&patient, |txn| {
+            let pinned = Default::default();
+            let heads = Heads {
+                cache: &lab.catalog.inner.heads,
+                pinned: &pinned,
+            };
+            decide(txn, &over, &heads, lab.env.clock.now(), &request).map(|_| ())
+        });
+        let stopped = stopped.await.unwrap_err();
+        assert!(
+            matches!(
+                stopped,
+                TransactError::Refused(CommitError::Outage(Outage::Unavailable))
+            ),
+            "{stopped}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
 use floeberg_consensus::{Footing, GroupHooks, NoPeers};
-use floeberg_env::{Env, SimControl, UnsyncedData};
+use floeberg_env::{Attendance, Env, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_objects::errors::{BucketExists, GetError, NoSuchBucket, Outage, PutError};
@@ -442,6 +442,7 @@ pub fn cx() -> Cx {
         account: account(),
         principal: "tester".into(),
         deadline: None,
+        attendance: Attendance::default(),
         idempotency: None,
     }
 }
