@@ -190,6 +190,7 @@ impl Inner {
         let mut txn = Txn::new(basis, CommitId::from_bytes(self.env.rng.id128()));
         let result = decide(&mut txn);
         let mut decided = txn.finish();
+        self.metrics.rows_decided_on.inc_by(decided.seen.looked_up);
         if let Some(failure) = decided.seen.failure.take() {
             return Attempt::Failed(failure);
         }
@@ -210,7 +211,7 @@ impl Inner {
             result => Attempt::Answer {
                 result,
                 now,
-                seen: decided.seen.in_flight,
+                seen: decided.seen.proposals(),
             },
         }
     }
@@ -243,12 +244,13 @@ impl Inner {
             writes,
             ..
         } = decided;
-        let proposal = speculation.launch(commit_id, now, writes, seen.built_on);
+        let built_on = seen.built_on.iter().copied().collect();
+        let proposal = speculation.launch(commit_id, now, writes, built_on);
         Made {
             flight: self.submit(term, permit, commit_id, command, proposal, Origin::Here),
             commit_id,
             now,
-            seen: seen.in_flight,
+            seen: seen.proposals(),
         }
     }
 

@@ -243,9 +243,10 @@ impl Inner {
         let comparing = Txn::new(basis, incoming.commit_id);
         let mismatch = comparing.first_mismatch(&incoming.command);
         let seen = comparing.finish().seen;
+        self.metrics.rows_decided_on.inc_by(seen.looked_up);
         match mismatch {
             Ok(None) => {
-                let built_on = seen.built_on;
+                let built_on = seen.built_on.into_iter().collect();
                 let launched = self.launch(&mut speculation, permit, incoming, now, built_on);
                 Ok(Considered::Said(match launched {
                     Ok(()) => Reply::InFlight,
@@ -259,7 +260,7 @@ impl Inner {
                     let keys = contended(&incoming.command, &key);
                     speculation.turns.give(Instant::now(), from, keys);
                 }
-                let hidden_by = seen.in_flight;
+                let hidden_by = seen.proposals();
                 Ok(Considered::Missed { key, hidden_by })
             }
             Err(error) => {

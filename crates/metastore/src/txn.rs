@@ -16,7 +16,7 @@ use floeberg_state::{
 use floeberg_types::{CommitId, TimestampMs};
 use prost::Message as _;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -38,27 +38,31 @@ pub enum RangeState {
 pub(crate) struct Seen {
     pub(crate) reads: Vec<(Bytes, Option<CommitId>)>,
     empty: Vec<RangeEmpty>,
-    /// Proposals whose rows, deleted ones included, it has looked at.
-    pub(crate) in_flight: Vec<Arc<Proposal>>,
+    /// Proposals whose rows, deleted ones included, it has looked at, by number.
+    in_flight: BTreeMap<u64, Arc<Proposal>>,
     /// Numbers of those whose rows it has read as present: it stands and falls with them. An
     /// absence that a proposal leaves can also come about otherwise.
-    pub(crate) built_on: Vec<u64>,
+    pub(crate) built_on: BTreeSet<u64>,
     pub(crate) failure: Option<StoreError>,
+    /// Rows that were looked for beneath those in flight.
+    pub(crate) looked_up: u64,
 }
 
 impl Seen {
     fn observe(&mut self, row: &InFlightRow) {
-        let proposal = &row.proposal;
-        if !self
-            .in_flight
-            .iter()
-            .any(|seen| Arc::ptr_eq(seen, proposal))
-        {
-            self.in_flight.push(Arc::clone(proposal));
+        let (number, proposal) = (row.proposal.number(), &row.proposal);
+        // Numbers are unique among what is in flight at once.
+        self.in_flight
+            .entry(number)
+            .or_insert_with(|| Arc::clone(proposal));
+        if row.payload.is_some() {
+            self.built_on.insert(number);
         }
-        if row.payload.is_some() && !self.built_on.contains(&proposal.number()) {
-            self.built_on.push(proposal.number());
-        }
+    }
+
+    /// The proposals whose rows it has looked at.
+    pub(crate) fn proposals(self) -> Vec<Arc<Proposal>> {
+        self.in_flight.into_values().collect()
     }
 }
 
@@ -171,6 +175,14 @@ impl<'a> Txn<'a> {
         Ok(state)
     }
 
+    /// Lists a row as it was read before, from a view: apply compares it like any other, and the
+    /// command misses if it has changed. Nothing is looked up here, so that a decision over thousands
+    /// of rows holds up nobody; it is up to the caller to read them anew once it is made again.
+    pub fn expect(&mut self, key: Key, commit_id: CommitId) {
+        let reads = &mut self.seen.get_mut().reads;
+        reads.push((key, Some(commit_id)));
+    }
+
     /// The first row of the group in `[start, end)`, own writes not counted.
     fn first_in(&self, start: &[u8], end: Option<&[u8]>) -> Result<Option<Key>, StoreError> {
         let mut first = None;
@@ -230,7 +242,10 @@ impl<'a> Txn<'a> {
                     payload,
                 })
             }
-            Found::Applied(value) => Some(decode_raw(key, value)?),
+            Found::Applied(value) => {
+                self.seen.borrow_mut().looked_up += 1;
+                Some(decode_raw(key, value)?)
+            }
         };
         let commit_id = row.as_ref().map(|row| row.commit_id);
         self.seen.borrow_mut().reads.push((key.clone(), commit_id));
@@ -248,7 +263,9 @@ impl<'a> Txn<'a> {
         match self.basis.moment.rows.get(&key)? {
             Some(value) => self.record(&key, Found::Applied(value)),
             None => {
-                self.seen.borrow_mut().reads.push((key, None));
+                let mut seen = self.seen.borrow_mut();
+                seen.looked_up += 1;
+                seen.reads.push((key, None));
                 Ok(None)
             }
         }

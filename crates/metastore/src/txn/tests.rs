@@ -122,7 +122,8 @@ fn emptiness_is_that_of_the_group_and_not_of_the_transaction() {
     assert_eq!(txn.require_empty(&key("p/")).unwrap(), RangeState::Occupied);
     let mut decided = txn.finish();
     // Emptiness rests on a delete in flight, and an answer has to wait for that.
-    assert!(Arc::ptr_eq(&decided.seen.in_flight[0], &ground.proposal));
+    let seen: Vec<_> = decided.seen.in_flight.values().collect();
+    assert!(Arc::ptr_eq(seen[0], &ground.proposal));
     let command = decided.command(IDENTITY, &cx());
     let range = RangeEmpty {
         start: key("n/"),
@@ -190,4 +191,44 @@ proptest! {
             prop_assert_eq!(value(&txn, name).unwrap(), *number);
         }
     }
+}
+
+/// A decision may read a row of each of thousands of proposals. Comparing all of them with each other
+/// would take minutes here.
+#[test]
+fn every_proposal_is_noted_once_however_many_there_are() {
+    const PROPOSALS: usize = 200_000;
+    let mut ground = Ground::new(&Layer::new(), &Layer::new());
+    let payload = Bytes::from(counter(1).encode_to_vec());
+    for n in 0..PROPOSALS {
+        let writes = ["a", "b"].map(|row| (key(&format!("{row}{n}")), Some(payload.clone())));
+        let time = TimestampMs(4);
+        let launched = ground
+            .speculation
+            .launch(IN_FLIGHT, time, writes.into(), Vec::new());
+        drop(launched);
+    }
+    let txn = ground.txn();
+    for row in ["a", "b"] {
+        for n in 0..PROPOSALS {
+            assert!(txn.get_raw(&key(&format!("{row}{n}"))).unwrap().is_some());
+        }
+    }
+    let seen = txn.finish().seen;
+    assert_eq!(seen.built_on.len(), PROPOSALS);
+    assert_eq!(seen.looked_up, 0);
+    assert_eq!(seen.proposals().len(), PROPOSALS);
+}
+
+/// What was read elsewhere is compared like what is read here, and looked up by nobody.
+#[test]
+fn an_expected_row_is_listed_and_not_looked_up() {
+    let ground = Ground::new(&layer(&[("a", Some(1))]), &Layer::new());
+    let mut txn = ground.txn();
+    txn.expect(key("a"), APPLIED);
+    txn.delete(key("a"));
+    let mut decided = txn.finish();
+    assert_eq!(decided.seen.looked_up, 0);
+    let command = decided.command(IDENTITY, &cx());
+    assert_eq!(reads(&command), [(key("a"), id_bytes(APPLIED))]);
 }

@@ -30,6 +30,8 @@ pub struct MetastoreMetrics {
     pub misses: Counter,
     /// Transactions whose outcome stayed unknown.
     pub indefinite: Counter,
+    /// Stored rows looked at by decisions while others waited for them to be made.
+    pub rows_decided_on: Counter,
     /// Nodes whose rows differ from this node's.
     pub diverged: Gauge,
 }
@@ -51,6 +53,7 @@ pub(super) struct GroupFamilies {
     commits: Family<GroupLabels, Counter>,
     misses: Family<GroupLabels, Counter>,
     indefinite: Family<GroupLabels, Counter>,
+    rows_decided_on: Family<GroupLabels, Counter>,
     diverged: Family<GroupLabels, Gauge>,
 }
 
@@ -68,6 +71,7 @@ impl GroupFamilies {
             commits: self.commits.get_or_create_owned(&label),
             misses: self.misses.get_or_create_owned(&label),
             indefinite: self.indefinite.get_or_create_owned(&label),
+            rows_decided_on: self.rows_decided_on.get_or_create_owned(&label),
             diverged: self.diverged.get_or_create_owned(&label),
         };
         (raft, store)
@@ -100,6 +104,11 @@ impl GroupFamilies {
                 "store_indefinite",
                 "Transactions of unknown outcome",
                 self.indefinite,
+            ),
+            (
+                "store_rows_decided_on",
+                "Rows read by decisions one after the other",
+                self.rows_decided_on,
             ),
         ] {
             registry.register(name, help, family);
