@@ -3,18 +3,21 @@
 use crate::digest::{combine_crc64, composite, crc64_checksum, full_object, multipart_etag};
 use crate::errors::{
     BadDigest, CompleteError, EntityTooLarge, EntityTooSmall, InvalidPart, InvalidPartOrder,
-    NoParts, NoSuchUpload, SizeMismatch,
+    NoParts, NoSuchUpload, Outage, SizeMismatch,
 };
+use crate::keys;
 use crate::model::{StoredChecksum, WriteConditions, Written};
-use crate::multipart::{UploadRef, open_in, take_parts};
+use crate::multipart::{UploadRef, is_open, open_in};
 use crate::publish::{Publication, PublishRefused, Reason, discard, publish};
 use crate::rows::{checksum_from_row, checksum_to_row, is_composite, kind_of, part_runs};
 use crate::service::{Objects, Target};
 use crate::store::{CommitFailure, Stop};
+use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{Cx, Rows, Txn};
+use floeberg_metastore::{Cx, ReadView, Row, Rows, Txn};
 use floeberg_proto::floeberg::objects::v1 as pb;
-use floeberg_types::{Checksum, ChecksumAlgorithm, ChecksumKind, TimestampMs, UploadId};
+use floeberg_types::{Checksum, ChecksumAlgorithm, ChecksumKind, CommitId, TimestampMs, UploadId};
+use std::sync::Arc;
 
 /// The largest object (S3 "Multipart upload limits").
 const OBJECT_BYTES_MAX: u64 = floeberg_types::limits::OBJECT_BYTES as u64;
@@ -66,8 +69,30 @@ impl From<CompleteRefused> for CompleteError {
     }
 }
 
-/// The parts of the object with their numbers, and the extents of parts left out.
-type Chosen = (Vec<(u32, pb::PartRow)>, Vec<pb::Extent>);
+/// An object put together from the parts of an upload as a view showed them: whatever needs to look at
+/// thousands of rows is done before the decision, which others wait for.
+struct Assembled {
+    row: pb::ObjectRow,
+    extents: Vec<pb::Extent>,
+    /// Those of parts that the client left out.
+    unlisted: Vec<pb::Extent>,
+    /// Every part row, with the command that wrote it.
+    rows: Vec<(Bytes, CommitId)>,
+}
+
+/// A part row as a view shows it.
+struct Part {
+    number: u32,
+    key: Bytes,
+    commit: CommitId,
+    row: pb::PartRow,
+}
+
+/// How often an object is put together anew because a part of it has changed meanwhile.
+const ROUNDS: usize = 8;
+
+/// Part rows read in one go.
+const PARTS_AT_ONCE: usize = 1000;
 
 fn refuse<E>(error: E) -> Stop<CompleteRefused>
 where
@@ -95,9 +120,53 @@ impl Objects {
             .await?;
         let id = upload.id()?;
         self.check_writable::<CompleteError>(&target).await?;
-        self.commit(cx, |txn| self.decide_complete(txn, &target, id, request))
-            .await
-            .map_err(CommitFailure::into_error::<CompleteError>)
+        let shared = Arc::new(request.clone());
+        for _ in 0..ROUNDS {
+            let mut assembled = self.assemble(&target, id, &shared).await?;
+            let mut is_first = true;
+            let decide = |txn: &mut Txn<'_>| {
+                // A part may have changed: then it is put together again.
+                if !std::mem::take(&mut is_first) {
+                    return Ok(None);
+                }
+                self.decide_complete(txn, &target, id, request, assembled.take())
+            };
+            let decided = self.commit(cx, decide).await;
+            if let Some(written) = decided.map_err(CommitFailure::into_error::<CompleteError>)? {
+                return Ok(written);
+            }
+        }
+        Err(Outage::Unavailable.into())
+    }
+
+    /// Puts the object together, unless the upload has ended.
+    async fn assemble(
+        &self,
+        target: &Target,
+        id: UploadId,
+        request: &Arc<CompleteRequest>,
+    ) -> Result<Option<Assembled>, CompleteError> {
+        let view = self.view().await?;
+        let upload = view.get::<pb::UploadRow>(&target.place.upload(id));
+        let upload = upload.map_err(Outage::from)?.map(|row| row.value);
+        let Some(upload) = upload.filter(|row| is_open(row, &target.place)) else {
+            return Ok(None);
+        };
+        let (mut parts, mut after) = (Vec::new(), None);
+        loop {
+            let (view, prefix) = (view.clone(), target.place.parts(id));
+            let page = self.step(move || part_rows(&view, &prefix, after.as_deref()));
+            let page = page.await?;
+            let is_last = page.len() < PARTS_AT_ONCE;
+            after = page.last().map(|part| part.key.clone());
+            parts.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        let (request, minimum) = (Arc::clone(request), self.config.part_min);
+        let put_together = self.step(move || Ok(put_together(&upload, &request, parts, minimum)));
+        put_together.await?.map(Some).map_err(CompleteError::from)
     }
 
     fn decide_complete(
@@ -106,19 +175,27 @@ impl Objects {
         target: &Target,
         id: UploadId,
         request: &CompleteRequest,
-    ) -> Result<Written, Stop<CompleteRefused>> {
+        assembled: Option<Assembled>,
+    ) -> Result<Option<Written>, Stop<CompleteRefused>> {
         let Some(mut upload) = open_in(txn, &target.place, id)? else {
-            return completed_before(txn, target, id, request);
+            return completed_before(txn, target, id, request).map(Some);
         };
-        let parts = take_parts(txn, &target.place, id)?;
-        let (listed, unlisted) = self.choose(&request.parts, parts)?;
-        let mut row = assemble(&upload, request, &listed).map_err(Stop::Refused)?;
+        let Some(assembled) = assembled else {
+            return Ok(None);
+        };
+        let Assembled {
+            mut row,
+            extents,
+            unlisted,
+            rows,
+        } = assembled;
+        // A part that comes after these were read is collected with the row of the upload.
+        for (key, commit) in rows {
+            txn.expect(key.clone(), commit);
+            txn.delete(key);
+        }
         row.headers = upload.headers.take();
         row.tags = std::mem::take(&mut upload.tags);
-        let extents: Vec<pb::Extent> = listed
-            .into_iter()
-            .flat_map(|(_, part)| part.extents)
-            .collect();
         let grace = self.grace_ms(target.bucket.kind);
         let checksum = row.checksum.clone();
         let etag = row.etag.clone();
@@ -135,48 +212,83 @@ impl Objects {
             checksum,
         });
         txn.put(target.place.upload(id), &upload);
-        Ok(written)
+        Ok(Some(written))
     }
+}
 
-    /// Splits the uploaded parts into those the client wants and the rest.
-    fn choose(
-        &self,
-        wanted: &[CompletedPart],
-        parts: Vec<(u32, pb::PartRow)>,
-    ) -> Result<Chosen, Stop<CompleteRefused>> {
-        let mut listed = Vec::with_capacity(wanted.len());
-        let mut unlisted = Vec::new();
-        let mut next = wanted.iter().peekable();
-        for (number, part) in parts {
-            if next.peek().is_some_and(|wanted| wanted.number < number) {
-                break;
-            }
-            match next.next_if(|wanted| wanted.number == number) {
-                Some(wanted) => {
-                    check_part(wanted, &part).map_err(refuse)?;
-                    listed.push((number, part));
-                }
-                None => unlisted.extend(part.extents),
-            }
+fn part_rows(view: &ReadView, prefix: &[u8], after: Option<&[u8]>) -> Result<Vec<Part>, Outage> {
+    let rows = view.scan::<pb::PartRow>(prefix, after, PARTS_AT_ONCE)?;
+    let part = |(key, row): (Bytes, Row<pb::PartRow>)| {
+        Ok(Part {
+            number: keys::parse_part(&key)?,
+            key,
+            commit: row.commit_id,
+            row: row.value,
+        })
+    };
+    rows.into_iter().map(part).collect()
+}
+
+fn put_together(
+    upload: &pb::UploadRow,
+    request: &CompleteRequest,
+    parts: Vec<Part>,
+    minimum: u64,
+) -> Result<Assembled, CompleteRefused> {
+    let rows = parts.iter().map(|part| (part.key.clone(), part.commit));
+    let rows = rows.collect();
+    let own = CompleteRefused::Own;
+    let (listed, unlisted) = choose(&request.parts, parts, minimum).map_err(own)?;
+    let row = assemble(upload, request, &listed)?;
+    let extents = listed.into_iter().flat_map(|(_, part)| part.extents);
+    Ok(Assembled {
+        row,
+        extents: extents.collect(),
+        unlisted,
+        rows,
+    })
+}
+
+/// The parts of the object with their numbers, and the extents of parts left out.
+type Chosen = (Vec<(u32, pb::PartRow)>, Vec<pb::Extent>);
+
+/// Splits the uploaded parts into those the client wants and the rest.
+fn choose(
+    wanted: &[CompletedPart],
+    parts: Vec<Part>,
+    minimum: u64,
+) -> Result<Chosen, CompleteError> {
+    let mut listed = Vec::with_capacity(wanted.len());
+    let mut unlisted = Vec::new();
+    let mut next = wanted.iter().peekable();
+    for Part { number, row, .. } in parts {
+        if next.peek().is_some_and(|wanted| wanted.number < number) {
+            break;
         }
-        if let Some(missing) = next.next() {
-            return Err(refuse(InvalidPart {
-                number: missing.number,
-            }));
-        }
-        let minimum = self.config.part_min;
-        for (number, part) in &listed[..listed.len().saturating_sub(1)] {
-            if part.size < minimum {
-                let small = EntityTooSmall {
-                    number: *number,
-                    size: part.size,
-                    minimum,
-                };
-                return Err(refuse(small));
+        match next.next_if(|wanted| wanted.number == number) {
+            Some(wanted) => {
+                check_part(wanted, &row)?;
+                listed.push((number, row));
             }
+            None => unlisted.extend(row.extents),
         }
-        Ok((listed, unlisted))
     }
+    if let Some(missing) = next.next() {
+        let number = missing.number;
+        return Err(InvalidPart { number }.into());
+    }
+    for (number, part) in &listed[..listed.len().saturating_sub(1)] {
+        if part.size < minimum {
+            let (number, size) = (*number, part.size);
+            return Err(EntityTooSmall {
+                number,
+                size,
+                minimum,
+            }
+            .into());
+        }
+    }
+    Ok((listed, unlisted))
 }
 
 fn widen(stop: Stop<PublishRefused>) -> Stop<CompleteRefused> {

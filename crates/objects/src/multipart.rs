@@ -288,7 +288,7 @@ pub(crate) fn open_in<E>(
     Ok(row.map(|row| row.value).filter(|row| is_open(row, place)))
 }
 
-fn is_open(row: &pb::UploadRow, place: &ObjectPlace) -> bool {
+pub(crate) fn is_open(row: &pb::UploadRow, place: &ObjectPlace) -> bool {
     row.completed.is_none() && row.aborted_ms == 0 && row.key == place.key
 }
 

@@ -347,6 +347,68 @@ async fn a_multipart_object_is_its_listed_parts() {
     );
 }
 
+/// Others wait while a decision is made, so what it reads then must not grow with the parts.
+#[tokio::test]
+async fn a_completion_decides_on_a_few_rows_however_many_parts_there_are() {
+    let mut world = World::new(7);
+    world.config.part_min = 1;
+    let node = world.start().await;
+    let mut decided_on = Vec::new();
+    for (key, count) in [("few", 2), ("many", 2500)] {
+        let upload = begin(&node, &world, "files", key).await;
+        let mut parts = Vec::new();
+        for number in 1..=count {
+            let bytes = pattern(3, (number % 251) as u8);
+            parts.push(part(&node, &world, &upload, number, &bytes).await);
+        }
+        let before = node.metrics.rows_decided_on.get();
+        let request = completion(&upload, &parts);
+        let (may, cx) = (world.may(), cx());
+        let done = node.objects.complete_upload(&may, &cx, &request);
+        assert!(done.await.unwrap().etag.ends_with(&format!("-{count}")));
+        decided_on.push(node.metrics.rows_decided_on.get() - before);
+        let whole = node.get(&world, "files", key).await.unwrap();
+        assert_eq!(whole.len(), 3 * parts.len());
+    }
+    assert_eq!(decided_on[0], decided_on[1]);
+    assert!(decided_on[0] < 8, "{decided_on:?}");
+}
+
+/// A part is replaced while the upload is completed: the object is of the one or the other, or the
+/// completion is refused because its part is gone.
+#[tokio::test]
+async fn a_part_that_is_replaced_meanwhile_is_never_mixed_in() {
+    let world = World::new(8);
+    let node = world.start().await;
+    let (old, new) = (pattern(300, 1), pattern(300, 2));
+    let mut refused = 0;
+    for round in 0..30 {
+        let key = format!("k{round}");
+        let upload = begin(&node, &world, "files", &key).await;
+        let p1 = part(&node, &world, &upload, 1, &old).await;
+        let request = completion(&upload, &[p1]);
+        let (may, cx) = (world.may(), cx());
+        let completing = node.objects.complete_upload(&may, &cx, &request);
+        let replacing = async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            let body = Body::from_bytes(new.clone());
+            let may = world.may();
+            let replaced = node.objects.upload_part(&may, &cx, &upload, 1, body);
+            replaced.await.is_ok()
+        };
+        let (completed, replaced) = futures::join!(completing, replacing);
+        match completed {
+            Ok(_) => assert_eq!(node.get(&world, "files", &key).await.unwrap(), old),
+            Err(CompleteError::Part(_)) if replaced => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0, "every completion came first");
+    settle(&node, &world).await;
+}
+
 #[tokio::test]
 async fn completions_that_do_not_fit_are_refused_and_change_nothing() {
     let world = World::new(6);

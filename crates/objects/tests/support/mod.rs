@@ -332,6 +332,7 @@ pub struct Node {
     pub volume: Volume,
     pub store: Store,
     pub shards: Shards,
+    pub metrics: MetastoreMetrics,
 }
 
 impl World {
@@ -369,6 +370,7 @@ impl World {
     pub async fn start_among(&self, nodes: u64, transport: Arc<dyn Transport>) -> Node {
         let cluster = ClusterId::from_bytes([1; 16]);
         let config = StoreConfig::new(cluster, GroupId::OBJECTS, NodeId(1));
+        let metrics = MetastoreMetrics::default();
         let parts = StoreParts {
             kv: Arc::new(MemKv::open(&self.rows)),
             log: Arc::new(MemLog::open(&self.log, &self.env)),
@@ -379,7 +381,7 @@ impl World {
                 on_fatal: Arc::new(|_, cause| panic!("fatal: {cause}")),
                 metrics: ConsensusMetrics::default(),
             },
-            metrics: MetastoreMetrics::default(),
+            metrics: metrics.clone(),
         };
         let store = Store::open(&config, &self.env, parts).await.unwrap();
         let volume = open_volume(&self.env, &self.index).await;
@@ -406,6 +408,7 @@ impl World {
             volume,
             store,
             shards,
+            metrics,
         }
     }
 
@@ -549,6 +552,7 @@ impl Node {
             volume,
             store,
             shards,
+            metrics: _,
         } = self;
         drop((objects, shards));
         volume.close().await;
