@@ -172,7 +172,7 @@ impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
             // Nothing was proposed, so repeating the request is safe.
-            Outage::Unavailable => {
+            Outage::Unavailable | Outage::Crowded(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }

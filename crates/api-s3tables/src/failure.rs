@@ -109,7 +109,7 @@ impl From<Denied> for Failure {
 impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
-            Outage::Unavailable => {
+            Outage::Unavailable | Outage::Crowded(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }

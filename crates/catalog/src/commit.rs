@@ -10,7 +10,7 @@ use crate::heads::{ColdHead, Heads, TableHead};
 use crate::load::{Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::publish::{self, Birth, Content};
+use crate::publish::{self, Birth, Content, Parts};
 use crate::request::{Change, Request};
 use crate::seen;
 use crate::{Catalog, Outage, Step, keys};
@@ -414,7 +414,7 @@ fn move_to(
 fn content(applied: &Applied) -> Content<'_> {
     Content {
         metadata: &applied.metadata,
-        changes: &applied.changes,
+        parts: Parts::Changed(&applied.changes),
         external_key: None,
         seen: applied.added_snapshots.len() as u64,
     }

@@ -6,7 +6,7 @@ use crate::heads::{TableHead, TableInfo};
 use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::publish::{self, Birth, Content};
+use crate::publish::{self, Birth, Content, Parts};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
 use crate::{Catalog, admit, keys, versions};
 use floeberg_auth::{Authorized, action};
@@ -209,7 +209,7 @@ impl Catalog {
             let birth = site.birth(&request.ident.name);
             let content = Content {
                 metadata: &metadata,
-                changes: &changes,
+                parts: Parts::Changed(&changes),
                 external_key: None,
                 seen: 0,
             };

@@ -5,7 +5,7 @@ use crate::errors::{DamagedRow, Outage};
 use crate::heads::metadata_key;
 use crate::load::StoredTable;
 use crate::location;
-use crate::rows::{LocationRow, LocationState, VersionRow, stored, table_id};
+use crate::rows::{LocationRow, LocationState, VersionRow, series_of, stored, table_id};
 use crate::{Catalog, keys, versions};
 use bytes::Bytes;
 use floeberg_metastore::{Rows, StoreError};
@@ -153,7 +153,8 @@ impl Catalog {
     /// Only outages; among them, that the version has been collected meanwhile.
     pub async fn render_metadata_file(&self, file: &MetadataFile) -> Result<Bytes, Outage> {
         let view = self.inner.store.local();
-        let parts = self.parts(view, file.table, file.version).await?;
+        let series = series_of(file.table, &file.row)?;
+        let parts = self.parts(view, series, file.version).await?;
         let row = file.row.clone();
         let rendered = self.step(move || versions::render(parts, &row)).await?;
         Ok(rendered?)

@@ -25,6 +25,28 @@ mod tag {
     pub const COLLECTED: u8 = 0x1a;
     pub const ANSWER: u8 = 0x1b;
     pub const ANSWER_EXPIRY: u8 = 0x1c;
+    pub const SERIES: u8 = 0x1d;
+    pub const PIECES: u8 = 0x1e;
+}
+
+/// Under which id fragments lie: the first of a table under the table's own, those of a document that
+/// was written ahead under one that nothing names until it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SeriesId([u8; 16]);
+
+impl SeriesId {
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The series that a table begins with.
+    pub(crate) const fn first_of(table: TableId) -> Self {
+        Self(*table.as_bytes())
+    }
 }
 
 pub(crate) fn bucket(name: &BucketName) -> Bytes {
@@ -107,36 +129,90 @@ pub(crate) struct FragmentKey {
     pub from: u64,
 }
 
-/// The prefix of all fragments of a table.
-pub(crate) fn fragments(table: TableId) -> Bytes {
-    KeyWriter::new(tag::FRAGMENT).id(table.as_bytes()).finish()
+/// The prefix of all fragments of a series.
+pub(crate) fn fragments(series: SeriesId) -> Bytes {
+    KeyWriter::new(tag::FRAGMENT).id(series.as_bytes()).finish()
 }
 
 /// The prefix of the fragments of one section.
-pub(crate) fn fragment_section(table: TableId, section: Section) -> Bytes {
-    KeyWriter::after(&fragments(table))
+pub(crate) fn fragment_section(series: SeriesId, section: Section) -> Bytes {
+    KeyWriter::after(&fragments(series))
         .u8(section.id())
         .finish()
 }
 
-pub(crate) fn fragment(table: TableId, part: FragmentKey) -> Bytes {
+pub(crate) fn fragment(series: SeriesId, part: FragmentKey) -> Bytes {
     KeyWriter::new(tag::FRAGMENT)
-        .id(table.as_bytes())
+        .id(series.as_bytes())
         .u8(part.section.id())
         .u64(part.ordinal)
         .u64(part.from)
         .finish()
 }
 
-pub(crate) fn fragment_key(key: &[u8]) -> Result<FragmentKey, MalformedKey> {
+/// Where a fragment goes on for the `number`th time, counted from 1.
+pub(crate) fn fragment_more(series: SeriesId, part: FragmentKey, number: u32) -> Bytes {
+    KeyWriter::after(&fragment(series, part))
+        .u32(number)
+        .finish()
+}
+
+/// Which part a fragment row belongs to, and whether it begins it or goes on with it.
+pub(crate) fn fragment_key(key: &[u8]) -> Result<(FragmentKey, FragmentRole), MalformedKey> {
     let mut reader = KeyReader::new(key, tag::FRAGMENT)?;
     reader.id()?;
     let section = Section::from_id(reader.u8()?).ok_or(MalformedKey { offset: 17 })?;
-    Ok(FragmentKey {
+    let part = FragmentKey {
         section,
         ordinal: reader.u64()?,
         from: reader.u64()?,
-    })
+    };
+    let role = match reader.tail().is_empty() {
+        true => FragmentRole::Begins,
+        false => FragmentRole::GoesOn,
+    };
+    Ok((part, role))
+}
+
+/// What a fragment row is of its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FragmentRole {
+    Begins,
+    GoesOn,
+}
+
+pub(crate) fn series(table: TableId, series: SeriesId) -> Bytes {
+    KeyWriter::after(&all_series(table))
+        .id(series.as_bytes())
+        .finish()
+}
+
+/// The prefix of the series of a table beside its first.
+pub(crate) fn all_series(table: TableId) -> Bytes {
+    KeyWriter::new(tag::SERIES).id(table.as_bytes()).finish()
+}
+
+pub(crate) fn series_id(key: &[u8]) -> Result<SeriesId, MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::SERIES)?;
+    reader.id()?;
+    reader.id().map(SeriesId)
+}
+
+pub(crate) fn pieces(expires: TimestampMs, series: SeriesId) -> Bytes {
+    KeyWriter::new(tag::PIECES)
+        .i64(expires.0)
+        .id(series.as_bytes())
+        .finish()
+}
+
+/// The prefix of all series that are written ahead, in the order they expire.
+pub(crate) fn all_pieces() -> Bytes {
+    KeyWriter::new(tag::PIECES).finish()
+}
+
+pub(crate) fn pieces_key(key: &[u8]) -> Result<(TimestampMs, SeriesId), MalformedKey> {
+    let mut reader = KeyReader::new(key, tag::PIECES)?;
+    Ok((TimestampMs(reader.i64()?), SeriesId(reader.id()?)))
 }
 
 /// The prefix of all versions of a table.
@@ -283,12 +359,20 @@ mod tests {
             ordinal: 7,
             from: 300,
         };
-        assert_eq!(fragment_key(&fragment(table, part)), Ok(part));
+        let own = SeriesId::from_bytes([8; 16]);
+        let begins = fragment(own, part);
+        assert_eq!(fragment_key(&begins), Ok((part, FragmentRole::Begins)));
+        let goes_on = fragment_more(own, part, 1);
+        assert_eq!(fragment_key(&goes_on), Ok((part, FragmentRole::GoesOn)));
+        let next = FragmentKey { from: 301, ..part };
+        assert!(begins < goes_on && goes_on < fragment(own, next));
+        assert_eq!(series_id(&series(table, own)), Ok(own));
         assert_eq!(version_number(&version(table, 300)), Ok(300));
         assert_eq!(head_table(&head(table)), Ok(table));
         assert_eq!(seen_order_sequence(&seen_order(table, 5)), Ok(5));
         let at = TimestampMs(1_700_000_000_000);
         assert_eq!(staged_key(&staged(at, table)), Ok((at, table)));
+        assert_eq!(pieces_key(&pieces(at, own)), Ok((at, own)));
         assert_eq!(
             answer_expiry_key(&answer_expiry(at, &[3; 32])),
             Ok((at, [3; 32]))

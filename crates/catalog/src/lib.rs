@@ -20,6 +20,7 @@ mod load;
 mod location;
 mod namespaces;
 mod page;
+mod pieces;
 mod publish;
 mod register;
 mod rename;
@@ -60,18 +61,31 @@ use floeberg_types::TimestampMs;
 use heads::{HeadCache, Heads};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Sizes of the catalog's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogConfig {
     /// Bytes of table metadata kept in memory, counted as rendered documents.
     pub head_cache_bytes: u64,
+    /// Which documents are written in pieces.
+    pub pieces: PieceSizes,
+}
+
+/// When a metadata document is written in pieces, and how large they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceSizes {
+    /// Bytes of rows that one command still takes.
+    pub above: usize,
+    /// Bytes of a row, and about half of the most that a piece has.
+    pub bytes: usize,
 }
 
 impl Default for CatalogConfig {
     fn default() -> Self {
         Self {
             head_cache_bytes: 256 << 20,
+            pieces: PieceSizes::default(),
         }
     }
 }
@@ -88,6 +102,9 @@ struct Inner {
     heads: HeadCache,
     files: Arc<dyn MetadataReader>,
     metrics: CatalogMetrics,
+    pieces: PieceSizes,
+    /// Places to write documents ahead.
+    writers: Semaphore,
 }
 
 /// What a decision found: an answer, or all tables whose metadata has to be read into memory before
@@ -115,6 +132,8 @@ impl Catalog {
                 heads,
                 files,
                 metrics,
+                pieces: config.pieces,
+                writers: Semaphore::new(pieces::WRITERS),
             }),
         }
     }

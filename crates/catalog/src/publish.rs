@@ -3,15 +3,16 @@
 
 use crate::buckets::BucketInfo;
 use crate::errors::{
-    CommitError, CreateTableError, DamagedRow, InvalidLocation, RegisterTableError,
+    CommitError, CreateTableError, DamagedRow, InvalidLocation, Outage, RegisterTableError,
     UpdateMetadataLocationError,
 };
 use crate::heads::{HeadCache, TableHead, TableInfo};
-use crate::keys;
+use crate::keys::{self, SeriesId};
 use crate::load::StoredTable;
 use crate::location::{self, Path};
 use crate::namespaces::NamespaceInfo;
-use crate::rows::{NameKind, NameRow, TableHeadRow, TableState, id_bytes};
+use crate::pieces::Pieces;
+use crate::rows::{NameKind, NameRow, TableHeadRow, TableState, id_bytes, series_of};
 use crate::versions::{self, NewVersion};
 use floeberg_iceberg::{PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Event, Txn, UsageDelta, UsageKey};
@@ -32,11 +33,19 @@ pub(crate) struct Birth<'a> {
 /// Metadata that a table gets.
 pub(crate) struct Content<'a> {
     pub metadata: &'a TableMetadata,
-    pub changes: &'a [PartChange],
+    pub parts: Parts<'a>,
     /// The key of the metadata file, if the client wrote it.
     pub external_key: Option<&'a str>,
     /// Snapshots recorded as seen in this command.
     pub seen: u64,
+}
+
+/// Where the parts of a table's metadata come from.
+pub(crate) enum Parts<'a> {
+    /// These differ from what the table has.
+    Changed(&'a [PartChange]),
+    /// All of them are written ahead.
+    Ahead(&'a Pieces),
 }
 
 fn name_row(id: TableId) -> NameRow {
@@ -59,7 +68,7 @@ pub(crate) fn put_name(
 /// Why a table's content was not written.
 pub(crate) enum PublishError {
     Location(InvalidLocation),
-    Damaged(DamagedRow),
+    Outage(Outage),
 }
 
 impl From<InvalidLocation> for PublishError {
@@ -70,7 +79,13 @@ impl From<InvalidLocation> for PublishError {
 
 impl From<DamagedRow> for PublishError {
     fn from(source: DamagedRow) -> Self {
-        Self::Damaged(source)
+        Self::Outage(source.into())
+    }
+}
+
+impl From<Outage> for PublishError {
+    fn from(source: Outage) -> Self {
+        Self::Outage(source)
     }
 }
 
@@ -80,7 +95,7 @@ macro_rules! from_publish_error {
             fn from(error: PublishError) -> Self {
                 match error {
                     PublishError::Location(e) => e.into(),
-                    PublishError::Damaged(e) => e.into(),
+                    PublishError::Outage(e) => e.into(),
                 }
             }
         }
@@ -184,6 +199,13 @@ fn put_content(
     content: &Content<'_>,
 ) -> Result<Arc<TableHead>, PublishError> {
     check_manifests(&row, path, content)?;
+    let (series, changes) = match content.parts {
+        Parts::Ahead(pieces) => (pieces.publish(txn, id)?, &[][..]),
+        Parts::Changed(changes) => match &row.current {
+            Some(current) => (series_of(id, current)?, changes),
+            None => (SeriesId::first_of(id), changes),
+        },
+    };
     row.state = TableState::Live.into();
     row.version += 1;
     row.seen_next += content.seen;
@@ -197,7 +219,8 @@ fn put_content(
             table: id,
             version: row.version,
             metadata: content.metadata,
-            changes: content.changes,
+            series,
+            changes,
             location_key: path.as_str(),
             external_key: content.external_key,
         },
@@ -226,7 +249,16 @@ fn check_manifests(
 ) -> Result<(), PublishError> {
     let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
     let former: BTreeSet<&str> = row.former_paths.iter().map(String::as_str).collect();
-    for snapshot in content.metadata.written_snapshots(content.changes) {
+    let changes = match content.parts {
+        Parts::Changed(changes) => changes,
+        Parts::Ahead(pieces) => {
+            for file in pieces.strays() {
+                location::check_manifest(&bucket, path, &former, file)?;
+            }
+            return Ok(());
+        }
+    };
+    for snapshot in content.metadata.written_snapshots(changes) {
         let files = crate::rows::stored("snapshot", snapshot.manifest_files())?;
         for file in files {
             location::check_manifest(&bucket, path, &former, &file)?;

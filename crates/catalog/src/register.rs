@@ -10,23 +10,24 @@ use crate::errors::{
     InvalidLocation, LocationRule, Occupant, RegisterTableError, TableExists,
     UpdateMetadataLocationError,
 };
-use crate::heads::{ColdHead, Heads, TableHead, TableInfo};
+use crate::heads::{Heads, TableHead, TableInfo};
 use crate::load::{self, Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth};
 use crate::rows::{LocationRow, LocationState, TableHeadRow, id_bytes};
-use crate::{Catalog, Step, keys, versions};
+use crate::{Catalog, Step, keys};
 use floeberg_auth::{Authorized, action};
-use floeberg_iceberg::PartChange;
 use floeberg_metastore::{Cx, Rows, Txn};
 use floeberg_types::{BucketName, TableId, TableIdent};
 use std::sync::Arc;
 
 mod file;
+mod prepare;
 
 use file::{File, file_path};
 pub use file::{MetadataReader, ReadMetadataError};
+use prepare::{Filed, Prepared};
 
 /// What to do when the name is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,9 +89,11 @@ impl Catalog {
             })
             .await?;
         let uri = &request.metadata_location;
-        let file = self.read_file(&in_bucket, uri).await?;
-        self.transact_heads(cx, |txn, heads| register(txn, cx, heads, request, &file))
-            .await
+        let file = Arc::new(self.read_file(&in_bucket, uri).await?);
+        self.file(cx, &in_bucket.name, &file, |txn, heads, prepared| {
+            register(txn, cx, heads, request, &file, prepared)
+        })
+        .await
     }
 
     /// Points a table at a metadata file that the client wrote.
@@ -112,8 +115,11 @@ impl Catalog {
             })
             .await?;
         let file = self.read_file(&bucket, &request.metadata_location).await?;
-        self.transact_heads(cx, |txn, heads| point(txn, cx, heads, request, &file))
-            .await
+        let file = Arc::new(file);
+        self.file(cx, &bucket.name, &file, |txn, heads, prepared| {
+            point(txn, cx, heads, request, &file, prepared)
+        })
+        .await
     }
 }
 
@@ -127,13 +133,24 @@ enum Origin {
     New,
 }
 
+impl Origin {
+    /// The table that is there.
+    fn table(&self) -> Option<&StoredTable> {
+        match self {
+            Self::Replaced(table) | Self::Revived(table) => Some(table),
+            Self::New => None,
+        }
+    }
+}
+
 fn register(
     txn: &mut Txn<'_>,
     cx: &Cx,
     heads: &Heads<'_>,
     request: &RegisterTable,
     file: &File,
-) -> Result<Step<Arc<TableHead>>, RegisterTableError> {
+    prepared: &Prepared,
+) -> Result<Step<Filed<Arc<TableHead>>>, RegisterTableError> {
     let RegisterTable {
         bucket,
         ident,
@@ -154,11 +171,11 @@ fn register(
         Named::View => return Err(taken(Occupant::View).into()),
     };
     let origin = origin(txn, &bucket, occupant.as_ref(), &file.path)?;
-    let changes = match changes(heads, &origin, file) {
-        Ok(changes) => changes,
-        Err(cold) => return Ok(Step::Cold(vec![cold])),
+    let ready = match file.ready(heads, origin.table(), prepared) {
+        Ok(ready) => ready,
+        Err(missing) => return Ok(missing.into()),
     };
-    let content = file.content(&changes);
+    let content = file.content(ready.parts());
     let head = match origin {
         Origin::Replaced(table) => {
             if claim::<RegisterTableError>(txn, &bucket, table.id, &file.path)?.is_none() {
@@ -177,14 +194,12 @@ fn register(
         Origin::New => {
             let id = TableId::from_bytes(txn.new_id());
             claim::<RegisterTableError>(txn, &bucket, id, &file.path)?;
-            let name = &ident.name;
-            let (bucket, namespace, path) = (&bucket, &namespace, &file.path);
             let birth = Birth {
-                bucket,
-                namespace,
-                name,
+                bucket: &bucket,
+                namespace: &namespace,
+                name: &ident.name,
                 id,
-                path,
+                path: &file.path,
             };
             publish::create(txn, cx, heads.cache, &birth, &content)?
         }
@@ -195,20 +210,7 @@ fn register(
         head.info().id,
         ident,
     ));
-    Ok(Step::Done(head))
-}
-
-/// The fragments that differ between what the table holds now and the file.
-fn changes(heads: &Heads<'_>, origin: &Origin, file: &File) -> Result<Vec<PartChange>, ColdHead> {
-    match origin {
-        Origin::Replaced(table) | Origin::Revived(table) if table.row.current.is_some() => {
-            let head = heads.get(table.id, table.commit)?;
-            Ok(versions::replacement(head.metadata(), &file.metadata))
-        }
-        Origin::Replaced(_) | Origin::Revived(_) | Origin::New => {
-            Ok(versions::all_parts(&file.metadata))
-        }
-    }
+    Ok(Step::Done(Filed::Done(head)))
 }
 
 /// Decides what a registered file's location means.
@@ -294,7 +296,8 @@ fn point(
     heads: &Heads<'_>,
     request: &UpdateMetadataLocation,
     file: &File,
-) -> Result<Step<TableInfo>, UpdateMetadataLocationError> {
+    prepared: &Prepared,
+) -> Result<Step<Filed<TableInfo>>, UpdateMetadataLocationError> {
     let UpdateMetadataLocation { bucket, ident, .. } = request;
     let (_, _, table) = load::existing::<UpdateMetadataLocationError>(txn, bucket, ident)?;
     check_pointer(request, &table)?;
@@ -308,23 +311,19 @@ fn point(
         );
         return Err(file.invalid(detail).into());
     }
-    let changes = if table.row.current.is_some() {
-        let uuid = file.metadata.uuid().unwrap_or_default();
-        if !uuid.eq_ignore_ascii_case(&table.row.table_uuid) {
-            let detail = format!(
-                "its table-uuid `{uuid}` is not the table's `{}`",
-                table.row.table_uuid
-            );
-            return Err(file.invalid(detail).into());
-        }
-        match heads.get(table.id, table.commit) {
-            Ok(head) => versions::replacement(head.metadata(), &file.metadata),
-            Err(cold) => return Ok(Step::Cold(vec![cold])),
-        }
-    } else {
-        versions::all_parts(&file.metadata)
+    let uuid = file.metadata.uuid().unwrap_or_default();
+    if table.row.current.is_some() && !uuid.eq_ignore_ascii_case(&table.row.table_uuid) {
+        let detail = format!(
+            "its table-uuid `{uuid}` is not the table's `{}`",
+            table.row.table_uuid
+        );
+        return Err(file.invalid(detail).into());
+    }
+    let ready = match file.ready(heads, Some(&table), prepared) {
+        Ok(ready) => ready,
+        Err(missing) => return Ok(missing.into()),
     };
-    let content = file.content(&changes);
+    let content = file.content(ready.parts());
     let head = publish::advance(txn, cx, heads.cache, &table, &file.path, &content)?;
     txn.event(publish::event(
         "table.metadata-location",
@@ -332,5 +331,5 @@ fn point(
         table.id,
         ident,
     ));
-    Ok(Step::Done(head.info().clone()))
+    Ok(Step::Done(Filed::Done(head.info().clone())))
 }

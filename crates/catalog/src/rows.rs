@@ -1,14 +1,15 @@
 //! Stored messages and the ids inside them.
 
 use crate::errors::DamagedRow;
+use crate::keys::SeriesId;
 use bytes::Bytes;
 use floeberg_types::{BucketId, NamespaceId, TableId};
 
 pub(crate) use floeberg_proto::floeberg::catalog::v1::{
     AnswerExpiryRow, AnswerRow, BucketKind, BucketRow, BucketState, CollectedRow, DoneNothing,
     DoneProperties, DoneStaged, DoneTables, FragmentRow, LocationRow, LocationState, NameKind,
-    NameRow, NamespaceRow, Refusal as RefusalRow, SeenOrderRow, SeenRow, StagedRow, TableHeadRow,
-    TableState, VersionRow, answer_row,
+    NameRow, NamespaceRow, PiecesRow, Refusal as RefusalRow, SeenOrderRow, SeenRow, SeriesRow,
+    StagedRow, TableHeadRow, TableState, VersionRow, answer_row,
 };
 
 /// An id as a row field.
@@ -33,6 +34,14 @@ pub(crate) fn namespace_id(bytes: &[u8]) -> Result<NamespaceId, DamagedRow> {
 
 pub(crate) fn table_id(bytes: &[u8]) -> Result<TableId, DamagedRow> {
     id("table id", bytes).map(TableId::from_bytes)
+}
+
+/// Whose fragments a version of a table has.
+pub(crate) fn series_of(table: TableId, row: &VersionRow) -> Result<SeriesId, DamagedRow> {
+    if row.series.is_empty() {
+        return Ok(SeriesId::first_of(table));
+    }
+    id("series id", &row.series).map(SeriesId::from_bytes)
 }
 
 /// A row field that must parse, because it was checked before it was stored.

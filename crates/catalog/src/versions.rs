@@ -6,11 +6,11 @@
 
 use crate::errors::DamagedRow;
 use crate::heads::{ColdHead, SnapshotsMode, TableHead, TableInfo};
-use crate::keys::{self, FragmentKey};
+use crate::keys::{self, FragmentKey, FragmentRole, SeriesId};
 use crate::load::StoredTable;
-use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes, stored};
+use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes, series_of, stored};
 use crate::{Catalog, Outage};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use floeberg_iceberg::{Document, PartChange, Section, TableMetadata};
 use floeberg_metastore::{RawRow, ReadView, Rows, StoreError, Txn};
 use floeberg_types::{CommitId, TableId};
@@ -32,6 +32,9 @@ pub(crate) struct NewVersion<'a> {
     pub table: TableId,
     pub version: u64,
     pub metadata: &'a TableMetadata,
+    /// Where its fragments are.
+    pub series: SeriesId,
+    /// Those that are still to be written there.
     pub changes: &'a [PartChange],
     /// The table's location, relative to its bucket.
     pub location_key: &'a str,
@@ -54,7 +57,7 @@ pub(crate) fn write(txn: &mut Txn<'_>, new: &NewVersion<'_>) -> VersionRow {
                     *ordinal,
                     FragmentRow {
                         json,
-                        removed: false,
+                        ..FragmentRow::default()
                     },
                 )
             }
@@ -62,8 +65,8 @@ pub(crate) fn write(txn: &mut Txn<'_>, new: &NewVersion<'_>) -> VersionRow {
                 *section,
                 *ordinal,
                 FragmentRow {
-                    json: Bytes::new(),
                     removed: true,
+                    ..FragmentRow::default()
                 },
             ),
         };
@@ -72,9 +75,10 @@ pub(crate) fn write(txn: &mut Txn<'_>, new: &NewVersion<'_>) -> VersionRow {
             ordinal,
             from: new.version,
         };
-        txn.put(keys::fragment(new.table, part), &row);
+        txn.put(keys::fragment(new.series, part), &row);
     }
     let file = uuid::Builder::from_random_bytes(txn.new_id()).into_uuid();
+    let is_first = new.series == SeriesId::first_of(new.table);
     let row = VersionRow {
         layout: LAYOUT,
         length: new.metadata.rendered_len(),
@@ -83,6 +87,11 @@ pub(crate) fn write(txn: &mut Txn<'_>, new: &NewVersion<'_>) -> VersionRow {
         timestamp_ms: txn.now().0,
         location_key: new.location_key.to_owned(),
         external_key: new.external_key.unwrap_or_default().to_owned(),
+        // Written by every version, this row would grow for nothing.
+        series: match is_first {
+            true => Bytes::new(),
+            false => id_bytes(new.series.as_bytes()),
+        },
     };
     txn.put(keys::version(new.table, new.version), &row);
     row
@@ -130,14 +139,21 @@ pub(crate) struct PartsWalk {
     version: u64,
     after: Option<Bytes>,
     /// The part whose newest row may still come.
-    open: Option<(FragmentKey, Bytes)>,
+    open: Option<OpenPart>,
     parts: Vec<StoredPart>,
+}
+
+/// The newest row of a part so far, and the rows that go on with it.
+struct OpenPart {
+    key: FragmentKey,
+    payload: Bytes,
+    more: Vec<Bytes>,
 }
 
 impl PartsWalk {
     /// Over all parts of a version.
-    pub(crate) fn new(table: TableId, version: u64) -> Self {
-        Self::below(keys::fragments(table), version)
+    pub(crate) fn new(series: SeriesId, version: u64) -> Self {
+        Self::below(keys::fragments(series), version)
     }
 
     /// Over those whose keys begin with `prefix`.
@@ -160,19 +176,37 @@ impl PartsWalk {
         let is_last = page.len() < SCAN_ROWS;
         self.after = page.last().map(|(key, _)| key.clone());
         for (key, row) in page {
-            let key = stored("fragment key", keys::fragment_key(&key))?;
+            let (key, role) = stored("fragment key", keys::fragment_key(&key))?;
             if key.from <= self.version {
-                let before = self.open.replace((key, row.payload));
-                let same = |b: &FragmentKey| (b.section, b.ordinal) == (key.section, key.ordinal);
-                if let Some((before, payload)) = before.filter(|(before, _)| !same(before)) {
-                    close(before, payload, &mut self.parts)?;
-                }
+                self.take(key, role, row.payload)?;
             }
         }
-        if is_last && let Some((key, payload)) = self.open.take() {
-            close(key, payload, &mut self.parts)?;
+        if is_last && let Some(open) = self.open.take() {
+            close(open, &mut self.parts)?;
         }
         Ok(is_last)
+    }
+
+    fn take(
+        &mut self,
+        key: FragmentKey,
+        role: FragmentRole,
+        payload: Bytes,
+    ) -> Result<(), DamagedRow> {
+        if role == FragmentRole::GoesOn {
+            // Without the row that begins it, it is being removed.
+            if let Some(open) = self.open.as_mut().filter(|open| open.key == key) {
+                open.more.push(payload);
+            }
+            return Ok(());
+        }
+        let more = Vec::new();
+        let before = self.open.replace(OpenPart { key, payload, more });
+        let same = |b: &OpenPart| (b.key.section, b.key.ordinal) == (key.section, key.ordinal);
+        match before.filter(|before| !same(before)) {
+            Some(before) => close(before, &mut self.parts),
+            None => Ok(()),
+        }
     }
 
     /// What was read.
@@ -183,11 +217,15 @@ impl PartsWalk {
 
 /// The parts of a version in document order, in one go.
 #[cfg(test)]
-pub(crate) fn parts<E>(rows: &impl Rows, table: TableId, version: u64) -> Result<Vec<StoredPart>, E>
+pub(crate) fn parts<E>(
+    rows: &impl Rows,
+    series: SeriesId,
+    version: u64,
+) -> Result<Vec<StoredPart>, E>
 where
     E: From<StoreError> + From<DamagedRow>,
 {
-    parts_below(rows, &keys::fragments(table), version)
+    parts_below(rows, &keys::fragments(series), version)
 }
 
 /// The parts of a version whose keys begin with `prefix`.
@@ -228,11 +266,29 @@ where
 }
 
 /// Takes the newest row of a part, unless it says that the part is gone.
-fn close(key: FragmentKey, payload: Bytes, out: &mut Vec<StoredPart>) -> Result<(), DamagedRow> {
+fn close(open: OpenPart, out: &mut Vec<StoredPart>) -> Result<(), DamagedRow> {
+    let OpenPart { key, payload, more } = open;
     let row = stored("fragment", FragmentRow::decode(payload))?;
-    if !row.removed {
-        out.push((key.section, key.ordinal, row.json));
+    if row.removed {
+        return Ok(());
     }
+    if row.more as usize != more.len() {
+        let detail = format!("{} rows go on with it instead of {}", more.len(), row.more);
+        let row = "fragment";
+        return Err(DamagedRow { row, detail });
+    }
+    let json = match more.is_empty() {
+        true => row.json,
+        false => {
+            let mut json = BytesMut::from(row.json);
+            for payload in more {
+                let more = stored("fragment", FragmentRow::decode(payload))?;
+                json.extend_from_slice(&more.json);
+            }
+            json.freeze()
+        }
+    };
+    out.push((key.section, key.ordinal, json));
     Ok(())
 }
 
@@ -291,10 +347,10 @@ impl Catalog {
     pub(crate) async fn parts(
         &self,
         view: ReadView,
-        table: TableId,
+        series: SeriesId,
         version: u64,
     ) -> Result<Vec<StoredPart>, Outage> {
-        let mut walk = PartsWalk::new(table, version);
+        let mut walk = PartsWalk::new(series, version);
         loop {
             let view = view.clone();
             let advance = move || walk.advance::<Outage>(&view).map(|done| (walk, done));
@@ -316,7 +372,11 @@ impl Catalog {
         if let Some(head) = self.inner.heads.get(id, commit) {
             return Ok(head);
         }
-        let parts = self.parts(view, id, version).await?;
+        let series = match &table.row.current {
+            Some(current) => series_of(id, current)?,
+            None => SeriesId::first_of(id),
+        };
+        let parts = self.parts(view, series, version).await?;
         let assembled = self.step(move || assemble(&table, parts)).await?;
         let head = Arc::new(assembled?);
         self.inner.heads.insert(id, commit, head.clone());

@@ -1,6 +1,6 @@
 //! A member of the cluster, as use cases and the planner see it.
 
-use floeberg_state::FEATURE_LEVEL;
+use floeberg_state::{FEATURE_LEVEL, FEATURE_LEVEL_SEVERAL_NODES};
 use floeberg_types::{NodeId, TimestampMs};
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub struct FeatureLevels {
 impl FeatureLevels {
     /// What this binary can work at.
     pub const OF_THIS_BINARY: Self = Self {
-        low: FEATURE_LEVEL,
+        low: FEATURE_LEVEL_SEVERAL_NODES,
         high: FEATURE_LEVEL,
     };
 

@@ -20,7 +20,9 @@ pub(crate) struct CatalogPort(pub(crate) catalog::Catalog);
 
 fn outage(outage: catalog::Outage) -> objects::errors::Outage {
     match outage {
-        catalog::Outage::Unavailable => objects::errors::Outage::Unavailable,
+        catalog::Outage::Unavailable | catalog::Outage::Crowded(_) => {
+            objects::errors::Outage::Unavailable
+        }
         catalog::Outage::Indefinite => objects::errors::Outage::Indefinite,
         catalog::Outage::TooLarge(large) => objects::errors::Outage::TooLarge(large),
         catalog::Outage::Storage(source) => objects::errors::Outage::Storage(source),

@@ -15,8 +15,15 @@ use prost::Message as _;
 /// The level of a new group. A proposer relies on nothing above its group's present level.
 pub const FEATURE_LEVEL_FIRST: u32 = 1;
 
-/// The highest feature level this version can apply. Level 2: groups of several nodes.
-pub const FEATURE_LEVEL: u32 = 2;
+/// The level of groups of several nodes.
+pub const FEATURE_LEVEL_SEVERAL_NODES: u32 = 2;
+
+/// The level from which on fragments of a table may lie under another id than its own, and in
+/// several rows each.
+pub const FEATURE_LEVEL_PIECES: u32 = 3;
+
+/// The highest feature level this version can apply.
+pub const FEATURE_LEVEL: u32 = FEATURE_LEVEL_PIECES;
 
 /// What apply made of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]

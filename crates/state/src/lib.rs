@@ -14,8 +14,8 @@ mod view;
 
 pub use applied::{Applied, AppliedRowError, Digest, Identity, LogPos};
 pub use apply::{
-    ApplyError, FEATURE_LEVEL, FEATURE_LEVEL_FIRST, Outcome, OutcomeDecodeError, Receipt, Run,
-    apply, check_command,
+    ApplyError, FEATURE_LEVEL, FEATURE_LEVEL_FIRST, FEATURE_LEVEL_PIECES,
+    FEATURE_LEVEL_SEVERAL_NODES, Outcome, OutcomeDecodeError, Receipt, Run, apply, check_command,
 };
 pub use floeberg_proto::floeberg::state::v1::{Command, Event, EventRow, Read, RowOp, UsageRow};
 pub use floeberg_proto::floeberg::state::v1::{RangeEmpty, row_op::Op as RowChange};

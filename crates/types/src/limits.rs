@@ -24,6 +24,8 @@ limits! {
     /// between nodes, so that an entry never comes near it; a transaction over 2,000 tables needs
     /// about 4 MiB.
     COMMAND_BYTES = 8 * MIB;
+    /// Bytes of a piece of what is written ahead of its command, and of one row of it.
+    PIECE_BYTES = MIB;
     /// Bytes around a command in an entry, a proposal or an append: ids, terms, the time that a leader
     /// stamps. A thousand times what they take today.
     COMMAND_AROUND_BYTES = 64 * KIB;
@@ -127,14 +129,15 @@ limits! {
     NAMESPACE_PROPERTIES_BYTES = 256 * KIB;
     /// Bytes of one table's metadata document: 50,000 snapshots as Spark writes them take about 50 MB.
     TABLE_METADATA_BYTES = 64 * MIB;
-    /// Bytes of a metadata file that is registered, unpacked. What differs from the table's rows has
-    /// to fit into one command as well.
+    /// Bytes of a metadata file that is registered, unpacked. What no command takes is written ahead in
+    /// pieces.
     METADATA_FILE_BYTES = 32 * MIB;
 }
 
 // Each fits into what carries it.
 const _: () = assert!(COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
 const _: () = assert!(APPEND_BYTES + COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
+const _: () = assert!(2 * PIECE_BYTES + MIB <= COMMAND_BYTES / 2);
 const _: () = assert!(RPC_BODY_BYTES + RPC_REASON_BYTES < RPC_FRAME_BYTES);
 const _: () = assert!(RPC_FRAME_BYTES <= REQUEST_BODY_BYTES);
 const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);

@@ -24,6 +24,9 @@ pub enum Outage {
     /// The change does not fit into one entry of the log. Nothing of it is applied.
     #[error(transparent)]
     TooLarge(CommandTooLarge),
+    /// Too much of its kind is under way. Nothing of the request is or will be applied.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// Stored rows could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -47,6 +50,17 @@ impl From<StoreError> for Outage {
             source => Self::storage(source),
         }
     }
+}
+
+/// Large metadata documents have their turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{limit} large metadata documents are being written already, which is the limit; nothing was \
+     changed: try again in a moment"
+)]
+pub struct Crowded {
+    /// How many may be written at once.
+    pub limit: usize,
 }
 
 /// A stored row does not say what its kind promises.

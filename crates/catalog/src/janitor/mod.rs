@@ -3,6 +3,8 @@
 //! What may go is planned by a pure function over the rows ([`plan`]); each deletion names the row
 //! it was planned for and is dropped if the row has changed since.
 
+mod kept;
+mod pieces;
 mod plan;
 
 pub use plan::{Collected, Deletion, Plan, Retention, plan};
@@ -10,8 +12,9 @@ pub use plan::{Collected, Deletion, Plan, Retention, plan};
 use crate::errors::Outage;
 use crate::rows::CollectedRow;
 use crate::{Catalog, keys};
+use bytes::Bytes;
 use floeberg_env::Attendance;
-use floeberg_metastore::{Cx, Rows as _};
+use floeberg_metastore::{Cx, Rows as _, Txn};
 use floeberg_types::{AccountId, RequestId, TableId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +101,9 @@ impl Janitor {
         let planned = move || plan(&view, now, &retention, cursor);
         let plan = self.catalog.step(planned).await??;
         self.cursor = plan.cursor;
+        if !plan.condemned.is_empty() {
+            self.condemn(&plan.condemned).await?;
+        }
         let mut removed = 0;
         for deletions in plan.deletions.chunks(DELETIONS_PER_COMMAND) {
             removed += self.remove(deletions).await?;
@@ -106,6 +112,15 @@ impl Janitor {
             self.note(&plan.collected).await?;
         }
         Ok(removed)
+    }
+
+    async fn condemn(&self, keys: &[Bytes]) -> Result<(), Outage> {
+        let cx = self.cx();
+        let condemn = |txn: &mut Txn<'_>| {
+            let mut keys = keys.iter();
+            keys.try_for_each(|key| crate::pieces::condemn(txn, key))
+        };
+        self.catalog.transact(&cx, condemn).await
     }
 
     async fn note(&self, collected: &[Collected]) -> Result<(), Outage> {

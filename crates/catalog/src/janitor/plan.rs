@@ -1,24 +1,23 @@
 //! What may be removed: a pure function of the rows and the time.
 
-use crate::errors::{DamagedRow, Outage};
+use super::kept::Kept;
+use crate::errors::Outage;
 use crate::files::own_version;
-use crate::keys::{self, FragmentKey};
+use crate::keys::{self, SeriesId};
 use crate::load::StoredTable;
 use crate::rows::{
-    AnswerExpiryRow, AnswerRow, CollectedRow, FragmentRow, LocationRow, LocationState,
-    SeenOrderRow, SeenRow, StagedRow, TableHeadRow, VersionRow, bucket_id, stored,
+    AnswerExpiryRow, AnswerRow, CollectedRow, LocationRow, LocationState, SeenOrderRow, SeenRow,
+    StagedRow, TableHeadRow, VersionRow, bucket_id, series_of, stored,
 };
 use crate::versions;
 use bytes::Bytes;
 use floeberg_iceberg::Section;
-use floeberg_metastore::{RawRow, Rows};
+use floeberg_metastore::Rows;
 use floeberg_state::EventRow;
 use floeberg_state::keys::events;
 use floeberg_types::{CommitId, GroupId, TableId, TimestampMs};
-use prost::Message as _;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -84,6 +83,8 @@ pub struct Collected {
 pub struct Plan {
     /// Rows to remove, in this order: what hides a row comes after the row it hides.
     pub deletions: Vec<Deletion>,
+    /// Keys of series that were written ahead and may not be published any more.
+    pub condemned: Vec<Bytes>,
     /// Tables that were looked through completely.
     pub collected: Vec<Collected>,
     /// The last table looked at; `None` after the last table of all.
@@ -91,7 +92,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn delete(&mut self, key: Bytes, commit: CommitId) {
+    pub(super) fn delete(&mut self, key: Bytes, commit: CommitId) {
         self.deletions.push(Deletion { key, commit });
     }
 }
@@ -112,6 +113,7 @@ pub fn plan(
     let mut plan = Plan::default();
     staged(rows, now, retention, &mut plan)?;
     answers(rows, now, retention, &mut plan)?;
+    super::pieces::plan(rows, now, retention, &mut plan)?;
     old_events(rows, now, retention, &mut plan)?;
     let after = cursor.map(keys::head);
     let limit = retention.tables_per_sweep;
@@ -240,37 +242,30 @@ fn unnamed(
         return Ok(());
     }
     let named = named(rows, table)?;
-    let mut kept = named.clone();
+    let mut kept = Kept::of(rows, table)?;
+    let mut has_young = false;
     let start = plan.deletions.len();
     // The row of a version goes before its fragments: without it, nobody asks for them.
     for (key, row) in rows.scan::<VersionRow>(&keys::versions(table.id), None, usize::MAX)? {
         let version = stored("version key", keys::version_number(&key))?;
         let is_young = now.since_ms(TimestampMs(row.value.timestamp_ms)) < retention.versions_ms;
         // Commits go on meanwhile: what came after the head that was read is named by later ones.
-        if is_young || version > table.row.version {
-            kept.insert(version);
-        } else if !named.contains(&version) {
+        let is_named = named.contains(&version);
+        if is_named || is_young || version > table.row.version {
+            has_young |= !is_named;
+            kept.add(version, &row.value)?;
+        } else {
             plan.delete(key, row.commit_id);
         }
     }
-    let mut chain = Chain::new(&kept);
-    versions::for_each_row::<Outage>(rows, &keys::fragments(table.id), |key, row| {
-        let at = stored("fragment key", keys::fragment_key(&key))?;
-        // A part of a version that came after the head that was read, and so none of those kept.
-        if at.from > table.row.version {
-            return Ok(());
-        }
-        chain.push(at, key, row, &mut plan.deletions)
-    })?;
-    chain.end(&mut plan.deletions);
+    kept.plan(rows, table, plan)?;
     let is_complete = plan.deletions.len() - start <= retention.rows_per_sweep;
     plan.deletions.truncate(start + retention.rows_per_sweep);
     if is_complete {
-        let is_young = kept.len() > named.len();
         plan.collected.push(Collected {
             table: table.id,
             version: table.row.version,
-            again_at: is_young.then(|| now.plus_ms(retention.versions_ms / 4)),
+            again_at: has_young.then(|| now.plus_ms(retention.versions_ms / 4)),
         });
     }
     Ok(())
@@ -287,7 +282,11 @@ fn named(rows: &impl Rows, table: &StoredTable) -> Result<BTreeSet<u64>, Outage>
     let version = table.row.version;
     let bucket = table.row.bucket.as_str();
     let mut out = BTreeSet::from([version]);
-    let log = keys::fragment_section(table.id, Section::MetadataLog);
+    let series = match &table.row.current {
+        Some(current) => series_of(table.id, current)?,
+        None => SeriesId::first_of(table.id),
+    };
+    let log = keys::fragment_section(series, Section::MetadataLog);
     for (_, _, json) in versions::parts_below::<Outage>(rows, &log, version)? {
         let entry: LogEntry = stored("metadata log entry", serde_json::from_slice(&json))?;
         out.extend(own_version(table, bucket, &entry.metadata_file));
@@ -302,117 +301,4 @@ fn named(rows: &impl Rows, table: &StoredTable) -> Result<BTreeSet<u64>, Outage>
         out.extend(own_version(table, bucket, &format!("s3://{bucket}/{key}")));
     }
     Ok(out)
-}
-
-/// The rows of one part, oldest first: each holds until the next one begins.
-struct Chain<'a> {
-    kept: &'a BTreeSet<u64>,
-    open: Option<Open>,
-    /// Whether an older row of the part stays, which a removal must go on hiding.
-    hides: bool,
-}
-
-struct Open {
-    at: FragmentKey,
-    key: Bytes,
-    commit: CommitId,
-    removed: bool,
-}
-
-impl<'a> Chain<'a> {
-    fn new(kept: &'a BTreeSet<u64>) -> Self {
-        Self {
-            kept,
-            open: None,
-            hides: false,
-        }
-    }
-
-    fn push(
-        &mut self,
-        at: FragmentKey,
-        key: Bytes,
-        row: RawRow,
-        deletions: &mut Vec<Deletion>,
-    ) -> Result<(), DamagedRow> {
-        let same = |open: &Open| (open.at.section, open.at.ordinal) == (at.section, at.ordinal);
-        let continues = self.open.as_ref().is_some_and(same);
-        self.close(continues.then_some(at.from), deletions);
-        self.hides &= continues;
-        let removed = stored("fragment", FragmentRow::decode(row.payload))?.removed;
-        let commit = row.commit_id;
-        self.open = Some(Open {
-            at,
-            key,
-            commit,
-            removed,
-        });
-        Ok(())
-    }
-
-    fn end(&mut self, deletions: &mut Vec<Deletion>) {
-        self.close(None, deletions);
-    }
-
-    /// Decides about the open row, which holds until `until`, or for ever.
-    fn close(&mut self, until: Option<u64>, deletions: &mut Vec<Deletion>) {
-        let Some(open) = self.open.take() else { return };
-        let end = until.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut holds = self.kept.range((Bound::Included(open.at.from), end));
-        let needed = holds.next().is_some() && (!open.removed || self.hides);
-        if needed {
-            self.hides = true;
-        } else {
-            let (key, commit) = (open.key, open.commit);
-            deletions.push(Deletion { key, commit });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// What a part looks like at a version: its newest row up to there, unless that is a removal.
-    fn visible(rows: &[(u64, bool)], version: u64) -> Option<u64> {
-        let newest = rows.iter().rev().find(|(from, _)| *from <= version)?;
-        (!newest.1).then_some(newest.0)
-    }
-
-    proptest! {
-        /// Whatever prefix of the planned deletions is carried out, every kept version still looks
-        /// the same; and after all of them, no row is left that a kept version does not need.
-        #[test]
-        fn kept_versions_never_change(
-            rows in proptest::collection::btree_map(1u64..20, any::<bool>(), 1..10),
-            kept in proptest::collection::btree_set(1u64..20, 0..6),
-        ) {
-            let rows: Vec<(u64, bool)> = rows.into_iter().collect();
-            let kept: BTreeSet<u64> = kept.into_iter().chain([20]).collect();
-            let table = TableId::from_bytes([1; 16]);
-            let part = |from| FragmentKey { section: Section::Snapshots, ordinal: 3, from };
-            let key = |from| keys::fragment(table, part(from));
-            let mut chain = Chain::new(&kept);
-            let mut deletions = Vec::new();
-            for (from, removed) in &rows {
-                let row = FragmentRow { json: Bytes::new(), removed: *removed };
-                let commit_id = CommitId::from_bytes([0; 16]);
-                let raw = RawRow { commit_id, payload: row.encode_to_vec().into() };
-                chain.push(part(*from), key(*from), raw, &mut deletions).unwrap();
-            }
-            chain.end(&mut deletions);
-            let mut left = rows.clone();
-            for deletion in &deletions {
-                left.retain(|(from, _)| key(*from) != deletion.key);
-                for version in &kept {
-                    prop_assert_eq!(visible(&left, *version), visible(&rows, *version));
-                }
-            }
-            for (from, removed) in &left {
-                let needed = kept.iter().any(|v| visible(&left, *v) == Some(*from));
-                prop_assert!(needed || *removed);
-            }
-        }
-    }
 }

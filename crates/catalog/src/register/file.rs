@@ -6,11 +6,11 @@ use crate::errors::{
     InvalidLocation, InvalidMetadata, InvalidProperty, LocationRule, NoSuchMetadataFile, Outage,
 };
 use crate::location::{self, Path};
-use crate::publish::{self, Content};
+use crate::publish::{self, Content, Parts};
 use crate::{Catalog, admit};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_iceberg::{MAX_CLOCK_SKEW_MS, PartChange, TableMetadata};
+use floeberg_iceberg::{MAX_CLOCK_SKEW_MS, TableMetadata};
 use floeberg_types::{BucketId, BucketName, TimestampMs};
 use std::io::Read as _;
 
@@ -53,6 +53,8 @@ pub(super) struct File {
     pub(super) metadata: TableMetadata,
     /// The location it gives its table.
     pub(super) path: Path,
+    /// Whether it may be compared within a decision.
+    pub(super) is_small: bool,
 }
 
 pub(super) enum FileError {
@@ -99,10 +101,10 @@ impl File {
         Ok(())
     }
 
-    pub(super) fn content<'a>(&'a self, changes: &'a [PartChange]) -> Content<'a> {
+    pub(super) fn content<'a>(&'a self, parts: Parts<'a>) -> Content<'a> {
         Content {
             metadata: &self.metadata,
-            changes,
+            parts,
             external_key: Some(&self.key),
             seen: 0,
         }
@@ -177,6 +179,7 @@ impl Catalog {
         Ok(File {
             location: uri.to_owned(),
             key: path.as_str().to_owned(),
+            is_small: self.is_small(&metadata),
             metadata,
             path: table_path,
         })

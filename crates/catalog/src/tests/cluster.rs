@@ -32,8 +32,10 @@ struct Running {
     _services: (Arc<RaftService>, Arc<ProposalService>),
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     network: MemNetwork,
+    pub(super) objects: Arc<Objects>,
+    config: CatalogConfig,
     media: BTreeMap<NodeId, Medium>,
     nodes: BTreeMap<NodeId, Running>,
 }
@@ -44,7 +46,11 @@ fn address(node: NodeId) -> String {
 
 impl Cluster {
     /// Three voters with the bucket `lake` and the namespace `ns`.
-    async fn start(seed: u64) -> Self {
+    pub(super) async fn start(seed: u64) -> Self {
+        Self::start_with(seed, CatalogConfig::default()).await
+    }
+
+    pub(super) async fn start_with(seed: u64, config: CatalogConfig) -> Self {
         let media: BTreeMap<_, _> = NODES
             .into_iter()
             .map(|node| {
@@ -65,6 +71,8 @@ impl Cluster {
         network.delay(Duration::from_micros(100)..Duration::from_millis(3));
         let mut cluster = Self {
             network,
+            objects: Arc::default(),
+            config,
             media,
             nodes: BTreeMap::new(),
         };
@@ -99,7 +107,7 @@ impl Cluster {
         cluster
     }
 
-    async fn boot(&mut self, node: NodeId) {
+    pub(super) async fn boot(&mut self, node: NodeId) {
         let medium = &self.media[&node];
         let services = (RaftService::new(), ProposalService::new());
         let routes = Routes::new();
@@ -136,9 +144,9 @@ impl Cluster {
         let catalog = catalog_over(
             &store,
             &medium.env,
-            &Arc::default(),
+            &self.objects,
             &CatalogMetrics::default(),
-            &CatalogConfig::default(),
+            &self.config,
         );
         let running = Running {
             store,
@@ -149,12 +157,12 @@ impl Cluster {
         self.nodes.insert(node, running);
     }
 
-    fn catalog(&self, node: NodeId) -> Catalog {
+    pub(super) fn catalog(&self, node: NodeId) -> Catalog {
         self.nodes[&node].catalog.clone()
     }
 
     /// The node's power is cut, and with it every request it is working on.
-    fn kill(&mut self, node: NodeId) {
+    pub(super) fn kill(&mut self, node: NodeId) {
         self.network.down(node);
         let medium = &self.media[&node];
         medium.rows.crash();
@@ -167,7 +175,7 @@ impl Cluster {
     }
 
     /// Waits for a leader that can decide.
-    async fn leader(&self) -> NodeId {
+    pub(super) async fn leader(&self) -> NodeId {
         loop {
             let leads = |node: &&Running| node.store.leadership().borrow().ready;
             let found = self.nodes.iter().find(|(_, node)| leads(node));
@@ -193,14 +201,23 @@ impl Cluster {
         }
     }
 
-    fn another(&self, without: NodeId) -> NodeId {
+    /// A node's rows.
+    pub(super) fn store(&self, node: NodeId) -> Store {
+        self.nodes[&node].store.clone()
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(super) fn another(&self, without: NodeId) -> NodeId {
         let mut nodes = self.nodes.keys().copied();
         nodes.find(|node| *node != without).unwrap()
     }
 }
 
 /// A request under a key that its client gives half a minute.
-fn patient(id: u8) -> Cx {
+pub(super) fn patient(id: u8) -> Cx {
     Cx {
         deadline: Some(Instant::now() + Duration::from_secs(30)),
         ..once(id, id)

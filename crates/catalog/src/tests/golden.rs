@@ -1,7 +1,7 @@
 //! The stored form of every kind of row. A changed expectation here is a changed format: data that
 //! is already stored must still be readable.
 
-use crate::keys::{self, FragmentKey};
+use crate::keys::{self, FragmentKey, SeriesId};
 use crate::rows::*;
 use bytes::Bytes;
 use expect_test::{Expect, expect};
@@ -27,6 +27,7 @@ fn version_row() -> VersionRow {
         timestamp_ms: 1_700_000_000_000,
         location_key: "ns/t".to_owned(),
         external_key: "ns/t/x.metadata.json".to_owned(),
+        series: Bytes::new(),
     }
 }
 
@@ -130,9 +131,10 @@ fn table_rows() {
     let row = FragmentRow {
         json: Bytes::from_static(b"{}"),
         removed: true,
+        more: 0,
     };
     check(
-        &keys::fragment(table, part),
+        &keys::fragment(SeriesId::first_of(table), part),
         &row,
         &expect![[r#"
         147a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a0700000000000000030000000000000007
@@ -155,6 +157,69 @@ fn table_rows() {
         &expect![[r#"
         1a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a
         08071009"#]],
+    );
+}
+
+#[test]
+fn rows_of_further_series() {
+    let (table, series) = (TableId::from_bytes(TABLE), SeriesId::from_bytes([0x5e; 16]));
+    let part = FragmentKey {
+        section: Section::Schemas,
+        ordinal: 0,
+        from: 0,
+    };
+    let row = FragmentRow {
+        json: Bytes::from_static(b"{"),
+        removed: false,
+        more: 1,
+    };
+    check(
+        &keys::fragment(series, part),
+        &row,
+        &expect![[r#"
+        145e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e0400000000000000000000000000000000
+        0a017b1801"#]],
+    );
+    let row = FragmentRow {
+        json: Bytes::from_static(b"}"),
+        ..FragmentRow::default()
+    };
+    check(
+        &keys::fragment_more(series, part, 1),
+        &row,
+        &expect![[r#"
+            145e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e040000000000000000000000000000000000000001
+            0a017d"#]],
+    );
+    let row = VersionRow {
+        series: id_bytes(series.as_bytes()),
+        ..version_row()
+    };
+    check(
+        &keys::version(table, 8),
+        &row,
+        &expect![[r#"
+        157a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a0000000000000008
+        080110d2091a10e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e72210f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f12880d095ffbc3132046e732f743a146e732f742f782e6d657461646174612e6a736f6e42105e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"#]],
+    );
+    check(
+        &keys::series(table, series),
+        &SeriesRow {},
+        &expect![[r#"
+            1d7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e
+        "#]],
+    );
+    let row = PiecesRow {
+        condemned: true,
+        bytes: 300,
+    };
+    let key = keys::pieces(TimestampMs(9), series);
+    check(
+        &key,
+        &row,
+        &expect![[r#"
+        1e80000000000000095e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e
+        080110ac02"#]],
     );
 }
 

@@ -2,6 +2,7 @@
 
 use super::lab::*;
 use crate::janitor::{self, Deletion, Janitor, JanitorConfig, Retention};
+use crate::keys::SeriesId;
 use crate::versions::{self, StoredPart};
 use crate::*;
 use bytes::Bytes;
@@ -230,7 +231,8 @@ impl Frozen {
 
     /// The parts of versions of a table.
     fn documents(&self, table: TableId, oldest: u64, newest: u64) -> Vec<Vec<StoredPart>> {
-        let parts = |version| versions::parts::<Outage>(self, table, version).unwrap();
+        let parts =
+            |version| versions::parts::<Outage>(self, SeriesId::first_of(table), version).unwrap();
         (oldest..=newest).map(parts).collect()
     }
 }

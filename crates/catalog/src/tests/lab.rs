@@ -42,6 +42,7 @@ pub(crate) struct Lab {
     pub store: Store,
     pub metrics: CatalogMetrics,
     pub objects: Arc<Objects>,
+    config: CatalogConfig,
     kv: MemKvStore,
     log: MemLogStore,
 }
@@ -71,8 +72,10 @@ impl Lab {
         let (kv, log) = (MemKvStore::new(), MemLogStore::new());
         let store = open(&env, &kv, &log).await;
         let (metrics, objects) = (CatalogMetrics::default(), Arc::new(Objects::default()));
-        let catalog = catalog_over(&store, &env, &objects, &metrics, &CatalogConfig::default());
+        let config = CatalogConfig::default();
+        let catalog = catalog_over(&store, &env, &objects, &metrics, &config);
         Self {
+            config,
             env,
             control,
             catalog,
@@ -92,10 +95,21 @@ impl Lab {
         lab
     }
 
+    /// A lab whose nodes know pieces, with `ns` and pieces of a size.
+    pub(crate) async fn with_pieces(pieces: PieceSizes) -> Self {
+        let mut lab = Self::with_namespace().await;
+        let level = floeberg_state::FEATURE_LEVEL_PIECES;
+        lab.store.raise_feature_level(&cx(), level).await.unwrap();
+        lab.config.pieces = pieces;
+        lab.reopen();
+        lab
+    }
+
     /// The same catalog with nothing in memory, and a cache that holds one table at most.
     pub(crate) fn forgetful(&self) -> Catalog {
         let config = CatalogConfig {
             head_cache_bytes: 0,
+            ..self.config.clone()
         };
         catalog_over(
             &self.store,
@@ -111,13 +125,16 @@ impl Lab {
         self.kv.crash();
         self.log.crash(&**self.control.faults(), UnsyncedData::Lost);
         self.store = open(&self.env, &self.kv, &self.log).await;
-        let config = CatalogConfig::default();
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
         self.catalog = catalog_over(
             &self.store,
             &self.env,
             &self.objects,
             &self.metrics,
-            &config,
+            &self.config,
         );
     }
 
@@ -207,7 +224,7 @@ impl Lab {
     /// Every row of the catalog: key and writer.
     pub(crate) fn rows(&self) -> BTreeSet<(Bytes, floeberg_types::CommitId)> {
         let mut out = BTreeSet::new();
-        for tag in 0x10..=0x1c {
+        for tag in 0x10..=0x1e {
             let rows = self
                 .store
                 .local()
