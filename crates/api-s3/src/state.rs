@@ -1,7 +1,7 @@
 //! What the adapter is built from, and what every handler needs of a request.
 
 use crate::errors::{denied, no_room};
-use floeberg_auth::{Action, Authorized, Authorizer, Effect, Keyring, Principal, Resource};
+use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Principal, Resource};
 use floeberg_env::{Attendance, Env};
 use floeberg_http::{Door, Room};
 use floeberg_metastore::Cx;
@@ -90,10 +90,7 @@ impl Api {
         resource: Resource<'_>,
     ) -> S3Result<(Authorized<A>, Cx)> {
         let authorized = Self::authorize(request, resource)?;
-        match A::EFFECT {
-            Effect::Needs => self.state.room.check().map_err(no_room)?,
-            Effect::Frees | Effect::Reads => {}
-        }
+        self.state.room.admit(A::EFFECT).map_err(no_room)?;
         Ok((authorized, self.cx(request)?))
     }
 

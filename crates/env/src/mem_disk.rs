@@ -80,6 +80,16 @@ impl MemDisk {
         *tree = image.0.durable();
     }
 
+    /// The same for one directory alone, as if it were a disk of its own.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there, or was not in the image.
+    pub fn put_back_below(&self, dir: &Path, image: &DiskImage) -> io::Result<()> {
+        let tree = self.shared.tree.lock();
+        self.shared.crashes.fetch_add(1, Ordering::SeqCst);
+        tree.put_back_below(dir, &image.0)
+    }
+
     /// Lets the next `sync_data` of `path` (or `sync_dir`, for a directory) fail with an I/O
     /// error; the unsynced writes are lost even if a later sync succeeds.
     pub fn fail_next_sync(&self, path: &Path) {

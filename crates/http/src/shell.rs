@@ -4,13 +4,13 @@ use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::body::{self, Gathered, Hashing, Reading};
 use crate::credentials::{Credentials, HeaderTexts};
 use crate::{
-    Access, BodySize, Door, ErrorCode, Peer, Query, Refusal, Room, Route, Segments, credentials,
+    Access, BodySize, Door, ErrorCode, Peer, Query, Refusal, Room, Segments, credentials,
     request_span, with_retry_after,
 };
 use axum::body::Body;
 use axum::routing::any;
 use floeberg_auth::sigv4::{ScopeRules, SignatureError};
-use floeberg_auth::{Effect, Keyring, Principal};
+use floeberg_auth::{Keyring, Principal};
 use floeberg_env::{Attendance, Env};
 use floeberg_telemetry::{HttpLabels, HttpMetrics};
 use floeberg_types::{RequestId, TimestampMs};
@@ -175,7 +175,7 @@ impl Shell {
                 let read = self.authenticate(parts, body, route.body, arrived, known);
                 let gathered = read.await?;
                 let principal = known.principal.clone().ok_or(Refusal::NoCredentials)?;
-                self.make_room(&route)?;
+                self.room.admit(route.effect).map_err(Refusal::NoRoom)?;
                 let call = call(gathered.bytes.clone(), Attendance::default())?;
                 let api = Arc::clone(api);
                 let work = move |attendance| {
@@ -200,14 +200,6 @@ impl Shell {
                 read.await?;
                 Err(not_routed(parts, missing))
             }
-        }
-    }
-
-    /// Whatever frees space may go on: it is what makes room.
-    fn make_room<T>(&self, route: &Route<T>) -> Result<(), Refusal> {
-        match route.effect {
-            Effect::Needs => self.room.check().map_err(Refusal::NoRoom),
-            Effect::Frees | Effect::Reads => Ok(()),
         }
     }
 

@@ -252,14 +252,33 @@ async fn a_client_that_leaves_ends_what_it_asked_for() {
     ended.await.unwrap();
 }
 
+/// A disk that has room for deletes only.
+fn full(free_bytes: u64, reserve_bytes: u64) -> Room {
+    let here = NoRoom::Here {
+        free_bytes,
+        reserve_bytes,
+    };
+    Room::new(move || Err(here.clone()), || Ok(()))
+}
+
+#[tokio::test]
+async fn not_even_what_frees_room_goes_on_without_any() {
+    let without = || {
+        let nodes = "2, 3".to_owned();
+        Err(NoRoom::TooFew { nodes })
+    };
+    let f = fixture_with(Room::new(without, without));
+    let token = f.token();
+    let auth = [("authorization", token.as_str())];
+    let (status, body) = f.post("/purge", &auth, "").await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
+    assert!(body.contains("nodes 2, 3"), "{body}");
+    assert_eq!(f.post("/status/200", &auth, "").await.0, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_changes_and_goes_on_reading() {
-    let f = fixture_with(Room::new(|| {
-        Err(NoRoom {
-            free_bytes: 5 << 20,
-            reserve_bytes: 9 << 20,
-        })
-    }));
+    let f = fixture_with(full(5 << 20, 9 << 20));
     let token = f.token();
     let auth = [("authorization", token.as_str())];
     let (status, body) = f.post("/echo/a", &auth, "").await;
@@ -429,12 +448,7 @@ async fn public_bodies_are_small_and_routes_choose_theirs() {
 
 #[tokio::test]
 async fn only_what_needs_room_is_refused_without_it() {
-    let f = fixture_with(Room::new(|| {
-        Err(NoRoom {
-            free_bytes: 0,
-            reserve_bytes: 0,
-        })
-    }));
+    let f = fixture_with(full(0, 0));
     let token = f.token();
     let auth = [("authorization", token.as_str())];
     assert_eq!(f.post("/purge", &auth, "").await.0, StatusCode::OK);

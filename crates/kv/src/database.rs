@@ -2,7 +2,7 @@
 
 use crate::generation::{self, Generation};
 use crate::rocks::{RocksKvConfig, options};
-use crate::{KvError, KvRead, Rows, framing};
+use crate::{Damage, KvError, KvRead, Rows, framing};
 use bytes::Bytes;
 use floeberg_env::RealDisk;
 use rocksdb::{DB, DBIteratorWithThreadMode, IteratorMode, ReadOptions};
@@ -108,18 +108,25 @@ self_cell!(
 );
 
 impl Iterator for Walking {
-    type Item = Result<(Bytes, Bytes), KvError>;
+    type Item = Result<RawRow, rocksdb::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.with_dependent_mut(|_, rows| rows.next().map(row))
+        self.with_dependent_mut(|_, rows| rows.next())
     }
 }
 
 type RawRow = (Box<[u8]>, Box<[u8]>);
 
-fn row(found: Result<RawRow, rocksdb::Error>) -> Result<(Bytes, Bytes), KvError> {
-    let (key, value) = found?;
-    Ok((Bytes::from(key), Bytes::from(value)))
+/// Rows as they are read; damage is counted.
+fn counted<'a>(
+    rows: impl Iterator<Item = Result<RawRow, rocksdb::Error>> + Send + 'a,
+    damage: &Damage,
+) -> Rows<'a> {
+    let damage = damage.clone();
+    Box::new(rows.map(move |found| {
+        let (key, value) = damage.note(found)?;
+        Ok((Bytes::from(key), Bytes::from(value)))
+    }))
 }
 
 fn failed(error: KvError) -> Rows<'static> {
@@ -144,29 +151,30 @@ fn within(start: &[u8], end: Option<&[u8]>) -> Option<ReadOptions> {
 /// The rows of a database as of now. They keep it open.
 pub(crate) fn walk(
     database: Arc<Database>,
-    start: &[u8],
-    end: Option<&[u8]>,
+    damage: &Damage,
+    (start, end): (&[u8], Option<&[u8]>),
     mode: IteratorMode<'_>,
 ) -> Rows<'static> {
     let Some(read) = within(start, end) else {
         return Box::new(std::iter::empty());
     };
-    Box::new(Walking::new(database, |database| {
-        database.db.iterator_opt(mode, read)
-    }))
+    let rows = Walking::new(database, |database| database.db.iterator_opt(mode, read));
+    counted(rows, damage)
 }
 
 /// The rows of one moment.
 pub(crate) struct RocksSnapshot {
     pinned: Pinned,
     stopped: Stopped,
+    damage: Damage,
 }
 
 impl RocksSnapshot {
-    pub(crate) fn new(database: Arc<Database>, stopped: Stopped) -> Self {
+    pub(crate) fn new(database: Arc<Database>, stopped: Stopped, damage: Damage) -> Self {
         Self {
             pinned: Pinned::new(database, |database| database.db.snapshot()),
             stopped,
+            damage,
         }
     }
 
@@ -178,14 +186,15 @@ impl RocksSnapshot {
             return Box::new(std::iter::empty());
         };
         let rows = self.pinned.borrow_dependent().iterator_opt(mode, read);
-        Box::new(rows.map(row))
+        counted(rows, &self.damage)
     }
 }
 
 impl KvRead for RocksSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.stopped.check()?;
-        Ok(self.pinned.borrow_dependent().get(key)?.map(Bytes::from))
+        let found = self.damage.note(self.pinned.borrow_dependent().get(key))?;
+        Ok(found.map(Bytes::from))
     }
 
     fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {

@@ -5,6 +5,7 @@
 //! and replays the Raft log from there, so the store needs no log of its own.
 
 mod batch;
+mod damage;
 mod database;
 mod error;
 mod framing;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::{Batch, Op};
+pub use damage::Damage;
 pub use error::{EngineError, KvError};
 pub use mem::{KvImage, MemKv, MemKvStore};
 pub use rocks::{KvMemory, RocksKv, RocksKvConfig};

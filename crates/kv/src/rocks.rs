@@ -2,7 +2,7 @@
 
 use crate::database::{Database, RocksSnapshot, Stopped, walk};
 use crate::generation;
-use crate::{Batch, EngineError, Kv, KvError, KvRead, Op, Rows, Snapshot, framing};
+use crate::{Batch, Damage, EngineError, Kv, KvError, KvRead, Op, Rows, Snapshot, framing};
 use bytes::Bytes;
 use floeberg_env::{Disk, OpenMode, RealDisk};
 use parking_lot::{Mutex, RwLock};
@@ -58,6 +58,8 @@ pub struct RocksKvConfig {
     pub write_buffer_bytes: usize,
     /// Threads for flushes and compactions.
     pub background_jobs: u16,
+    /// Counts the reads of this store that meet damage.
+    pub damage: Damage,
 }
 
 impl Default for RocksKvConfig {
@@ -66,6 +68,7 @@ impl Default for RocksKvConfig {
             memory: KvMemory::default(),
             write_buffer_bytes: 64 << 20,
             background_jobs: 2,
+            damage: Damage::default(),
         }
     }
 }
@@ -174,7 +177,7 @@ impl RocksKv {
 
     fn rows(&self, start: &[u8], end: Option<&[u8]>, mode: IteratorMode<'_>) -> Rows<'static> {
         match self.stopped.check() {
-            Ok(()) => walk(self.current(), start, end, mode),
+            Ok(()) => walk(self.current(), &self.config.damage, (start, end), mode),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
@@ -183,7 +186,8 @@ impl RocksKv {
 impl KvRead for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
         self.stopped.check()?;
-        Ok(self.current().db.get(key)?.map(Bytes::from))
+        let found = self.config.damage.note(self.current().db.get(key))?;
+        Ok(found.map(Bytes::from))
     }
 
     fn scan<'a>(&'a self, start: &[u8], end: Option<&[u8]>) -> Rows<'a> {
@@ -198,7 +202,11 @@ impl KvRead for RocksKv {
 impl Kv for RocksKv {
     fn snapshot(&self) -> Result<Snapshot, KvError> {
         self.stopped.check()?;
-        let snapshot = RocksSnapshot::new(self.current(), self.stopped.clone());
+        let snapshot = RocksSnapshot::new(
+            self.current(),
+            self.stopped.clone(),
+            self.config.damage.clone(),
+        );
         Ok(Arc::new(snapshot))
     }
 

@@ -154,6 +154,12 @@ fn a_flipped_bit_in_a_table_file_is_reported_not_returned() {
     let kv = medium.open();
     assert!(matches!(kv.get(b"key"), Err(KvError::Corrupt(_))));
     assert!(matches!(collect(&*kv, b"", None), Err(KvError::Corrupt(_))));
+    let damage = &medium.config.damage;
+    assert_eq!(damage.met(), 2);
+    let moment = kv.snapshot().expect("rows of this moment");
+    assert!(moment.get(b"key").is_err());
+    assert_eq!(moment.get(b"no key").expect("read"), None);
+    assert_eq!(damage.met(), 3);
 }
 
 /// The directories of databases in a store that hold a file with rows.

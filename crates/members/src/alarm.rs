@@ -25,6 +25,8 @@ pub enum AlarmKind {
     Damaged,
     /// The reserve of a disk is reached.
     DiskFull,
+    /// Its volume lacks copies that it had acknowledged.
+    CopiesLost,
     /// Its clock is off.
     Clock,
     /// Objects have fewer copies than they should.
@@ -44,13 +46,14 @@ pub enum Severity {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::TakesNoPart,
         Self::NoLeader,
         Self::Stalled,
         Self::Diverged,
         Self::Damaged,
         Self::DiskFull,
+        Self::CopiesLost,
         Self::Clock,
         Self::CopiesOwed,
         Self::Certificate,
@@ -67,6 +70,7 @@ impl AlarmKind {
             Self::Damaged => "damaged",
             Self::DiskFull => "disk-full",
             Self::Clock => "clock",
+            Self::CopiesLost => "copies-lost",
             Self::CopiesOwed => "copies-owed",
             Self::Certificate => "certificate",
         }
@@ -81,7 +85,8 @@ impl AlarmKind {
             | Self::Stalled
             | Self::Diverged
             | Self::Damaged
-            | Self::DiskFull => Severity::Critical,
+            | Self::DiskFull
+            | Self::CopiesLost => Severity::Critical,
             Self::Clock | Self::CopiesOwed | Self::Certificate => Severity::Warning,
         }
     }
@@ -213,6 +218,24 @@ mod tests {
                 .render()
                 .contains("floeberg_alarm{kind=\"clock\"} 0")
         );
+    }
+
+    #[test]
+    fn every_kind_has_a_rule_of_its_severity() {
+        let rules = include_str!("../../../docs/operations/alerts.yml");
+        let of = |name: &str| rules.lines().skip_while(|l| !l.contains(name)).nth(1);
+        let (critical, warning) = (of("FloebergCritical"), of("FloebergWarning"));
+        for kind in AlarmKind::ALL {
+            let rule = match kind.severity() {
+                Severity::Critical => critical.unwrap(),
+                Severity::Warning => warning.unwrap(),
+            };
+            let kinds = rule.split(['"', '|']);
+            assert!(
+                kinds.into_iter().any(|word| word == kind.word()),
+                "{kind:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ use floeberg_consensus::{AckMark, Barred, Footing, Standing, Witness};
 use floeberg_env::Clock;
 use floeberg_proto::floeberg::members::v1 as stored;
 use floeberg_proto::floeberg::rpc::v1 as pb;
+use floeberg_proto::floeberg::volume::v1 as volume;
 use floeberg_rpc::{CallError, Handler, Method, Refusal, RefusalCode, Request};
 use floeberg_types::{GroupId, NodeId, TimestampMs};
+use floeberg_volume::VolumeMark;
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +30,40 @@ const REFUSAL_MAX: usize = 512;
 /// What is known of every other node, in every group of this one. As large as the cluster.
 pub struct Witnesses {
     groups: BTreeMap<GroupId, Witness>,
+    /// What the volume of each node has acknowledged, this node's own included.
+    volumes: Mutex<BTreeMap<NodeId, VolumeMark>>,
+    /// For what the others have room, by their own word, and when they said so.
+    spaces: Mutex<BTreeMap<NodeId, (Space, TimestampMs)>>,
     /// Nodes that take no part, by their own word.
     refused: Mutex<BTreeMap<NodeId, String>>,
     /// What is wrong with the others, by their own word, and when they said so.
     troubles: Mutex<BTreeMap<NodeId, (Vec<Alarm>, TimestampMs)>>,
     /// What the file holds.
     kept: Mutex<Vec<u8>>,
+}
+
+/// For what a node has room on its disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its log and its rows are above their reserve.
+    pub commands: bool,
+    /// Its volume takes a chunk of any length.
+    pub chunks: bool,
+}
+
+/// What a member says of itself when it asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling<'a> {
+    /// What it has acknowledged, group by group.
+    pub own: &'a BTreeMap<GroupId, AckMark>,
+    /// What its volume has acknowledged; `None`: that is not to be said.
+    pub volume: Option<VolumeMark>,
+    /// Why it takes no part, if so.
+    pub barred: Option<&'a Barred>,
+    /// What is wrong with it.
+    pub alarms: &'a [Alarm],
+    /// For what it has room.
+    pub space: Space,
 }
 
 /// What a node answered that was asked for marks.
@@ -43,6 +73,8 @@ pub enum Said {
     Known {
         /// By group.
         marks: BTreeMap<GroupId, AckMark>,
+        /// Of the volume; `None` is no evidence.
+        volume: Option<VolumeMark>,
         /// Its wall time.
         clock_ms: i64,
     },
@@ -78,6 +110,7 @@ impl Witnesses {
         for node in file.nodes {
             let id = NodeId(node.node);
             known.hear(id, &node.groups);
+            known.hear_volume(id, read_volume(node.volume.as_ref()));
             if !node.refusal.is_empty() {
                 known.refused.lock().insert(id, node.refusal);
             }
@@ -91,6 +124,8 @@ impl Witnesses {
     pub fn none(groups: impl Iterator<Item = GroupId>) -> Self {
         Self {
             groups: groups.map(|group| (group, Witness::default())).collect(),
+            volumes: Mutex::default(),
+            spaces: Mutex::default(),
             refused: Mutex::default(),
             troubles: Mutex::default(),
             kept: Mutex::default(),
@@ -138,10 +173,48 @@ impl Witnesses {
             .unwrap_or_default()
     }
 
+    /// The highest mark of a node's volume that was heard of.
+    #[must_use]
+    pub fn volume(&self, node: NodeId) -> Option<VolumeMark> {
+        self.volumes.lock().get(&node).copied()
+    }
+
+    /// A node says what its volume has acknowledged; of another volume than before, only the new one counts.
+    pub fn hear_volume(&self, node: NodeId, mark: Option<VolumeMark>) {
+        let Some(mark) = mark else { return };
+        let mut volumes = self.volumes.lock();
+        let known = volumes.entry(node).or_insert(mark);
+        if known.volume() != mark.volume() || known.lacks(&mark) {
+            *known = mark;
+        }
+    }
+
+    /// The other nodes whose log and rows are down to their reserve, as they have said of late.
+    #[must_use]
+    pub fn full(&self, now: TimestampMs) -> BTreeSet<NodeId> {
+        self.without(now, |space| space.commands)
+    }
+
+    /// Those whose volume takes no chunks.
+    #[must_use]
+    pub fn full_of_chunks(&self, now: TimestampMs) -> BTreeSet<NodeId> {
+        self.without(now, |space| space.chunks)
+    }
+
+    fn without(&self, now: TimestampMs, has: impl Fn(&Space) -> bool) -> BTreeSet<NodeId> {
+        let spaces = self.spaces.lock();
+        let without = spaces
+            .iter()
+            .filter(|(_, (space, said))| !has(space) && now.since_ms(*said) < FRESH_MS);
+        without.map(|(node, _)| *node).collect()
+    }
+
     /// Forgets nodes that are no members any more.
     pub fn dismiss(&self, gone: &BTreeSet<NodeId>) {
         for node in gone {
             self.groups.values().for_each(|known| known.dismiss(*node));
+            self.volumes.lock().remove(node);
+            self.spaces.lock().remove(node);
             self.refused.lock().remove(node);
             self.troubles.lock().remove(node);
         }
@@ -167,11 +240,14 @@ impl Witnesses {
             .groups
             .values()
             .flat_map(|known| known.all().into_keys());
+        let volumes = self.volumes.lock().clone();
+        let known = known.chain(volumes.keys().copied());
         let nodes: BTreeSet<NodeId> = known.chain(refused.keys().copied()).collect();
         let nodes = nodes.into_iter().map(|node| stored::WitnessedNode {
             node: node.0,
             groups: self.known(node),
             refusal: refused.get(&node).cloned().unwrap_or_default(),
+            volume: volumes.get(&node).map(VolumeMark::to_message),
         });
         let file = stored::WitnessFile {
             format: FORMAT,
@@ -194,6 +270,14 @@ impl Witnesses {
             if let Some(known) = self.groups.get(&group) {
                 known.hear(node, mark);
             }
+        }
+    }
+
+    /// Who says nothing is of an earlier version, and has room as far as anybody knows.
+    fn note_space(&self, node: NodeId, said: Option<pb::Space>, now: TimestampMs) {
+        if let Some(pb::Space { commands, chunks }) = said {
+            let space = Space { commands, chunks };
+            self.spaces.lock().insert(node, (space, now));
         }
     }
 
@@ -227,18 +311,27 @@ fn read_marks(marks: &[stored::GroupMark]) -> impl Iterator<Item = (GroupId, Ack
     })
 }
 
-/// Asks a member what it knows of this one, which has acknowledged `own` and, if it takes no part,
-/// says why, and says what is wrong with it.
+/// A mark of a later version says nothing.
+fn read_volume(mark: Option<&volume::VolumeMark>) -> Option<VolumeMark> {
+    let read = VolumeMark::from_message(mark?);
+    read.inspect_err(|error| tracing::debug!(%error, "a volume's mark is not understood"))
+        .ok()
+}
+
+/// Asks a member what it knows of this one, which says of itself what `telling` has.
 #[must_use]
-pub fn ask(own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>, alarms: &[Alarm]) -> Request {
+pub fn ask(telling: Telling<'_>) -> Request {
+    let own = telling.own.iter();
     let message = pb::MarksRequest {
         format: FORMAT,
-        own: own
-            .iter()
-            .map(|(group, mark)| group_mark(*group, mark))
-            .collect(),
-        refusal: barred.map(ToString::to_string).unwrap_or_default(),
-        alarms: alarms.iter().map(Alarm::to_pb).collect(),
+        own: own.map(|(group, mark)| group_mark(*group, mark)).collect(),
+        refusal: telling.barred.map(ToString::to_string).unwrap_or_default(),
+        alarms: telling.alarms.iter().map(Alarm::to_pb).collect(),
+        own_volume: telling.volume.as_ref().map(VolumeMark::to_message),
+        space: Some(pb::Space {
+            commands: telling.space.commands,
+            chunks: telling.space.chunks,
+        }),
     };
     Request {
         method: Method::Marks,
@@ -254,6 +347,7 @@ pub fn said(answer: Result<Bytes, CallError>) -> Said {
         Ok(body) => match pb::MarksReply::decode(body) {
             Ok(reply) if reply.format == FORMAT => Said::Known {
                 marks: read_marks(&reply.known).collect(),
+                volume: read_volume(reply.known_volume.as_ref()),
                 clock_ms: reply.clock_ms,
             },
             Ok(reply) => Said::Nothing(format!("format {} is not known here", reply.format)),
@@ -296,10 +390,18 @@ impl Handler for MarksDesk {
             format: FORMAT,
             known: self.witnesses.known(from),
             clock_ms: self.clock.now().0,
+            known_volume: self
+                .witnesses
+                .volume(from)
+                .as_ref()
+                .map(VolumeMark::to_message),
         };
-        self.witnesses
-            .trouble(from, &message.alarms, self.clock.now());
+        let now = self.clock.now();
+        self.witnesses.trouble(from, &message.alarms, now);
+        self.witnesses.note_space(from, message.space, now);
         self.witnesses.hear(from, &message.own);
+        self.witnesses
+            .hear_volume(from, read_volume(message.own_volume.as_ref()));
         self.witnesses.note(from, &message.refusal);
         Ok(reply.encode_to_vec().into())
     }

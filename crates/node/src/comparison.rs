@@ -4,15 +4,20 @@
 use crate::group_stores::GroupStores;
 use crate::network::Papers;
 use crate::removal::{Cause, Removal};
+use crate::room::OwnRoom;
+use crate::volume_marks::VolumeMarks;
 use floeberg_consensus::{
     AckMark, Barred, Forgot, SKEW_MAX_MS, Standing, certainly_ahead, median_ms,
 };
 use floeberg_env::Env;
 use floeberg_members::{AlarmKind, Alarms, ask_marks, barring, lift, said_of_marks};
-use floeberg_members::{Barring, Home, RemovedMark, Said, Start, Witnesses, gone_members};
+use floeberg_members::{Barring, Home, RemovedMark, Said, Space, Start};
+use floeberg_members::{Telling, Witnesses, gone_members};
 use floeberg_rpc::{Asking, Peers, Refusal, RefusalCode, Routes, Transport};
-use floeberg_telemetry::{Gauge, NodeMetrics};
+use floeberg_shards::FullNodes;
+use floeberg_telemetry::NodeMetrics;
 use floeberg_types::{GroupId, NodeId};
+use floeberg_volume::{Volume, VolumeMark};
 use futures::future::{join_all, select_all};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,13 +62,17 @@ pub(crate) struct Comparison {
     pub(crate) asking: Asking,
     pub(crate) routes: Routes,
     pub(crate) witnesses: Arc<Witnesses>,
+    pub(crate) volume: VolumeMarks,
+    pub(crate) chunks: Volume,
+    pub(crate) room: OwnRoom,
+    /// Whose volumes are full.
+    pub(crate) full: FullNodes,
     pub(crate) standing: Standing,
     pub(crate) removal: Removal,
     pub(crate) alarms: Alarms,
     pub(crate) home: Home,
     pub(crate) env: Env,
-    /// 1 while this node takes part.
-    pub(crate) takes_part: Gauge,
+    pub(crate) metrics: NodeMetrics,
 }
 
 /// What a round of questions came to.
@@ -88,6 +97,8 @@ impl Comparison {
                 () = tokio::time::sleep(EVERY) => {}
             }
             self.round().await;
+            self.full
+                .are(self.witnesses.full_of_chunks(self.env.clock.now()));
             self.keep().await;
         }
     }
@@ -189,8 +200,12 @@ impl Comparison {
 
     /// The start counts, and from then on this node serves and calls the others. Whether it took place.
     async fn take_part(&self) -> bool {
-        let (home, start) = (self.home.clone(), self.start);
-        let keeping = move || home.keep_start(start);
+        let (home, start, volume) = (self.home.clone(), self.start, self.volume.clone());
+        // What the volume lacks comes first: from now on it is written to.
+        let keeping = move || {
+            volume.keep()?;
+            home.keep_start(start)
+        };
         match self.env.tasks.spawn_blocking("keep-start", keeping).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -203,17 +218,26 @@ impl Comparison {
         self.asking.end();
         self.routes.release();
         self.standing.clear();
-        self.takes_part.set(1);
+        self.metrics.takes_part.set(1);
         true
     }
 
     /// Asks everybody in the address book, says what is here, and compares.
     async fn round(&self) -> Round {
         let barred = self.standing.barred();
-        let request = ask_marks(&self.own(), barred.as_ref(), &self.alarms.all());
+        let (own, alarms) = (self.own(), self.alarms.all());
+        let telling = Telling {
+            own: &own,
+            volume: None,
+            barred: barred.as_ref(),
+            alarms: &alarms,
+            space: self.space(),
+        };
         let others = self.peers.all().into_iter().map(|(node, _)| node);
         let asked = others.filter(|node| *node != self.me).map(|node| {
-            let (asked, request) = (self.env.clock.monotonic(), request.clone());
+            let asked = self.env.clock.monotonic();
+            let volume = self.told_of_volume(node);
+            let request = ask_marks(Telling { volume, ..telling });
             async move {
                 let said = said_of_marks(self.asker.call(node, request, PATIENCE).await);
                 let ahead = self.ahead(&said, asked);
@@ -230,9 +254,10 @@ impl Comparison {
             .map(|(node, said, _)| (node, said))
             .collect();
         for (node, said) in &round {
-            let Said::Known { marks, .. } = said else {
+            let Said::Known { marks, volume, .. } = said else {
                 continue;
             };
+            self.volume.hear(*node, *volume);
             for (group, store) in self.stores.each() {
                 if let Some(known) = marks.get(&group) {
                     store.group().compare(*node, *known);
@@ -240,6 +265,19 @@ impl Comparison {
             }
         }
         round
+    }
+
+    /// What is said of the volume: nothing before it was compared.
+    fn told_of_volume(&self, node: NodeId) -> Option<VolumeMark> {
+        let compared = self.standing.is_cleared();
+        compared.then(|| self.volume.told_to(node)).flatten()
+    }
+
+    fn space(&self) -> Space {
+        Space {
+            commands: self.room.check().is_ok(),
+            chunks: self.chunks.check_room().is_ok() && self.room.check().is_ok(),
+        }
     }
 
     /// By how much the clock of whoever was asked at `asked` is ahead of this one's, at least.
@@ -261,6 +299,7 @@ impl Comparison {
         let Some(median) = median_ms(count, ahead) else {
             return;
         };
+        self.metrics.machine.clock_behind_ms.set(median);
         let off = median.abs() > SKEW_MAX_MS;
         let text = off.then(|| {
             let way = if median > 0 { "behind" } else { "ahead of" };
@@ -280,8 +319,15 @@ impl Comparison {
             Ok(gone) => self.witnesses.dismiss(&gone.into_iter().collect()),
             Err(error) => tracing::debug!(%error, "members that are gone are not forgotten yet"),
         }
+        // The node is a witness of its own volume: that may be on another disk.
+        self.witnesses
+            .hear_volume(self.me, self.told_of_volume(self.me));
         let (witnesses, home) = (self.witnesses.clone(), self.home.clone());
-        let keeping = move || witnesses.keep(&home);
+        let volume = self.volume.clone();
+        let keeping = move || {
+            volume.keep()?;
+            witnesses.keep(&home)
+        };
         match self.env.tasks.spawn_blocking("keep-marks", keeping).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => tracing::error!(%error, "what others have acknowledged is not kept"),
@@ -304,7 +350,7 @@ impl Comparison {
             Barred::Forgot(_) => format!("{why}. {}", advice(self.me)),
             Barred::Held(text) => text.clone(),
         };
-        self.takes_part.set(0);
+        self.metrics.takes_part.set(0);
         self.routes
             .hold(Refusal::new(RefusalCode::Forgot, why.to_string()));
         self.removal.bar(text.clone());

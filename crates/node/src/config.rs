@@ -117,6 +117,15 @@ impl NodeConfig {
         }
     }
 
+    /// What is kept where.
+    pub(crate) fn kept(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("log", self.log_dir()),
+            ("rows", self.state_dir()),
+            ("volume", self.volume_dir()),
+        ]
+    }
+
     /// The rows of all groups.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.data_dir.join("state")

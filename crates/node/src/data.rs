@@ -3,10 +3,11 @@
 //! What a write still owes is repaired by the object service. What a change of the map displaces is
 //! found here, by comparing what the nodes have, and copied by the leader of group 0.
 
+use crate::{ClusterPart, NodeConfig};
 use async_trait::async_trait;
-use floeberg_members::{ChangeError, DataHome, GroupsError, Member, Placing};
+use floeberg_members::{ChangeError, DataHome, GroupsError, Identity, Member, Placing, no_data};
 use floeberg_metastore::Store;
-use floeberg_placement::{Epoch, NodeState, PlacementMap, Profile};
+use floeberg_placement::{Domain, Epoch, Member as Holder, NodeState, PlacementMap, Profile};
 use floeberg_shards::{Depth, RepairError, Shards};
 use floeberg_types::{ChunkId, GroupId, NodeId};
 use futures::StreamExt as _;
@@ -45,6 +46,22 @@ pub(crate) struct Mover {
     store: Store,
     shards: Shards,
     last: Arc<Mutex<Option<Pass>>>,
+}
+
+/// A single node holds all data; a member learns from the rows who does.
+pub(crate) fn first_map(config: &NodeConfig, identity: Identity) -> PlacementMap {
+    match config.cluster {
+        ClusterPart::Single => {
+            let holder = Holder {
+                weight: 1,
+                domain: Domain::default(),
+                state: NodeState::Active,
+                max_chunk_bytes: None,
+            };
+            no_data().with(identity.node, holder)
+        }
+        ClusterPart::Member(_) => no_data(),
+    }
 }
 
 fn to_groups(error: ChangeError) -> GroupsError {

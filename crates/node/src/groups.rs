@@ -157,24 +157,37 @@ impl NodeGroups {
         self.leaving.cancel();
         let all = self.stores.each().map(|(_, store)| store.group());
         let led = all.into_iter().filter(|group| Self::leads(group));
-        join_all(led.map(|group| self.hand_over_one(group))).await;
+        let nobody = BTreeSet::new();
+        join_all(led.map(|group| self.hand_over_one(group, &nobody))).await;
     }
 
-    /// Tries the voters that answer, the one that lacks least first.
-    async fn hand_over_one(&self, group: &RaftGroup) {
+    /// Hands every group that is led here to a voter that is none of `unfit`, if there is one that answers.
+    /// Whether any was handed over.
+    pub(crate) async fn give_way(&self, unfit: &BTreeSet<NodeId>) -> bool {
+        let all = self.stores.each().map(|(_, store)| store.group());
+        let led = all.into_iter().filter(|group| Self::leads(group));
+        let handed = join_all(led.map(|group| self.hand_over_one(group, unfit))).await;
+        handed.contains(&true)
+    }
+
+    /// Tries the voters that answer, the one that lacks least first. Whether one has taken it.
+    async fn hand_over_one(&self, group: &RaftGroup, unfit: &BTreeSet<NodeId>) -> bool {
         let view = self.own_view(group).await;
-        let fit = |node: &NodeId| *node != self.me && view.reachable.contains(node);
+        let fit = |node: &NodeId| {
+            *node != self.me && view.reachable.contains(node) && !unfit.contains(node)
+        };
         let mut heirs: Vec<NodeId> = view.voters.iter().copied().filter(fit).collect();
         heirs.sort_by_key(|node| view.lag(*node));
         for to in heirs {
             match group.transfer_leader(to).await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(error) => {
                     let group = group.group();
                     tracing::info!(%group, %to, %error, "the leadership was not handed over");
                 }
             }
         }
+        false
     }
 }
 

@@ -9,6 +9,7 @@ mod data;
 mod divergence;
 mod error;
 mod files;
+mod give_way;
 mod group_stores;
 mod groups;
 mod listen;
@@ -20,6 +21,7 @@ mod node;
 mod ports;
 mod probes;
 mod recover;
+mod refill;
 mod removal;
 mod restore;
 mod room;
@@ -27,7 +29,9 @@ mod server;
 mod services;
 mod status_wire;
 mod stores;
+mod tending;
 mod vigil;
+mod volume_marks;
 
 pub use config::{
     ClientLimits, ClusterPart, Elections, ListenConfig, MemberConfig, NodeConfig, PeerNetwork,
@@ -40,3 +44,4 @@ pub use node::Node;
 pub use restore::{RestoreError, Restored, restore};
 pub use server::{Server, Sockets};
 pub use stores::{FatalHook, MemoryStores, Stores};
+pub use volume_marks::VolumeMarks;

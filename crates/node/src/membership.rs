@@ -4,11 +4,15 @@
 use crate::comparison::Comparison;
 use crate::data::{self, Mover};
 use crate::divergence::Watch;
+use crate::give_way::GiveWay;
 use crate::group_stores::GroupStores;
 use crate::groups::{NodeGroups, StatusDesk};
 use crate::network::{Network, Papers};
+use crate::node::Ground;
 use crate::removal::{self, Removal};
+use crate::room::OwnRoom;
 use crate::vigil::Concerns;
+use crate::volume_marks::VolumeMarks;
 use crate::{Elections, MemberConfig, RootKey};
 use floeberg_consensus::{RaftService, Standing};
 use floeberg_env::Env;
@@ -20,10 +24,9 @@ use floeberg_members::{
 use floeberg_metastore::{ProposalService, Store};
 use floeberg_placement::PlacementMap;
 use floeberg_rpc::{Method, Peers};
-use floeberg_shards::{ServerParts, ShardServer, Shards, ShardsConfig};
+use floeberg_shards::{FullNodes, ServerParts, ShardServer, Shards, ShardsConfig};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_types::{AccountId, Region};
-use floeberg_volume::Volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,16 +50,16 @@ pub(crate) fn serve(network: &Network, raft: &Arc<RaftService>, proposals: &Arc<
 /// Serves the chunks on this node's volume to the others.
 pub(crate) fn serve_shards(
     network: &Network,
-    identity: Identity,
-    volume: &Volume,
+    ground: &Ground<'_>,
     placement: &watch::Receiver<Arc<PlacementMap>>,
-    env: &Env,
 ) {
     let server = ShardServer::new(ServerParts {
-        node: identity.node,
-        volume: volume.clone(),
+        node: ground.identity.node,
+        volume: ground.volume.clone(),
+        holdings: ground.holdings(),
+        reserve: OwnRoom::new(ground.config, ground.env).reserve(),
         placement: placement.clone(),
-        env: env.clone(),
+        env: ground.env.clone(),
         config: ShardsConfig::default(),
     });
     let server = Arc::new(server);
@@ -80,6 +83,9 @@ pub(crate) struct Wiring<'a> {
     pub(crate) standing: &'a Standing,
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) shards: &'a Shards,
+    pub(crate) marks: &'a VolumeMarks,
+    pub(crate) room: &'a OwnRoom,
+    pub(crate) full: &'a FullNodes,
     pub(crate) placement: watch::Sender<Arc<PlacementMap>>,
 }
 
@@ -128,6 +134,13 @@ impl Wiring<'_> {
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
         let (watch, removal) = (self.watch(&papers), self.removal_watch(&papers));
         let comparison = self.comparison(&papers);
+        let give_way = GiveWay {
+            groups: self.groups.clone(),
+            room: self.room.clone(),
+            witnesses: papers.witnesses.clone(),
+            standing: self.standing.clone(),
+            env: env.clone(),
+        };
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
@@ -141,6 +154,7 @@ impl Wiring<'_> {
             tasks.spawn("authority", rotator.run()),
             tasks.spawn("removal", removal.run()),
             tasks.spawn("marks", comparison.run()),
+            tasks.spawn("give-way", give_way.run()),
         ];
         let (address, expiry) = (self.member.address.clone(), self.concerns.expiry.clone());
         expiry.set(papers.expires());
@@ -173,12 +187,16 @@ impl Wiring<'_> {
             asking: self.network.asking.clone(),
             routes: self.network.routes.clone(),
             witnesses: papers.witnesses.clone(),
+            volume: self.marks.clone(),
+            chunks: self.shards.local().clone(),
+            room: self.room.clone(),
+            full: self.full.clone(),
             standing: self.standing.clone(),
             removal: self.concerns.removal.clone(),
             alarms: self.concerns.alarms.clone(),
             home: papers.home.clone(),
             env: self.env.clone(),
-            takes_part: self.metrics.takes_part.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::listen;
 use crate::metered::{Gated, Metered};
 use crate::status_wire::Ask;
 use crate::vigil::Expiry;
+use crate::volume_marks::VolumeMarks;
 use crate::{ClusterPart, MemberConfig, PeerNetwork, StartError};
 use floeberg_consensus::{NoPeers, Standing};
 use floeberg_env::Env;
@@ -18,6 +19,7 @@ use floeberg_rpc::{
 };
 use floeberg_telemetry::RpcMetrics;
 use floeberg_types::{ClusterId, GroupId, NodeId, TimestampMs};
+use floeberg_volume::Volume;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -88,6 +90,16 @@ impl Papers {
     /// When the node's certificate runs out.
     pub(crate) const fn expires(&self) -> TimestampMs {
         self.credentials.expires()
+    }
+
+    /// The comparison of this node's volume.
+    pub(crate) async fn volume_marks(
+        &self,
+        node: NodeId,
+        volume: &Volume,
+        env: &Env,
+    ) -> Result<VolumeMarks, StartError> {
+        VolumeMarks::open((node, volume), (&self.home, &self.witnesses), env).await
     }
 
     fn tls(&self, env: &Env) -> Result<Arc<NodeTls>, StartError> {

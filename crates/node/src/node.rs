@@ -1,35 +1,34 @@
 //! One node: what it is made of, in which order that starts, and in which it stops.
 
 use crate::backup::{About, Backups};
-use crate::belongings;
 use crate::comparison::first_standing;
+use crate::data;
 use crate::group_stores::GroupStores;
 use crate::groups::NodeGroups;
 use crate::membership;
-use crate::network::{self, Network, Papers};
+use crate::network::{Network, Papers};
 use crate::ports::ObjectsPort;
 use crate::probes::{self, Parts};
 use crate::recover;
-use crate::removal::Removal;
-use crate::restore;
-use crate::room;
-use crate::services::Services;
+use crate::room::OwnRoom;
+use crate::services::{self, Services};
 use crate::stores::{self, Stores};
-use crate::vigil::{Concerns, Vigil};
+use crate::tending::Tended;
+use crate::vigil::{Concerns, Expiry, Vigil};
+use crate::volume_marks::VolumeMarks;
 use crate::{ClusterPart, NodeConfig, StartError};
 use floeberg_api_s3::S3Api;
 use floeberg_auth::Keyring;
 use floeberg_catalog::Catalog;
-use floeberg_catalog::janitor::{Janitor, JanitorConfig};
 use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks, RaftService, Standing};
 use floeberg_env::{DiskFile, Env};
 use floeberg_http::Room;
 use floeberg_kv::Kv;
-use floeberg_members::{Identity, Members, gone_members, no_data};
+use floeberg_members::{Identity, Members, gone_members};
 use floeberg_metastore::{ProposalService, Store, StoreConfig, StoreParts};
 use floeberg_objects::Objects;
-use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
-use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
+use floeberg_placement::PlacementMap;
+use floeberg_shards::{FullNodes, Holdings, Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, NodeMetrics};
 use floeberg_types::{GroupId, NodeId};
 use floeberg_volume::Volume;
@@ -51,8 +50,10 @@ pub struct Node {
     background: Vec<JoinHandle<()>>,
     files: Arc<ObjectsPort>,
     metrics: NodeMetrics,
-    removal: Removal,
+    concerns: Concerns,
     standing: Standing,
+    objects: Arc<Objects>,
+    marks: Option<VolumeMarks>,
     /// Keeps other processes away from the data directory.
     _lock: Arc<dyn DiskFile>,
 }
@@ -65,6 +66,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) metrics: &'a NodeMetrics,
     pub(crate) opened: &'a stores::Opened,
     pub(crate) volume: &'a Volume,
+    /// What others know of the volume, if there are any.
+    pub(crate) marks: Option<&'a VolumeMarks>,
     /// Whether this node takes part.
     pub(crate) standing: &'a Standing,
 }
@@ -85,6 +88,7 @@ impl Ground<'_> {
     async fn build(
         &self,
         papers: Option<&Papers>,
+        full: &FullNodes,
         map: watch::Receiver<Arc<PlacementMap>>,
     ) -> Result<Base, StartError> {
         if let Some(papers) = papers {
@@ -97,7 +101,7 @@ impl Ground<'_> {
                 let network =
                     Network::open(member, self.identity, papers, standing, around).await?;
                 membership::serve(&network, &raft, &proposals);
-                membership::serve_shards(&network, self.identity, self.volume, &map, self.env);
+                membership::serve_shards(&network, self, &map);
                 network
             }
             _ => Network::none(),
@@ -121,6 +125,9 @@ impl Ground<'_> {
         let shards = Shards::new(ShardsParts {
             node: self.identity.node,
             volume: self.volume.clone(),
+            holdings: self.holdings(),
+            reserve: OwnRoom::new(self.config, self.env).reserve(),
+            full: full.clone(),
             placement: map,
             transport,
             env: self.env.clone(),
@@ -136,15 +143,31 @@ impl Ground<'_> {
         })
     }
 
+    /// What is thought of the volume; one without witnesses is trusted.
+    pub(crate) fn holdings(&self) -> Holdings {
+        self.marks.map(VolumeMarks::holdings).unwrap_or_default()
+    }
+
+    /// Whether there is room for changes, here and on the others.
+    fn room(&self, stores: &GroupStores) -> Room {
+        let own = OwnRoom::new(self.config, self.env);
+        match self.marks {
+            Some(marks) => own.among(stores, marks.witnesses(), self.env),
+            None => own.alone(),
+        }
+    }
+
     /// What only a member has: the members' use cases and their tasks.
     fn join_in(
         &self,
         base: &Base,
         papers: Option<Papers>,
         placement: watch::Sender<Arc<PlacementMap>>,
-        concerns: &Concerns,
+        (concerns, full): (&Concerns, &FullNodes),
     ) -> (Option<Members>, Vec<JoinHandle<()>>) {
-        let (ClusterPart::Member(member), Some(papers)) = (&self.config.cluster, papers) else {
+        let (ClusterPart::Member(member), Some(papers), Some(marks)) =
+            (&self.config.cluster, papers, self.marks)
+        else {
             return (None, Vec::new());
         };
         let wiring = membership::Wiring {
@@ -161,6 +184,9 @@ impl Ground<'_> {
             standing: self.standing,
             metrics: self.metrics,
             shards: &base.shards,
+            marks,
+            room: &OwnRoom::new(self.config, self.env),
+            full,
             placement,
         };
         let (members, tasks) = wiring.start(papers);
@@ -215,7 +241,9 @@ impl Ground<'_> {
             room,
             standing: self.standing.clone(),
             concerns: concerns.clone(),
-            owed_chunks: self.metrics.objects.owed_chunks.clone(),
+            metrics: self.metrics.clone(),
+            damage: self.opened.damage.clone(),
+            dirs: self.config.kept(),
             env: self.env.clone(),
         }
     }
@@ -264,14 +292,20 @@ impl Node {
     /// # Errors
     /// See [`StartError`]: the directory is in use, damaged or not writable.
     pub async fn start(config: NodeConfig, env: Env, stores: Stores) -> Result<Self, StartError> {
-        let metrics = NodeMetrics::new();
-        let started = env.clock.now();
-        let (opened, identity, papers) = open(&config, &env, stores, &metrics).await?;
+        let (metrics, started) = (NodeMetrics::new(), env.clock.now());
+        metrics.machine.version(env!("CARGO_PKG_VERSION"));
+        metrics.machine.started.set(started.0 / 1000);
+        let (opened, identity, papers) = stores::open_all(&config, &env, stores, &metrics).await?;
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
         let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
-        let (placement, map) = watch::channel(Arc::new(first_map(&config, identity)));
+        let (placement, map) = watch::channel(Arc::new(data::first_map(&config, identity)));
         let standing = first_standing(papers.as_ref(), &metrics);
+        let full = FullNodes::default();
+        let marks = match &papers {
+            Some(papers) => Some(papers.volume_marks(identity.node, &volume, &env).await?),
+            None => None,
+        };
         let ground = Ground {
             config: &config,
             env: &env,
@@ -279,14 +313,16 @@ impl Node {
             metrics: &metrics,
             opened: &opened,
             volume: &volume,
+            marks: marks.as_ref(),
             standing: &standing,
         };
         // Boxed: the compiler gives up on futures that are nested much deeper.
-        let base = Box::pin(ground.build(papers.as_ref(), map)).await?;
+        let base = Box::pin(ground.build(papers.as_ref(), &full, map)).await?;
         let concerns = Concerns::new(&metrics);
-        let (members, mut background) = ground.join_in(&base, papers, placement, &concerns);
-        let keys = keyring(&config, identity);
-        let room = room::of(vec![config.state_dir(), config.log_dir()], &env);
+        let room = ground.room(&base.stores);
+        let (members, mut background) =
+            ground.join_in(&base, papers, placement, (&concerns, &full));
+        let keys = services::keyring(&config, identity);
         let services = Services {
             config: &config,
             env: &env,
@@ -312,9 +348,17 @@ impl Node {
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
         let (catalog, objects) = services.use_cases(&files);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
-        let vigil = ground.vigil(&base, room, &concerns);
-        let janitor = janitor(&catalog, &config);
-        background.extend(tend(&env, &objects, janitor, vigil));
+        let tended = Tended {
+            env: &env,
+            catalog: &catalog,
+            objects: &objects,
+            account: &config.account,
+            marks: marks.as_ref(),
+            standing: &standing,
+            alarms: &concerns.alarms,
+            metrics: &metrics,
+        };
+        background.extend(tended.start(ground.vigil(&base, room, &concerns)));
         Ok(Self {
             base,
             volume,
@@ -326,8 +370,10 @@ impl Node {
             background,
             files,
             metrics,
-            removal: concerns.removal,
-            standing,
+            concerns,
+            standing: standing.clone(),
+            objects,
+            marks,
             _lock: opened.lock,
         })
     }
@@ -375,9 +421,14 @@ impl Node {
         &self.metrics
     }
 
+    /// When the certificate ends that clients see.
+    pub(crate) fn port_expiry(&self) -> Expiry {
+        self.concerns.port_expiry.clone()
+    }
+
     /// Waits until the cluster has refused this node as it is set up; why. Only a person can mend that.
     pub async fn refused(&self) -> String {
-        self.removal.refused().await
+        self.concerns.removal.refused().await
     }
 
     /// Whether it takes part in its cluster: it has been compared, and lacks nothing.
@@ -390,6 +441,17 @@ impl Node {
     #[must_use]
     pub fn barred(&self) -> Option<String> {
         self.standing.barred().map(|why| why.to_string())
+    }
+
+    /// How many chunks are not on this node although rows say that they are; `None` if that cannot be told now.
+    pub async fn missing_copies(&self) -> Option<u64> {
+        self.objects.missing_here().await.ok()
+    }
+
+    /// What others know of this node's volume, if there are any.
+    #[must_use]
+    pub const fn volume_marks(&self) -> Option<&VolumeMarks> {
+        self.marks.as_ref()
     }
 
     /// Waits until both groups have a leader that answers a read of this node.
@@ -425,64 +487,6 @@ impl Node {
         self.base.network.close().await;
         self.volume.close().await;
     }
-}
-
-async fn open(
-    config: &NodeConfig,
-    env: &Env,
-    stores: Stores,
-    metrics: &NodeMetrics,
-) -> Result<(stores::Opened, Identity, Option<Papers>), StartError> {
-    let tasks = env.tasks.clone();
-    let (config, env, metrics) = (config.clone(), env.clone(), metrics.clone());
-    let opening = tasks.spawn_blocking("open-stores", move || {
-        let lock = stores::lock(config.data_dir(), &env)?;
-        restore::check_finished(&config, &env)?;
-        // Whose directory it is comes first: nothing is written into one that is somebody else's.
-        let (identity, papers) = network::identify(&config.cluster, config.data_dir(), &env)?;
-        if matches!(stores, Stores::Disk) {
-            belongings::check(&config, identity, &env)?;
-        }
-        let opened = stores::open(&config, &stores, &env, &metrics, lock)?;
-        Ok::<_, StartError>((opened, identity, papers))
-    });
-    opening.await.map_err(|_| StartError::Stopping)?
-}
-
-/// Starts what looks after the rows, the chunks and the node itself.
-fn tend(env: &Env, objects: &Arc<Objects>, janitor: Janitor, vigil: Vigil) -> [JoinHandle<()>; 4] {
-    let tasks = &env.tasks;
-    [
-        tasks.spawn("reclaimer", objects.clone().run_reclaimer()),
-        tasks.spawn("repairs", objects.clone().run_repairs()),
-        tasks.spawn("janitor", janitor.run()),
-        tasks.spawn("vigil", vigil.run()),
-    ]
-}
-
-fn keyring(config: &NodeConfig, identity: Identity) -> Arc<Keyring> {
-    let (root_key, account) = (config.root_key.clone(), config.account.clone());
-    Arc::new(Keyring::new(root_key, account, identity.cluster))
-}
-
-/// A single node holds all data; a member learns from the rows who does.
-fn first_map(config: &NodeConfig, identity: Identity) -> PlacementMap {
-    match config.cluster {
-        ClusterPart::Single => {
-            let holder = Holder {
-                weight: 1,
-                domain: Domain::default(),
-                state: NodeState::Active,
-                max_chunk_bytes: None,
-            };
-            no_data().with(identity.node, holder)
-        }
-        ClusterPart::Member(_) => no_data(),
-    }
-}
-
-fn janitor(catalog: &Catalog, config: &NodeConfig) -> Janitor {
-    Janitor::new(catalog.clone(), JanitorConfig::new(config.account.clone()))
 }
 
 impl Drop for Node {

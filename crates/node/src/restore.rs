@@ -166,6 +166,7 @@ pub async fn restore(
         metrics: &metrics,
         opened: &opened,
         volume: &volume,
+        marks: None,
         standing: &standing,
     };
     let groups = ground

@@ -1,8 +1,15 @@
-//! How much of the disk is kept for the log and the rows.
+//! How much of a disk is kept for the log and the rows, and whether enough nodes have room for a change.
 
-use floeberg_env::{DiskSpace, Env};
+use crate::NodeConfig;
+use crate::group_stores::GroupStores;
+use floeberg_env::{Disk, DiskSpace, Env};
 use floeberg_http::{NoRoom, Room};
+use floeberg_members::Witnesses;
+use floeberg_shards::Reserve;
+use floeberg_types::NodeId;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Changes stop at 98 % of the file system.
 const SHARE: u64 = 50;
@@ -13,6 +20,9 @@ const LEAST: u64 = 192 << 20;
 
 /// Of a small disk, the reserve is at most this part.
 const MOST_SHARE: u64 = 4;
+
+/// Deletes may use all but this part of the reserve: a store that cannot write at all ends the process.
+const LAST_SHARE: u64 = 8;
 
 /// Bytes of a file system that changes may not take.
 const fn reserve(total: u64) -> u64 {
@@ -25,25 +35,99 @@ const fn reserve(total: u64) -> u64 {
     if share > least { share } else { least }
 }
 
-fn check(space: DiskSpace) -> Result<(), NoRoom> {
-    let reserve_bytes = reserve(space.total);
+fn check(space: DiskSpace, reserve_bytes: u64) -> Result<(), NoRoom> {
     if space.free >= reserve_bytes {
         return Ok(());
     }
-    Err(NoRoom {
+    Err(NoRoom::Here {
         free_bytes: space.free,
         reserve_bytes,
     })
 }
 
-/// The room of the file systems that hold `dirs`. One that cannot be asked is taken to have some: the
-/// write itself will tell.
-pub(crate) fn of(dirs: Vec<PathBuf>, env: &Env) -> Room {
-    let disk = env.disk.clone();
-    Room::new(move || {
-        let mut spaces = dirs.iter().map(|dir| disk.space(dir));
-        spaces.try_for_each(|space| space.map_or(Ok(()), check))
-    })
+/// The file systems that hold the log and the rows of this node.
+#[derive(Clone)]
+pub(crate) struct OwnRoom {
+    dirs: Arc<[PathBuf]>,
+    disk: Arc<dyn Disk>,
+}
+
+impl OwnRoom {
+    pub(crate) fn new(config: &NodeConfig, env: &Env) -> Self {
+        Self {
+            dirs: [config.state_dir(), config.log_dir()].into(),
+            disk: env.disk.clone(),
+        }
+    }
+
+    /// One that cannot be asked is taken to have some: the write itself will tell.
+    fn each(&self, check: impl Fn(DiskSpace) -> Result<(), NoRoom>) -> Result<(), NoRoom> {
+        let mut spaces = self.dirs.iter().map(|dir| self.disk.space(dir));
+        spaces.try_for_each(|space| space.map_or(Ok(()), &check))
+    }
+
+    /// Whether there is room for a change.
+    pub(crate) fn check(&self) -> Result<(), NoRoom> {
+        self.each(|space| check(space, reserve(space.total)))
+    }
+
+    /// Whether there is room for what frees some.
+    fn check_last(&self) -> Result<(), NoRoom> {
+        self.each(|space| check(space, reserve(space.total) / LAST_SHARE))
+    }
+
+    /// What chunks of others must leave free: the volume may be on the same file system.
+    pub(crate) fn reserve(&self) -> Reserve {
+        let room = self.clone();
+        Reserve::new(move || room.check().map_err(|full| full.to_string()))
+    }
+
+    /// The room for changes, as long as this node is all that counts.
+    pub(crate) fn alone(&self) -> Room {
+        let (changes, deletes) = (self.clone(), self.clone());
+        Room::new(move || changes.check(), move || deletes.check_last())
+    }
+
+    /// The room for changes that a majority of the voters of each group has to store.
+    pub(crate) fn among(
+        &self,
+        stores: &GroupStores,
+        witnesses: &Arc<Witnesses>,
+        env: &Env,
+    ) -> Room {
+        let (changes, deletes) = (self.clone(), self.clone());
+        let (stores, witnesses, env) = (stores.clone(), witnesses.clone(), env.clone());
+        let others = move || {
+            let full = witnesses.full(env.clock.now());
+            match full.is_empty() {
+                true => Ok(()),
+                false => enough(&electorates(&stores), &full),
+            }
+        };
+        Room::new(
+            move || changes.check().and_then(|()| others()),
+            move || deletes.check_last(),
+        )
+    }
+}
+
+fn electorates(stores: &GroupStores) -> Vec<BTreeSet<NodeId>> {
+    let each = stores.each().into_iter();
+    each.flat_map(|(_, store)| store.group().electorates())
+        .collect()
+}
+
+/// Whether a majority of each set has room.
+fn enough(sets: &[BTreeSet<NodeId>], full: &BTreeSet<NodeId>) -> Result<(), NoRoom> {
+    for voters in sets {
+        let without: Vec<NodeId> = voters.intersection(full).copied().collect();
+        if (voters.len() - without.len()) * 2 <= voters.len() {
+            let nodes: Vec<String> = without.iter().map(NodeId::to_string).collect();
+            let nodes = nodes.join(", ");
+            return Err(NoRoom::TooFew { nodes });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -62,9 +146,22 @@ mod tests {
     #[test]
     fn changes_stop_when_the_reserve_is_touched() {
         let total = 4096 * MIB;
-        let at = |free| check(DiskSpace { total, free });
+        let at = |free| check(DiskSpace { total, free }, reserve(total));
         assert_eq!(at(192 * MIB), Ok(()));
         let full = at(192 * MIB - 1).expect_err("the reserve is touched");
         assert!(full.to_string().contains("191 MiB are free"), "{full}");
+    }
+
+    #[test]
+    fn a_majority_of_every_group_needs_room() {
+        let set = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+        let of = |full: &[u64]| enough(&[set(&[1, 2, 3]), set(&[1, 2, 3, 4])], &set(full));
+        assert_eq!(of(&[]), Ok(()));
+        assert_eq!(of(&[4]), Ok(()));
+        assert_eq!(of(&[3]), Ok(()));
+        let refused = of(&[2, 4]).expect_err("half of the second group is not enough");
+        assert!(refused.to_string().contains("nodes 2, 4"), "{refused}");
+        assert!(of(&[1, 2]).is_err());
+        assert_eq!(of(&[9]), Ok(()), "it has no vote");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::files;
 use crate::listen::{self, BindError, Manners, Port};
+use crate::vigil::Expiry;
 use crate::{ClusterPart, ListenConfig, Node, NodeConfig, PortCertificate, StartError, Stores};
 use floeberg_env::Env;
 use floeberg_pki::PortTls;
@@ -105,8 +106,14 @@ async fn port_tls(files: PortCertificate, env: &Env) -> Result<Arc<PortTls>, Sta
 }
 
 /// Takes a new certificate over while the port serves. What the look found is in the log.
-async fn reload(tls: Arc<PortTls>, env: Env, look: Arc<Notify>, stop: CancellationToken) {
+async fn reload(
+    (tls, expiry): (Arc<PortTls>, Expiry),
+    env: Env,
+    look: Arc<Notify>,
+    stop: CancellationToken,
+) {
     loop {
+        expiry.set_validity(tls.validity());
         tokio::select! {
             () = tokio::time::sleep(RELOAD) => {}
             () = look.notified() => {}
@@ -166,7 +173,12 @@ impl Server {
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
         let (env, tasks) = (node.env(), &node.env().tasks);
         if let Some(tls) = tls.clone() {
-            let reloading = reload(tls, env.clone(), look.clone(), stop.clone());
+            let reloading = reload(
+                (tls, node.port_expiry()),
+                env.clone(),
+                look.clone(),
+                stop.clone(),
+            );
             tasks.spawn("port-certificate", reloading);
         }
         let listeners = vec![

@@ -12,11 +12,17 @@ use floeberg_auth::{Authorizer, Keyring};
 use floeberg_catalog::{Catalog, CatalogConfig};
 use floeberg_env::Env;
 use floeberg_http::{Door, Limits, Room, Shell};
-use floeberg_members::Members;
+use floeberg_members::{Identity, Members};
 use floeberg_objects::{Objects, ObjectsConfig, ObjectsParts};
 use floeberg_shards::Shards;
 use floeberg_telemetry::NodeMetrics;
 use std::sync::Arc;
+
+/// The cluster's keys.
+pub(crate) fn keyring(config: &NodeConfig, identity: Identity) -> Arc<Keyring> {
+    let (root_key, account) = (config.root_key.clone(), config.account.clone());
+    Arc::new(Keyring::new(root_key, account, identity.cluster))
+}
 
 /// What the services share while they are wired.
 pub(crate) struct Services<'a> {

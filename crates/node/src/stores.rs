@@ -1,9 +1,11 @@
 //! Opens what a node keeps its bytes in: the log, the rows of each group, the volume.
 
-use crate::{ClusterPart, NodeConfig, StartError};
+use crate::network::{self, Papers};
+use crate::{ClusterPart, NodeConfig, StartError, belongings, restore};
 use floeberg_consensus::OnFatal;
 use floeberg_env::{DiskFile, Env, OpenMode};
-use floeberg_kv::{Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
+use floeberg_kv::{Damage, Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
+use floeberg_members::Identity;
 use floeberg_raftlog::{LogStore, MemLog, MemLogStore, RocksLog};
 use floeberg_telemetry::NodeMetrics;
 use floeberg_volume::{IndexStore, Volume, VolumeConfig};
@@ -61,10 +63,35 @@ pub(crate) struct Opened {
     pub(crate) log: Arc<dyn LogStore>,
     pub(crate) catalog: Arc<dyn Kv>,
     pub(crate) objects: Arc<dyn Kv>,
+    /// Reads of the rows of each group that met damage.
+    pub(crate) damage: [Damage; 2],
     pub(crate) volume_index: IndexStore,
     pub(crate) on_fatal: OnFatal,
     /// Held while the node lives, so that no second process uses the directory.
     pub(crate) lock: Arc<dyn DiskFile>,
+}
+
+/// Opens everything but the volume, and says whose directory it is.
+pub(crate) async fn open_all(
+    config: &NodeConfig,
+    env: &Env,
+    stores: Stores,
+    metrics: &NodeMetrics,
+) -> Result<(Opened, Identity, Option<Papers>), StartError> {
+    let tasks = env.tasks.clone();
+    let (config, env, metrics) = (config.clone(), env.clone(), metrics.clone());
+    let opening = tasks.spawn_blocking("open-stores", move || {
+        let lock = lock(config.data_dir(), &env)?;
+        restore::check_finished(&config, &env)?;
+        // Whose directory it is comes first: nothing is written into one that is somebody else's.
+        let (identity, papers) = network::identify(&config.cluster, config.data_dir(), &env)?;
+        if matches!(stores, Stores::Disk) {
+            belongings::check(&config, identity, &env)?;
+        }
+        let opened = open(&config, &stores, &env, &metrics, lock)?;
+        Ok::<_, StartError>((opened, identity, papers))
+    });
+    opening.await.map_err(|_| StartError::Stopping)?
 }
 
 /// Opens everything but the volume. Blocks: call it on a blocking thread.
@@ -81,6 +108,7 @@ pub(crate) fn open(
             log: Arc::new(MemLog::open(&memory.log, env)),
             catalog: Arc::new(MemKv::open(&memory.catalog)),
             objects: Arc::new(MemKv::open(&memory.objects)),
+            damage: Default::default(),
             volume_index: IndexStore::Memory(memory.volume_index.clone()),
             on_fatal: on_fatal(stores),
             lock,
@@ -94,11 +122,13 @@ fn open_disk(
     metrics: &NodeMetrics,
     lock: Arc<dyn DiskFile>,
 ) -> Result<Opened, StartError> {
-    let rows = RocksKvConfig {
-        memory: KvMemory::default(),
+    let memory = KvMemory::default();
+    let rows = || RocksKvConfig {
+        memory: memory.clone(),
         ..RocksKvConfig::default()
     };
-    let open_rows = |group: &str| {
+    let (catalog_rows, object_rows) = (rows(), rows());
+    let open_rows = |group: &str, rows: &RocksKvConfig| {
         let dir = config.state_dir().join(group);
         env.disk
             .create_dir_all(&dir)
@@ -106,7 +136,7 @@ fn open_disk(
                 path: dir.clone(),
                 source,
             })?;
-        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&dir, &rows)?);
+        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&dir, rows)?);
         Ok::<_, StartError>(kv)
     };
     Ok(Opened {
@@ -115,9 +145,10 @@ fn open_disk(
             env,
             metrics.raft_log.clone(),
         )?),
-        catalog: open_rows("0")?,
-        objects: open_rows("1")?,
-        volume_index: IndexStore::Rocks(rows.clone()),
+        catalog: open_rows("0", &catalog_rows)?,
+        objects: open_rows("1", &object_rows)?,
+        damage: [catalog_rows.damage, object_rows.damage],
+        volume_index: IndexStore::Rocks(rows()),
         on_fatal: on_fatal(&Stores::Disk),
         lock,
     })

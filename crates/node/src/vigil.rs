@@ -6,14 +6,16 @@ use crate::removal::Removal;
 use floeberg_consensus::Standing;
 use floeberg_env::Env;
 use floeberg_http::Room;
+use floeberg_kv::Damage;
 use floeberg_members::{AlarmKind, Alarms};
 use floeberg_metastore::Store;
 use floeberg_shards::Shards;
-use floeberg_telemetry::{Gauge, NodeMetrics};
+use floeberg_telemetry::NodeMetrics;
 use floeberg_types::{GroupId, TimestampMs};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,20 +26,43 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A certificate that runs out sooner should have been renewed.
-const CERTIFICATE_MS: i64 = 14 * 24 * 3_600_000;
+const CERTIFICATE_MS: i64 = 14 * DAY_MS;
 
-/// When a certificate runs out, in ms since 1970; 0: there is none. Clones are the same.
+/// Of one that is short-lived, this part of its time is soon enough.
+const CERTIFICATE_SHARE: i64 = 4;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// When a certificate runs out; clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Expiry(Arc<AtomicI64>);
+pub(crate) struct Expiry(Arc<Mutex<Option<Ends>>>);
+
+#[derive(Clone, Copy)]
+struct Ends {
+    at: TimestampMs,
+    /// How long before that it should have been renewed.
+    notice_ms: i64,
+}
 
 impl Expiry {
     pub(crate) fn set(&self, at: TimestampMs) {
-        self.0.store(at.0, Ordering::Relaxed);
+        let notice_ms = CERTIFICATE_MS;
+        *self.0.lock() = Some(Ends { at, notice_ms });
     }
 
-    fn get(&self) -> Option<TimestampMs> {
-        let at = self.0.load(Ordering::Relaxed);
-        (at != 0).then_some(TimestampMs(at))
+    /// Of a certificate that lives as long as others like.
+    pub(crate) fn set_validity(&self, validity: Option<(TimestampMs, TimestampMs)>) {
+        *self.0.lock() = validity.map(|(from, at)| Ends {
+            at,
+            notice_ms: CERTIFICATE_MS.min(at.since_ms(from) / CERTIFICATE_SHARE),
+        });
+    }
+
+    /// The days that are left, if it should have been renewed.
+    fn days_left(&self, now: TimestampMs) -> Option<i64> {
+        let ends = (*self.0.lock())?;
+        let left_ms = ends.at.since_ms(now);
+        (left_ms < ends.notice_ms).then(|| left_ms.div_euclid(DAY_MS))
     }
 }
 
@@ -47,6 +72,8 @@ pub(crate) struct Concerns {
     pub(crate) divergences: Divergences,
     pub(crate) removal: Removal,
     pub(crate) expiry: Expiry,
+    /// Of the certificate that clients see.
+    pub(crate) port_expiry: Expiry,
     pub(crate) alarms: Alarms,
 }
 
@@ -56,6 +83,7 @@ impl Concerns {
             divergences: Divergences::default(),
             removal: Removal::default(),
             expiry: Expiry::default(),
+            port_expiry: Expiry::default(),
             alarms: Alarms::new(metrics),
         }
     }
@@ -68,7 +96,11 @@ pub(crate) struct Vigil {
     pub(crate) room: Room,
     pub(crate) standing: Standing,
     pub(crate) concerns: Concerns,
-    pub(crate) owed_chunks: Gauge,
+    pub(crate) metrics: NodeMetrics,
+    /// Reads of the rows of each group that met damage.
+    pub(crate) damage: [Damage; 2],
+    /// What is kept where.
+    pub(crate) dirs: [(&'static str, PathBuf); 3],
     pub(crate) env: Env,
 }
 
@@ -87,6 +119,15 @@ impl Vigil {
         loop {
             tokio::time::sleep(EVERY).await;
             self.look(&mut waits);
+            self.measure_disks();
+        }
+    }
+
+    fn measure_disks(&self) {
+        for (holds, dir) in &self.dirs {
+            if let Ok(space) = self.env.disk.space(dir) {
+                self.metrics.machine.disk(holds, space.total, space.free);
+            }
         }
     }
 
@@ -112,6 +153,7 @@ impl Vigil {
             (!nodes.is_empty()).then_some(said)
         });
         self.set(AlarmKind::Diverged, diverged.collect());
+        self.set(AlarmKind::Damaged, self.damaged());
         let volume = self
             .shards
             .local()
@@ -123,7 +165,7 @@ impl Vigil {
             AlarmKind::DiskFull,
             volume.into_iter().chain(rows).collect(),
         );
-        let owed = Some(self.owed_chunks.get()).filter(|owed| *owed > 0);
+        let owed = Some(self.metrics.objects.owed_chunks.get()).filter(|owed| *owed > 0);
         let owed = owed.map(|chunks| {
             format!(
                 "{chunks} chunks lack a copy: see whether a member is down or full; they are copied by \
@@ -131,21 +173,39 @@ impl Vigil {
             )
         });
         self.set(AlarmKind::CopiesOwed, owed.into_iter().collect());
-        self.set(
-            AlarmKind::Certificate,
-            self.certificate().into_iter().collect(),
-        );
+        self.set(AlarmKind::Certificate, self.certificates());
     }
 
-    fn certificate(&self) -> Option<String> {
-        let left_ms = self.concerns.expiry.get()?.since_ms(self.env.clock.now());
-        (left_ms < CERTIFICATE_MS).then(|| {
-            let days = left_ms.div_euclid(24 * 3_600_000);
+    /// Damage does not heal by itself: what was met once is said until the node is started again.
+    fn damaged(&self) -> Vec<String> {
+        let each = self.stores.each().into_iter().zip(&self.damage);
+        let damaged = each.filter(|(_, damage)| damage.met() > 0);
+        damaged
+            .map(|((group, _), damage)| {
+                format!(
+                    "rows of group {group} on this node are damaged ({} reads failed): its disk returns other bytes \
+                     than were written; replace the node (`floeberg cluster replace`), the others have the rows",
+                    damage.met()
+                )
+            })
+            .collect()
+    }
+
+    fn certificates(&self) -> Vec<String> {
+        let (now, concerns) = (self.env.clock.now(), &self.concerns);
+        let own = concerns.expiry.days_left(now).map(|days| {
             format!(
                 "the certificate for the node-to-node port runs out in {days} days and was not renewed by \
                  itself: the log says why"
             )
-        })
+        });
+        let port = concerns.port_expiry.days_left(now).map(|days| {
+            format!(
+                "the certificate that clients see runs out in {days} days: put a new one into the files that \
+                 `tls` names; they are looked at every few seconds"
+            )
+        });
+        own.into_iter().chain(port).collect()
     }
 }
 
@@ -189,5 +249,26 @@ impl Waits {
                 waited.as_secs()
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_in_time_and_a_short_lived_one_not_for_ever() {
+        let day = |days: i64| TimestampMs(days * DAY_MS);
+        let expiry = Expiry::default();
+        assert_eq!(expiry.days_left(day(0)), None);
+        expiry.set_validity(Some((day(0), day(90))));
+        assert_eq!(expiry.days_left(day(76)), None);
+        assert_eq!(expiry.days_left(day(77)), Some(13));
+        assert_eq!(expiry.days_left(day(91)), Some(-1));
+        expiry.set_validity(Some((day(0), day(8))));
+        assert_eq!(expiry.days_left(day(6)), None);
+        assert_eq!(expiry.days_left(day(7)), Some(1));
+        expiry.set(day(20));
+        assert_eq!(expiry.days_left(day(7)), Some(13));
     }
 }

@@ -31,6 +31,7 @@ mod publish;
 mod put;
 mod read;
 mod reclaim;
+mod refill;
 mod repair;
 mod rows;
 mod service;
@@ -57,6 +58,7 @@ pub use ports::{
 pub use put::PutRequest;
 pub use read::{Found, Opened, ReadRequest, ReadStream};
 pub use reclaim::{OrphanSweep, Reclaimed};
+pub use refill::Refilled;
 pub use repair::{Repaired, Repairs};
 pub use service::{Objects, ObjectsConfig, ObjectsParts};
 pub use survey::{StoredObject, stored_objects};

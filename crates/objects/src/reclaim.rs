@@ -76,15 +76,21 @@ impl Objects {
             }
             passes = passes.wrapping_add(1);
             if passes.is_multiple_of(SWEEP_EVERY) {
-                match self.sweep_orphans(&mut sweep).await {
-                    Ok(0) => {}
-                    Ok(chunks) => tracing::info!(chunks, "gave back chunks left by a crash"),
-                    Err(error) => log_stopped(&error, "an orphan sweep stopped"),
-                }
-                if let Err(error) = self.shards.local().reclaim().await {
-                    tracing::warn!(%error, "the volume could not be compacted");
-                }
+                self.sweep_volume(&mut sweep).await;
             }
+        }
+    }
+
+    /// A node that cannot read the rows may not have been compared with the others yet, and until then
+    /// nothing is written to its volume.
+    async fn sweep_volume(&self, sweep: &mut OrphanSweep) {
+        match self.sweep_orphans(sweep).await {
+            Ok(0) => {}
+            Ok(chunks) => tracing::info!(chunks, "gave back chunks left by a crash"),
+            Err(error) => return log_stopped(&error, "an orphan sweep stopped"),
+        }
+        if let Err(error) = self.shards.local().reclaim().await {
+            tracing::warn!(%error, "the volume could not be compacted");
         }
     }
 

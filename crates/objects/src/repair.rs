@@ -45,7 +45,7 @@ pub struct Repairs {
     passed_over: BTreeMap<ChunkId, Profile>,
     /// How often a chunk was found to be beyond repair.
     hopeless: BTreeMap<ChunkId, u32>,
-    /// Nodes that did not answer in this pass.
+    /// Nodes that did not answer in this pass, or have no room.
     away: BTreeSet<NodeId>,
 }
 
@@ -66,8 +66,13 @@ impl Repairs {
     }
 
     fn note_away(&mut self, failures: &[(NodeId, CopyError)]) {
-        let away =
-            |error: &CopyError| matches!(error, CopyError::Unreachable { .. } | CopyError::Suspect);
+        // A full node takes nothing else in this pass either.
+        let away = |error: &CopyError| {
+            matches!(
+                error,
+                CopyError::Unreachable { .. } | CopyError::Suspect | CopyError::DiskFull { .. }
+            )
+        };
         let away = failures.iter().filter(|(_, error)| away(error));
         self.away.extend(away.map(|(node, _)| *node));
     }
@@ -246,7 +251,7 @@ impl Objects {
     }
 }
 
-fn owner(view: &ReadView, chunk: ChunkId) -> Result<Option<pb::ChunkOwnerRow>, Outage> {
+pub(crate) fn owner(view: &ReadView, chunk: ChunkId) -> Result<Option<pb::ChunkOwnerRow>, Outage> {
     let row = view.get::<pb::ChunkOwnerRow>(&keys::owner(chunk))?;
     Ok(row.map(|row| row.value))
 }

@@ -12,7 +12,7 @@ use floeberg_objects::errors::{GetError, IngestError, Outage, PutError};
 use floeberg_objects::{Body, DeleteRequest, OrphanSweep, Repaired, Repairs, WriteConditions};
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_rpc::{Routes, Transport};
-use floeberg_shards::{ServerParts, ShardServer, ShardsConfig};
+use floeberg_shards::{Holdings, Reserve, ServerParts, ShardServer, ShardsConfig};
 use floeberg_telemetry::testing::CapturedLog;
 use floeberg_types::{ChunkId, NodeId};
 use floeberg_volume::Volume;
@@ -49,6 +49,8 @@ impl Peer {
         let server = ShardServer::new(ServerParts {
             node: NodeId(id),
             volume: volume.clone(),
+            holdings: Holdings::default(),
+            reserve: Reserve::default(),
             placement: watch::channel(map_of(3)).1,
             env,
             config: ShardsConfig::default(),
@@ -250,6 +252,82 @@ async fn a_copy_that_a_read_missed_is_healed() {
     assert_eq!(trio.repair(&mut repairs).await, (1, 0));
     assert_eq!(chunks_on(&trio.node.volume), [chunk]);
     assert_eq!(trio.repair(&mut repairs).await, (0, 0));
+    trio.end();
+}
+
+#[tokio::test]
+async fn what_a_volume_has_lost_comes_back_from_the_others() {
+    let trio = Trio::new(57).await;
+    let objects = &trio.node.objects;
+    for number in 0..20 {
+        trio.put(&format!("k{number}"), &pattern(200, number))
+            .await
+            .unwrap();
+    }
+    // A request that is still open has published nothing yet.
+    let open = ChunkId::from_bytes([9; 16]);
+    let mut writer = trio.peer(2).volume.begin_as(open, None).await.unwrap();
+    writer.append(pattern(10, 1)).await.unwrap();
+    writer.finish().await.unwrap();
+    let all = trio.peer(2).chunks();
+    let kept = &chunks_on(&trio.node.volume)[..7];
+    let mut lost = chunks_on(&trio.node.volume);
+    lost.retain(|chunk| !kept.contains(chunk));
+    trio.node.volume.delete_all(&lost).await.unwrap();
+    trio.world.holdings.doubt();
+
+    // Nobody takes what is lost for deleted, and nobody pretends that it is back.
+    trio.down(2);
+    trio.down(3);
+    let mut repairs = Repairs::default();
+    let found = objects.refill(|_| ()).await.unwrap();
+    assert_eq!((found.copied, found.left, found.nowhere), (0, 13, 0));
+    assert_eq!(found.silent, [2, 3].map(NodeId).into());
+    assert!(!found.is_complete());
+    assert_eq!(trio.repair(&mut repairs).await, (0, 0));
+    trio.up(2).await;
+    trio.up(3).await;
+    let mut told = 0;
+    let found = objects.refill(|_| told += 1).await.unwrap();
+    assert_eq!((found.copied, found.left, found.compared), (14, 0, 20));
+    assert!(found.is_complete() && told >= 2);
+    assert_eq!(chunks_on(&trio.node.volume), all);
+    trio.world.holdings.trust();
+    let again = objects.refill(|_| ()).await.unwrap();
+    assert_eq!((again.copied, again.left), (0, 0));
+    trio.end();
+}
+
+#[tokio::test]
+async fn a_chunk_that_nobody_has_is_never_taken_for_deleted() {
+    let trio = Trio::new(58).await;
+    trio.put("k", &pattern(200, 1)).await.unwrap();
+    let chunk = chunks_on(&trio.node.volume)[0];
+    for volume in [
+        &trio.node.volume,
+        &trio.peer(2).volume,
+        &trio.peer(3).volume,
+    ] {
+        volume.delete(&chunk).await.unwrap();
+    }
+    trio.world.holdings.doubt();
+    let found = trio.node.objects.refill(|_| ()).await.unwrap();
+    assert_eq!((found.left, found.nowhere), (1, 1));
+    assert!(!found.is_complete());
+    let read = trio.get("k").await;
+    let read = read.unwrap_err().to_string();
+    assert!(read.contains("older copy"), "{read}");
+    trio.delete("k").await;
+    trio.world.pass(400_000).await;
+    trio.node.objects.reclaim().await.unwrap();
+    assert!(
+        trio.node
+            .objects
+            .refill(|_| ())
+            .await
+            .unwrap()
+            .is_complete()
+    );
     trio.end();
 }
 

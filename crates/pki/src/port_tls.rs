@@ -7,6 +7,7 @@ use crate::node_tls::{EnvTime, Shown, provider};
 use crate::{PkiError, files};
 use arc_swap::ArcSwap;
 use floeberg_env::{Clock, Disk};
+use floeberg_types::TimestampMs;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -91,6 +92,13 @@ impl PortTls {
         self.config.clone()
     }
 
+    /// From when to when the certificate that is shown is valid; `None` if its times cannot be read.
+    #[must_use]
+    pub fn validity(&self) -> Option<(TimestampMs, TimestampMs)> {
+        let leaf = leaf(&self.shown.0.load())?;
+        Some((leaf.valid_from, leaf.valid_until))
+    }
+
     /// Looks at the files and takes them over if they have changed. Called every few seconds; a
     /// key written after its certificate is picked up by the next look.
     pub fn reload(&self) -> Reload {
@@ -137,9 +145,11 @@ impl PortTls {
 
 /// Whether the certificate has expired; one whose times we cannot read has not.
 fn has_ended(certified: &CertifiedKey, clock: &dyn Clock) -> bool {
-    let leaf = certified.cert.first();
-    let read = leaf.and_then(|leaf| Certificate::read(leaf).ok());
-    read.is_some_and(|leaf| leaf.valid_until < clock.now())
+    leaf(certified).is_some_and(|leaf| leaf.valid_until < clock.now())
+}
+
+fn leaf(certified: &CertifiedKey) -> Option<Certificate> {
+    Certificate::read(certified.cert.first()?).ok()
 }
 
 impl fmt::Debug for PortTls {

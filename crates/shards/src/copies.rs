@@ -35,6 +35,19 @@ struct Copy {
 }
 
 impl Copy {
+    /// A copy for which the node has said that it has no room.
+    fn refused(node: NodeId) -> Self {
+        let message = "it said so a moment ago".to_owned();
+        Self {
+            node,
+            spare: true,
+            queue: None,
+            stop: None,
+            task: None,
+            failure: Some(CopyError::DiskFull { message }),
+        }
+    }
+
     fn give_up(&mut self, failure: CopyError) {
         self.queue = None;
         self.failure.get_or_insert(failure);
@@ -61,7 +74,8 @@ impl Drop for Copies {
 }
 
 impl Copies {
-    /// Begins a copy on every target. Those on suspect nodes are spare if the others suffice.
+    /// Begins a copy on every target. Those on suspect nodes are spare if the others suffice, and those
+    /// on full ones are not even begun then.
     pub(crate) fn begin(
         inner: Arc<Inner>,
         head: WriteHead,
@@ -76,8 +90,12 @@ impl Copies {
             });
         }
         let suspect = |node: &NodeId| inner.health.is_suspect(*node);
-        let sound = targets.iter().filter(|node| !suspect(node)).count();
+        let sound = targets.iter().filter(|node| !inner.is_unfit(**node));
+        let enough = sound.count() >= needed;
         let copy = |(number, node): (u32, &NodeId)| {
+            if enough && inner.full.has(*node) {
+                return Copy::refused(*node);
+            }
             let chunk = head.shard.chunk;
             let shard = ShardId { chunk, number };
             let destination = inner.destination(*node, WriteHead { shard, ..head });
@@ -86,7 +104,7 @@ impl Copies {
             let run = copy::run(destination, pieces, stopped);
             Copy {
                 node: *node,
-                spare: sound >= needed && suspect(node),
+                spare: enough && suspect(node),
                 queue: Some(queue),
                 stop: Some(stop),
                 task: Some(inner.env.tasks.spawn("shards-copy", run)),

@@ -10,7 +10,7 @@ use crate::store::{Inner, Shards};
 use crate::wire::{Fault, PIECE_BYTES, ShardId};
 use bytes::Bytes;
 use floeberg_types::{ChunkId, NodeId};
-use floeberg_volume::ChunkStream;
+use floeberg_volume::{ChunkStream, ReadError as VolumeError};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -56,7 +56,8 @@ impl Shards {
         let map = inner.map();
         let candidates = map.candidates(map.group_of(chunk));
         if candidates == [inner.node] {
-            let kind = Kind::Direct(inner.volume.read(chunk, range).await?);
+            let read = inner.volume.read(chunk, range).await;
+            let kind = Kind::Direct(read.map_err(|error| inner.only_copy(*chunk, error))?);
             return Ok(ShardStream { kind });
         }
         if range.start > range.end {
@@ -75,6 +76,20 @@ impl Shards {
         let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
         let kind = Kind::Spread(first.chain(rest).boxed());
         Ok(ShardStream { kind })
+    }
+}
+
+impl Inner {
+    /// Why the only copy of a chunk was not read.
+    fn only_copy(&self, chunk: ChunkId, error: VolumeError) -> ReadError {
+        match error {
+            VolumeError::NotFound { .. } if self.holdings.are_doubted() => {
+                let error = CopyError::from(self.holdings.fault(Fault::Absent));
+                let failures = vec![(self.node, error)];
+                ReadError::Unavailable { chunk, failures }
+            }
+            other => other.into(),
+        }
     }
 }
 
@@ -119,7 +134,7 @@ impl Source {
     ) -> Result<Bytes, CopyError> {
         match self {
             Self::Local { stream, .. } => {
-                let fault = |error| CopyError::from(Fault::from(error));
+                let fault = |error| CopyError::from(inner.holdings.fault(Fault::from(error)));
                 let mut open = match stream.take() {
                     Some(open) => open,
                     None => {

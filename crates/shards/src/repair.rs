@@ -173,6 +173,11 @@ impl Shards {
     ) -> Result<Result<(), CopyError>, RepairError> {
         let inner = &self.inner;
         let chunk = head.shard.chunk;
+        if node == inner.node
+            && let Err(message) = inner.reserve.check()
+        {
+            return Ok(Err(CopyError::DiskFull { message }));
+        }
         let mut reading = Reading::new(inner.clone(), chunk, 0..len, sources);
         let mut destination = inner.destination(node, head);
         let mut crc = RunningCrc::new();

@@ -1,8 +1,10 @@
 //! Answers the other nodes' calls about shards on this node's volume.
 
 use crate::config::ShardsConfig;
+use crate::holdings::Holdings;
 use crate::local;
 use crate::repair::Depth;
+use crate::room::Reserve;
 use crate::staging::{Rejected, Staging};
 use crate::stat::{self, CopyState};
 use crate::wire::{
@@ -26,6 +28,10 @@ pub struct ServerParts {
     pub node: NodeId,
     /// Its disk.
     pub volume: Volume,
+    /// Whether the disk has what it should have.
+    pub holdings: Holdings,
+    /// What is kept free on it.
+    pub reserve: Reserve,
     /// The placement map as this node knows it.
     pub placement: watch::Receiver<Arc<PlacementMap>>,
     /// Clock and tasks.
@@ -38,6 +44,8 @@ pub struct ServerParts {
 pub struct ShardServer {
     node: NodeId,
     volume: Volume,
+    holdings: Holdings,
+    reserve: Reserve,
     placement: watch::Receiver<Arc<PlacementMap>>,
     env: Env,
     staging: Arc<Staging>,
@@ -52,6 +60,8 @@ impl ShardServer {
             staging: Staging::new(parts.volume.clone(), parts.env.clone(), limit, silence),
             node: parts.node,
             volume: parts.volume,
+            holdings: parts.holdings,
+            reserve: parts.reserve,
             placement: parts.placement,
             env: parts.env,
         }
@@ -86,9 +96,10 @@ impl ShardServer {
             .profile
             .copies()
             .map_err(|e| malformed(e.to_string()))?;
-        let received = match self.check_map(&write.head) {
+        let wanted = self.check_map(&write.head);
+        let received = match wanted.and_then(|()| self.check_reserve(&write)) {
             Ok(()) => self.staging.receive(from, write).await,
-            Err(stale) => Err(stale.into()),
+            Err(fault) => Err(fault.into()),
         };
         match received {
             Ok(durable) => answer.durable = durable,
@@ -117,6 +128,14 @@ impl ShardServer {
         )))
     }
 
+    /// A copy that was begun goes on: it is not longer than a chunk.
+    fn check_reserve(&self, write: &Write) -> Result<(), Fault> {
+        match write.piece.sequence {
+            0 => self.reserve.check().map_err(Fault::DiskFull),
+            _ => Ok(()),
+        }
+    }
+
     async fn read(&self, body: Bytes) -> Result<Bytes, Refusal> {
         let message = wire::request(body, |m: &pb::ShardRead| m.format)?;
         let shard = ShardId::decode(message.shard.as_ref())?;
@@ -133,7 +152,7 @@ impl ShardServer {
                 answer.data_crc64 = wire::crc64(&data);
                 answer.data = data;
             }
-            Err(fault) => answer.fault = Some(fault.encode()),
+            Err(fault) => answer.fault = Some(self.holdings.fault(fault).encode()),
         }
         Ok(answer.encode_to_vec().into())
     }
@@ -188,7 +207,7 @@ impl ShardServer {
         };
         Ok(match state {
             CopyState::Absent if self.staging.is_writing(&chunk) => CopyState::Writing,
-            state => state,
+            state => self.holdings.state(state),
         })
     }
 }

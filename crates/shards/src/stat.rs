@@ -84,6 +84,7 @@ impl Shards {
             Depth::Presence => local::known(volume, &chunk),
             Depth::Content => local::verified(volume, &chunk).await,
         };
+        let state = state.map(|state| self.inner.holdings.state(state));
         state.map_err(CopyError::from)
     }
 

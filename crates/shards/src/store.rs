@@ -4,8 +4,10 @@ use crate::config::ShardsConfig;
 use crate::copy::Destination;
 use crate::error::{CopyError, WriteError};
 use crate::health::Health;
+use crate::holdings::Holdings;
 use crate::pace::Pace;
 use crate::remote::{Gates, Remote};
+use crate::room::{FullNodes, Reserve};
 use crate::wire::{ShardId, WriteHead};
 use crate::writer::{ChunkWriter, Spread};
 use floeberg_env::Env;
@@ -29,6 +31,12 @@ pub struct ShardsParts {
     pub node: NodeId,
     /// Its disk.
     pub volume: Volume,
+    /// Whether the disk has what it should have.
+    pub holdings: Holdings,
+    /// What is kept free on it.
+    pub reserve: Reserve,
+    /// Whose disks are full.
+    pub full: FullNodes,
     /// The placement map, as it changes.
     pub placement: watch::Receiver<Arc<PlacementMap>>,
     /// The way to the other nodes.
@@ -42,6 +50,9 @@ pub struct ShardsParts {
 pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) volume: Volume,
+    pub(crate) holdings: Holdings,
+    pub(crate) reserve: Reserve,
+    pub(crate) full: FullNodes,
     pub(crate) placement: watch::Receiver<Arc<PlacementMap>>,
     pub(crate) remote: Remote,
     pub(crate) health: Arc<Health>,
@@ -95,6 +106,9 @@ impl Shards {
         let inner = Inner {
             node: parts.node,
             volume: parts.volume,
+            holdings: parts.holdings,
+            reserve: parts.reserve,
+            full: parts.full,
             placement: parts.placement,
             remote,
             health,
@@ -107,6 +121,12 @@ impl Shards {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.node
     }
 
     /// This node's own volume: its space, its compaction, its chunks.
@@ -193,26 +213,31 @@ impl Inner {
         map.max_chunk_bytes().map_or(own, |limit| limit.min(own))
     }
 
-    /// An id for a new chunk, of a group with as few suspect nodes as a few draws find.
+    /// Whether a node is likely not to take a copy now.
+    pub(crate) fn is_unfit(&self, node: NodeId) -> bool {
+        self.full.has(node) || self.health.is_suspect(node)
+    }
+
+    /// An id for a new chunk, of a group with as few suspect or full nodes as a few draws find.
     fn draw(&self, map: &PlacementMap, profile: Profile) -> (ChunkId, Vec<NodeId>) {
         let one = || {
             let chunk = ChunkId::from_bytes(self.env.rng.id128());
             let targets = map.targets(map.group_of(&chunk), profile);
             (chunk, targets)
         };
-        let suspects = |targets: &[NodeId]| {
-            let suspect = |node: &&NodeId| self.health.is_suspect(**node);
-            targets.iter().filter(suspect).count()
+        let unfit = |targets: &[NodeId]| {
+            let unfit = |node: &&NodeId| self.is_unfit(**node);
+            targets.iter().filter(unfit).count()
         };
         let mut best = one();
         // With no more nodes than copies every group has the same ones.
         let choice = map.takers() > profile.shards();
         for _ in 1..DRAWS {
-            if !choice || suspects(best.1) == 0 {
+            if !choice || unfit(best.1) == 0 {
                 break;
             }
             let other = one();
-            if suspects(other.1) < suspects(best.1) {
+            if unfit(other.1) < unfit(best.1) {
                 best = other;
             }
         }

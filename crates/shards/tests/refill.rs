@@ -4,10 +4,13 @@
 mod support;
 
 use bytes::Bytes;
-use floeberg_placement::{NodeState, NotWritable, Profile};
-use floeberg_shards::{ChunkRef, Depth, RepairError, ShardsConfig};
+use floeberg_placement::{NodeState, NotWritable, Profile, ShardSet};
+use floeberg_shards::{
+    ChunkRef, CopyError, CopyState, Depth, ReadError, RepairError, ShardsConfig,
+};
 use floeberg_types::{ChunkId, NodeId};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::{Cluster, map_of, member, pattern, stored};
 use tokio::time::Instant;
@@ -189,4 +192,92 @@ async fn an_erasure_coded_profile_is_refused_by_name() {
         .await;
     let expected = NotWritable { profile };
     assert!(matches!(refused, Err(RepairError::Profile(e)) if e == expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_is_doubted_never_says_that_a_chunk_is_absent() {
+    let cluster = Cluster::new(3, 21).await;
+    let bytes = pattern(1000, 1);
+    let chunk = cluster.put(1, &bytes).await.unwrap();
+    let delete_everywhere = async || {
+        for node in 1..=3 {
+            let volume = cluster.shards(node).local().clone();
+            volume.delete(&chunk.chunk).await.unwrap();
+        }
+    };
+    delete_everywhere().await;
+    cluster.machine(2).holdings.doubt();
+    for node in [1, 2] {
+        assert_eq!(cluster.copy(2, chunk.chunk).await, CopyState::Damaged);
+        let read = cluster.get(node, &chunk).await.unwrap_err();
+        assert!(matches!(read, ReadError::Unavailable { .. }), "{read}");
+        let repaired = cluster
+            .shards(node)
+            .repair(chunk.chunk, Profile::R3, Depth::Presence)
+            .await;
+        assert!(matches!(repaired, Err(RepairError::NoSource { .. })));
+    }
+    // One healthy copy is enough to fill the place, doubted or not.
+    let volume = cluster.shards(3).local().clone();
+    let mut writer = volume.begin_as(chunk.chunk, None).await.unwrap();
+    writer.append(bytes.clone()).await.unwrap();
+    writer.finish().await.unwrap();
+    let repaired = cluster
+        .shards(1)
+        .repair(chunk.chunk, Profile::R3, Depth::Presence)
+        .await;
+    assert!(repaired.unwrap().copied.contains(&NodeId(2)));
+    delete_everywhere().await;
+    cluster.machine(2).holdings.trust();
+    let read = cluster.get(1, &chunk).await.unwrap_err();
+    assert!(matches!(read, ReadError::NotFound { .. }), "{read}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_down_to_its_reserve_is_owed_its_copies() {
+    let cluster = Cluster::new(3, 22).await;
+    cluster.machine(3).tight.store(true, Ordering::Relaxed);
+    let bytes = pattern(1000, 1);
+    let refused = cluster.put(1, &bytes).await.unwrap();
+    let third = cluster.shard_of(3, refused.chunk);
+    assert_eq!(refused.owed, ShardSet::from_bits(1 << third));
+    // Who has heard of it does not even ask.
+    let before = cluster.machine(3).calls.load(Ordering::Relaxed);
+    cluster.machine(1).full.are([NodeId(3)].into());
+    let spared = cluster.put(1, &bytes).await.unwrap();
+    assert_eq!(
+        spared.owed,
+        ShardSet::from_bits(1 << cluster.shard_of(3, spared.chunk))
+    );
+    assert_eq!(cluster.machine(3).calls.load(Ordering::Relaxed), before);
+    // Its own repairs keep the reserve, too.
+    for node in [1, 3] {
+        let shards = cluster.shards(node);
+        let repaired = shards.repair(spared.chunk, Profile::R3, Depth::Presence);
+        let failed = repaired.await.unwrap().failed;
+        assert!(
+            matches!(failed[..], [(NodeId(3), CopyError::DiskFull { .. })]),
+            "{failed:?}"
+        );
+    }
+    // If the others do not suffice, it is asked: it may have room by now.
+    cluster.machine(3).tight.store(false, Ordering::Relaxed);
+    cluster.machine(1).full.are([NodeId(2), NodeId(3)].into());
+    assert!(cluster.put(1, &bytes).await.unwrap().owed.is_empty());
+    cluster.machine(1).full.are([].into());
+    let shards = cluster.shards(1);
+    let repaired = shards.repair(spared.chunk, Profile::R3, Depth::Presence);
+    assert_eq!(repaired.await.unwrap().copied, [NodeId(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_are_placed_where_there_is_room() {
+    let cluster = Cluster::new(5, 23).await;
+    cluster.machine(1).full.are([NodeId(2)].into());
+    let mut owed = 0;
+    for salt in 0..40 {
+        let chunk = cluster.put(1, &pattern(100, salt)).await.unwrap();
+        owed += u32::from(!chunk.owed.is_empty());
+    }
+    assert!(owed <= 2, "{owed} of 40 have a place on the full node");
 }

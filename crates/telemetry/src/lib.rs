@@ -10,7 +10,7 @@ pub mod testing;
 
 pub use logs::{LogFormat, init_logs};
 pub use metrics::{
-    CallLabels, CatalogMetrics, ConsensusMetrics, HttpLabels, HttpMetrics, MetastoreMetrics,
-    NodeMetrics, ObjectsMetrics, RaftLogMetrics, RpcMetrics, VolumeMetrics,
+    CallLabels, CatalogMetrics, ConsensusMetrics, HttpLabels, HttpMetrics, MachineMetrics,
+    MetastoreMetrics, NodeMetrics, ObjectsMetrics, RaftLogMetrics, RpcMetrics, VolumeMetrics,
 };
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};

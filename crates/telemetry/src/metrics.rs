@@ -2,10 +2,12 @@
 
 mod calls;
 mod groups;
+mod machine;
 
 pub use calls::{CallLabels, RpcMetrics};
 use groups::GroupFamilies;
 pub use groups::{ConsensusMetrics, MetastoreMetrics};
+pub use machine::MachineMetrics;
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -173,6 +175,8 @@ pub struct NodeMetrics {
     pub http: HttpMetrics,
     /// 1 while the node takes part in its cluster, 0 before and when it is barred.
     pub takes_part: Gauge,
+    /// The binary, the clock and the disks.
+    pub machine: MachineMetrics,
     alarms: Family<AlarmLabels, Gauge>,
     registry: Arc<Mutex<Registry>>,
 }
@@ -256,6 +260,7 @@ impl NodeMetrics {
             rpc: RpcMetrics::default(),
             http: HttpMetrics::default(),
             takes_part: Gauge::default(),
+            machine: MachineMetrics::default(),
             alarms: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("floeberg"))),
         };
@@ -265,6 +270,7 @@ impl NodeMetrics {
         metrics.register_volume(&mut registry);
         metrics.rpc.register(&mut registry);
         metrics.register_services(&mut registry);
+        metrics.machine.register(&mut registry);
         registry.register(
             "takes_part",
             "1 while the node takes part in its cluster",
@@ -430,40 +436,4 @@ impl NodeMetrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_family_is_documented() {
-        let page = NodeMetrics::new().render();
-        let described = include_str!("../../../docs/operations/metrics.md");
-        let mut named = BTreeSet::new();
-        for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
-            let name = line.split(' ').next().unwrap_or_default();
-            let written = format!("`{name}`");
-            assert!(described.contains(&written), "{name} is missing");
-            assert!(named.insert(name), "{name} is described twice");
-        }
-    }
-
-    #[test]
-    fn the_page_names_every_recorded_request() {
-        let metrics = NodeMetrics::new();
-        metrics.raft_log.fsyncs.inc();
-        metrics.http.record(
-            HttpLabels {
-                api: "iceberg",
-                operation: "updateTable",
-                status: 409,
-            },
-            0.001,
-        );
-        let page = metrics.render();
-        assert!(page.contains("floeberg_raft_log_fsyncs_total 1"), "{page}");
-        assert!(
-            page.contains(r#"operation="updateTable",status="409""#),
-            "{page}"
-        );
-    }
-}
+mod tests;

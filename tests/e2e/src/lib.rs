@@ -18,6 +18,7 @@ pub mod names;
 pub mod outcome;
 pub mod process;
 pub mod proxy;
+pub mod sandbox;
 mod seat;
 pub mod table;
 pub mod verify;

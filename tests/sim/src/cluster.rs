@@ -3,7 +3,7 @@
 use crate::clock::MachineClock;
 use crate::door::{ACCESS_KEY, Door, REGION, SECRET_KEY};
 use crate::life::Life;
-use crate::machine::{Image, Machine};
+use crate::machine::{Image, Machine, VOLUME};
 use crate::planted::Bug;
 use crate::record::Record;
 use bytes::Bytes;
@@ -157,6 +157,16 @@ impl Cluster {
         }
     }
 
+    /// The same for its volume alone: the node stays a member, and has to find out what is missing.
+    pub(crate) fn put_volume_back(&self, node: u64, image: &Image) {
+        self.crash(node);
+        if let Some(machine) = self.machines.lock().get(&node) {
+            self.record
+                .note("volume put back to an older image", &[node]);
+            machine.restore_volume(image);
+        }
+    }
+
     /// Members without a process.
     pub(crate) fn down(&self) -> Vec<u64> {
         let machines = self.machines.lock();
@@ -276,7 +286,7 @@ impl Cluster {
             address: address(node),
             labels: BTreeMap::new(),
             log_dir: PathBuf::from("/data/raft"),
-            volume_dir: PathBuf::from("/data/volume"),
+            volume_dir: PathBuf::from(VOLUME),
             volume_bytes: None,
             snapshot_bytes_per_second: 100 << 20,
             elections: Elections {

@@ -8,9 +8,13 @@ use floeberg_kv::{KvImage, MemKvStore};
 use floeberg_members::FeatureLevels;
 use floeberg_node::{FatalHook, MemoryStores};
 use floeberg_raftlog::{LogImage, MemLogStore};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Where the volume of a machine is.
+pub(crate) const VOLUME: &str = "/data/volume";
 
 /// One machine with its disk, its clock and, at times, a node on it.
 pub(crate) struct Machine {
@@ -110,6 +114,14 @@ impl Machine {
             rows.put_back(image);
         }
         self.put_back = true;
+    }
+
+    /// The volume alone is what it was when `image` was made.
+    pub(crate) fn restore_volume(&self, image: &Image) {
+        let put_back = self.disk.put_back_below(Path::new(VOLUME), &image.disk);
+        put_back.expect("the volume was there when the image was made");
+        let [.., index] = &image.rows;
+        self.volume_index.put_back(index);
     }
 
     /// Power loss: whatever was not synced is lost, or torn. Returns the dead node.

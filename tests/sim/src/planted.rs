@@ -193,6 +193,7 @@ impl Meddler for Faulty {
                 way.call(to, request, patience).await?;
                 let silent = rpc::MarksReply {
                     format: 1,
+                    known_volume: None,
                     known: Vec::new(),
                     clock_ms: 0,
                 };

@@ -1,10 +1,11 @@
-//! Puts one machine back to an older image of itself, and starts it again and again.
+//! Puts one machine, or its volume alone, back to an older image of itself, and starts it again and again.
 //!
 //! Only what the others have had the time to hear of can be noticed (docs/decisions/0008-marks.md), so
-//! the machine is put back once each of them knows of something that the image lacks.
+//! it is put back once each of them knows of something that the image lacks.
 
 use crate::cluster::Cluster;
-use floeberg_consensus::AckMark;
+use crate::door::Door;
+use crate::run::PutBack;
 use floeberg_types::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,20 @@ use std::time::Duration;
 const HEARD: Duration = Duration::from_secs(9);
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How often a machine whose volume was put back is started again before it is left alone.
+const STARTS: u64 = 3;
+
 /// One rollback of a run.
 pub(crate) struct Rollback {
     cluster: Arc<Cluster>,
+    kind: PutBack,
 }
 
 impl Rollback {
-    pub(crate) fn new(cluster: &Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: &Arc<Cluster>, kind: PutBack) -> Self {
         Self {
             cluster: cluster.clone(),
+            kind,
         }
     }
 
@@ -32,21 +38,30 @@ impl Rollback {
         let members = cluster.members();
         let at = cluster.draw(members.len() as u64);
         let node = members[usize::try_from(at).unwrap_or(0)];
-        let (image, then) = loop {
+        let (image, knows_more) = loop {
             let image = cluster.image(node);
             // After the image: what is durable may have grown meanwhile.
-            if let (Some(image), Some(marks)) = (image, self.marks(node)) {
-                break (image, marks);
+            let door = cluster.door(node);
+            let knows_more = door.and_then(|door| match self.kind {
+                PutBack::Volume => of_volume(&door, NodeId(node)),
+                _ => Some(of_groups(&door, NodeId(node))),
+            });
+            if let (Some(image), Some(knows_more)) = (image, knows_more) {
+                break (image, knows_more);
             }
             tokio::time::sleep(LOOK).await;
         };
         cluster.record.note("image", &[node]);
-        while !self.all_know_more(node, &then) {
+        while !self.all(node, &*knows_more) {
             tokio::time::sleep(LOOK).await;
         }
         tokio::time::sleep(HEARD).await;
-        while !self.all_know_more(node, &then) {
+        while !self.all(node, &*knows_more) {
             tokio::time::sleep(LOOK).await;
+        }
+        if self.kind == PutBack::Volume {
+            cluster.put_volume_back(node, &image);
+            return self.missed(node).await;
         }
         cluster.put_back(node, &image);
         loop {
@@ -62,29 +77,69 @@ impl Rollback {
         tokio::time::sleep(pause).await;
     }
 
-    /// What a node that is up has acknowledged, group by group.
-    fn marks(&self, node: u64) -> Option<Vec<AckMark>> {
-        let door = self.cluster.door(node)?;
-        let groups = door.node.groups();
-        Some(groups.map(|(_, store)| store.group().mark()).to_vec())
+    /// A node takes part without trusting its volume, also when it is started again before that is whole.
+    async fn missed(&self, node: u64) {
+        let cluster = &self.cluster;
+        for _ in 0..STARTS {
+            cluster.boot(node).await;
+            let Some(door) = cluster.door(node) else {
+                continue;
+            };
+            while cluster
+                .door(node)
+                .is_some_and(|now| Arc::ptr_eq(&now, &door))
+            {
+                if door.node.takes_part() {
+                    let marks = door.node.volume_marks();
+                    if !marks.is_some_and(|marks| marks.are_missed()) {
+                        let what = format!("node {node} trusts a volume that was put back");
+                        cluster.record.broken(what);
+                    }
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            self.pause(3_000).await;
+            cluster.crash(node);
+        }
+        cluster.boot(node).await;
     }
 
-    /// Whether each of the others is up and has heard of more than `then`.
-    fn all_know_more(&self, node: u64, then: &[AckMark]) -> bool {
-        let members = self.cluster.members();
-        members
-            .into_iter()
-            .filter(|other| *other != node)
-            .all(|other| {
-                let Some(door) = self.cluster.door(other) else {
-                    return false;
-                };
-                let groups = door.node.groups();
-                let mut known = groups.into_iter().zip(then);
-                known.any(|((_, store), then)| {
-                    let known = store.group().witness().known(NodeId(node));
-                    known.is_some_and(|known| known > *then)
-                })
-            })
+    /// Whether each of the others is up and `knows_more`.
+    fn all(&self, node: u64, knows_more: &(dyn Fn(&Door) -> bool + Send + Sync)) -> bool {
+        let others = self.cluster.members().into_iter();
+        let mut others = others.filter(|other| *other != node);
+        others.all(|other| {
+            let door = self.cluster.door(other);
+            door.is_some_and(|door| knows_more(&door))
+        })
     }
+}
+
+type KnowsMore = Box<dyn Fn(&Door) -> bool + Send + Sync>;
+
+/// Whether somebody has heard of more than a node has acknowledged by now in some group.
+fn of_groups(door: &Door, node: NodeId) -> KnowsMore {
+    let groups = door.node.groups();
+    let then = groups.map(|(_, store)| store.group().mark());
+    Box::new(move |other| {
+        let groups = other.node.groups();
+        let mut known = groups.into_iter().zip(then);
+        known.any(|((_, store), then)| {
+            let known = store.group().witness().known(node);
+            known.is_some_and(|known| known > then)
+        })
+    })
+}
+
+/// The same of its volume.
+fn of_volume(door: &Door, node: NodeId) -> Option<KnowsMore> {
+    let then = door.node.volume_marks()?.own();
+    Some(Box::new(move |other| {
+        let known = other
+            .node
+            .volume_marks()
+            .and_then(|marks| marks.known(node));
+        known.is_some_and(|known| then.lacks(&known))
+    }))
 }

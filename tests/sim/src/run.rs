@@ -45,6 +45,17 @@ impl Members {
     }
 }
 
+/// What is put back to an older image of itself during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutBack {
+    /// Nothing.
+    Nothing,
+    /// The machine of a member.
+    Machine,
+    /// The volume of a member.
+    Volume,
+}
+
 /// How big a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -58,16 +69,16 @@ pub struct Plan {
     pub disturbed: Duration,
     /// Which members come and go meanwhile.
     pub members: Members,
-    /// Whether the machine of a member is put back to an older image meanwhile.
-    pub put_back: bool,
+    /// What is put back to an older image meanwhile.
+    pub put_back: PutBack,
     /// What is wrong with the nodes.
     pub bug: Option<Bug>,
 }
 
 impl Plan {
     /// The size used by the test run: of ten seeds four have one node, four have three and two have
-    /// five; members come and go in a third of the clusters, and in another third a machine is put back to an
-    /// older image.
+    /// five; members come and go in a third of the clusters, and in another third a machine, in the
+    /// last one the volume of a machine is put back to an older image.
     #[must_use]
     pub fn small(seed: u64) -> Self {
         let nodes = [1, 3, 1, 3, 5, 1, 3, 1, 3, 5];
@@ -77,15 +88,19 @@ impl Plan {
     /// The same with a number of nodes.
     #[must_use]
     pub fn of(seed: u64, nodes: u64) -> Self {
-        let put_back = nodes > 1 && (seed / 10) % 3 == 1;
+        let put_back = match (nodes, (seed / 10) % 3) {
+            (1, _) | (_, 0) => PutBack::Nothing,
+            (_, 1) => PutBack::Machine,
+            _ => PutBack::Volume,
+        };
         Self {
             seed,
             nodes,
             clients: if nodes == 1 { 4 } else { 6 },
             disturbed: Duration::from_secs(match (nodes, put_back) {
                 (1, _) => 3,
-                (_, false) => 8,
-                (_, true) => 24,
+                (_, PutBack::Nothing) => 8,
+                _ => 24,
             }),
             put_back,
             members: if nodes > 1 && (seed / 10).is_multiple_of(3) {
@@ -191,8 +206,8 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
             }
         })
     });
-    let rollback = plan.put_back.then(|| {
-        let rollback = Rollback::new(cluster);
+    let rollback = (plan.put_back != PutBack::Nothing).then(|| {
+        let rollback = Rollback::new(cluster, plan.put_back);
         tokio::task::spawn_local(rollback.run())
     });
     let ended = tokio::time::timeout(plan.disturbed, clients.join_next()).await;
@@ -220,6 +235,9 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     .await;
     watch.abort();
     verify::converge(cluster).await;
+    if plan.put_back == PutBack::Volume {
+        verify::volumes(cluster).await;
+    }
 }
 
 /// Nodes whose start was under way when all was healed are given the time to end it.

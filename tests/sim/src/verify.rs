@@ -123,3 +123,22 @@ pub(crate) async fn converge(cluster: &Cluster) {
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+/// Waits until every volume has what rows say, and its node knows it.
+pub(crate) async fn volumes(cluster: &Cluster) {
+    let begun = tokio::time::Instant::now();
+    for (node, door) in cluster.members_up() {
+        loop {
+            let doubted = door.node.volume_marks().is_some_and(|m| m.are_missed());
+            let missing = door.node.missing_copies().await;
+            if !doubted && missing == Some(0) {
+                break;
+            }
+            if begun.elapsed() > LIMIT {
+                let what = format!("node {node} misses {missing:?} copies; doubted: {doubted}");
+                return cluster.record.broken(what);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

@@ -114,6 +114,12 @@ impl Tree {
         node.ok_or_else(|| kind(io::ErrorKind::NotFound))
     }
 
+    pub(super) fn put_back_below(&self, path: &Path, image: &Self) -> io::Result<()> {
+        let before = image.dir(path)?.lock().durable_copy();
+        *self.dir(path)?.lock() = before;
+        Ok(())
+    }
+
     pub(super) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut dir = self.root.clone();
         for name in names(path)? {

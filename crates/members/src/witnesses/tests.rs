@@ -21,6 +21,34 @@ fn own(catalog: AckMark) -> BTreeMap<GroupId, AckMark> {
     BTreeMap::from([(GroupId::CATALOG, catalog)])
 }
 
+const ROOMY: Space = Space {
+    commands: true,
+    chunks: true,
+};
+
+fn of_volume(id: u8, sequence: u64) -> VolumeMark {
+    VolumeMark::from_message(&volume::VolumeMark {
+        format: 1,
+        volume_id: vec![id; 16].into(),
+        sequence,
+    })
+    .unwrap()
+}
+
+fn telling<'a>(
+    own: &'a BTreeMap<GroupId, AckMark>,
+    barred: Option<&'a Barred>,
+    alarms: &'a [Alarm],
+) -> Telling<'a> {
+    Telling {
+        own,
+        volume: None,
+        barred,
+        alarms,
+        space: ROOMY,
+    }
+}
+
 async fn asks(desk: &MarksDesk, own: &BTreeMap<GroupId, AckMark>, barred: Option<&Barred>) -> Said {
     let alarm = Alarm {
         kind: AlarmKind::Clock,
@@ -28,7 +56,7 @@ async fn asks(desk: &MarksDesk, own: &BTreeMap<GroupId, AckMark>, barred: Option
         since: TimestampMs(1),
     };
     said(
-        desk.handle(TWO, ask(own, barred, &[alarm]))
+        desk.handle(TWO, ask(telling(own, barred, &[alarm])))
             .await
             .map_err(Into::into),
     )
@@ -36,7 +64,11 @@ async fn asks(desk: &MarksDesk, own: &BTreeMap<GroupId, AckMark>, barred: Option
 
 fn known(marks: BTreeMap<GroupId, AckMark>) -> Said {
     let clock_ms = Env::simulated(1).0.clock.now().0;
-    Said::Known { marks, clock_ms }
+    Said::Known {
+        marks,
+        volume: None,
+        clock_ms,
+    }
 }
 
 fn desk() -> MarksDesk {
@@ -84,6 +116,55 @@ async fn who_asks_is_told_what_was_known_before() {
         Said::Nothing("removed".to_owned()),
         "it may have lost what it heard"
     );
+}
+
+#[tokio::test]
+async fn the_marks_of_volumes_are_told_and_kept_too() {
+    let desk = desk();
+    let own = own(mark(3, 5));
+    let told = async |volume| {
+        let request = ask(Telling {
+            volume,
+            space: Space {
+                chunks: false,
+                ..ROOMY
+            },
+            ..telling(&own, None, &[])
+        });
+        match said(desk.handle(TWO, request).await.map_err(Into::into)) {
+            Said::Known { volume, .. } => volume,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told(Some(of_volume(1, 7))).await, None);
+    assert_eq!(told(Some(of_volume(1, 5))).await, Some(of_volume(1, 7)));
+    assert_eq!(
+        told(None).await,
+        Some(of_volume(1, 7)),
+        "silence is no news"
+    );
+    // The disk was replaced: what the old one had is nobody's business any more.
+    assert_eq!(told(Some(of_volume(2, 1))).await, Some(of_volume(1, 7)));
+    assert_eq!(told(None).await, Some(of_volume(2, 1)));
+    let now = desk.clock.now();
+    assert_eq!(desk.witnesses.full(now), BTreeSet::new());
+    assert_eq!(desk.witnesses.full_of_chunks(now), BTreeSet::from([TWO]));
+    let later = now.plus_ms(FRESH_MS);
+    assert_eq!(desk.witnesses.full_of_chunks(later), BTreeSet::new());
+
+    let (env, _) = Env::simulated(1);
+    let home = Home::new(Path::new("/data"), env.disk.clone());
+    home.prepare().unwrap();
+    desk.witnesses.keep(&home).unwrap();
+    let bytes = home.read(&home.path(FILE)).unwrap().unwrap();
+    expect![
+        "080112280802120c120a08011003180120012805221608011210020202020202020202020202020202021801"
+    ]
+    .assert_eq(&hex::encode(&bytes));
+    let again = Witnesses::load(&home, GROUPS.into_iter()).unwrap();
+    assert_eq!(again.volume(TWO), Some(of_volume(2, 1)));
+    again.dismiss(&BTreeSet::from([TWO]));
+    assert_eq!(again.volume(TWO), None);
 }
 
 #[test]
@@ -136,29 +217,52 @@ fn golden_messages() {
         text: "off".to_owned(),
         since: TimestampMs(5),
     };
-    let request = ask(&own(mark(3, 5)), Some(&why), &[]).body;
-    let troubled = ask(&own(mark(3, 5)), None, &[alarm]).body;
+    let own = own(mark(3, 5));
+    let earlier = |telling| {
+        let message = pb::MarksRequest::decode(ask(telling).body).unwrap();
+        // Members of earlier versions do not say for what they have room.
+        let message = pb::MarksRequest {
+            space: None,
+            ..message
+        };
+        message.encode_to_vec()
+    };
+    let request = earlier(telling(&own, Some(&why), &[]));
+    let troubled = earlier(telling(&own, None, &[alarm]));
+    let now = ask(Telling {
+        volume: Some(of_volume(0xd1, 300)),
+        ..telling(&own, None, &[])
+    });
     let reply = pb::MarksReply {
         format: FORMAT,
         known: vec![group_mark(GroupId::CATALOG, &mark(3, 5))],
         clock_ms: 0,
+        known_volume: None,
+    };
+    let with_volume = pb::MarksReply {
+        known_volume: Some(of_volume(0xd1, 300).to_message()),
+        ..reply.clone()
     };
     let with_time = pb::MarksReply {
         clock_ms: 300,
         ..reply.clone()
     };
     let text = format!(
-        "{}\n{}\n{}\n{}\n",
+        "{}\n{}\n{}\n{}\n{}\n{}\n",
         hex::encode(request),
         hex::encode(reply.encode_to_vec()),
         hex::encode(troubled),
-        hex::encode(with_time.encode_to_vec())
+        hex::encode(with_time.encode_to_vec()),
+        hex::encode(now.body),
+        hex::encode(with_volume.encode_to_vec())
     );
     expect![[r#"
         0801120c120a080110031801200128051a046c6f7374
         0801120c120a08011003180120012805
         0801120c120a08011003180120012805220e0a05636c6f636b12036f66661805
         0801120c120a0801100318012001280518ac02
+        0801120c120a080110031801200128052a1708011210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d118ac02320408011001
+        0801120c120a08011003180120012805221708011210d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d118ac02
     "#]]
     .assert_eq(&text);
 }

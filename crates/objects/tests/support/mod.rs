@@ -18,7 +18,7 @@ use floeberg_objects::{
 use floeberg_placement::{Domain, Member, NodeState, PlacementMap};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::Transport;
-use floeberg_shards::{Shards, ShardsConfig, ShardsParts};
+use floeberg_shards::{FullNodes, Holdings, Reserve, Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, ObjectsMetrics, VolumeMetrics};
 use floeberg_types::TimestampMs;
 use floeberg_types::{AccountId, BucketId, BucketName, ClusterId, GroupId, NodeId, RequestId};
@@ -324,6 +324,8 @@ pub struct World {
     rows: MemKvStore,
     log: MemLogStore,
     index: MemKvStore,
+    /// What the node thinks of its volume.
+    pub holdings: Holdings,
 }
 
 /// A running service.
@@ -358,6 +360,7 @@ impl World {
             rows: MemKvStore::new(),
             log: MemLogStore::new(),
             index: MemKvStore::new(),
+            holdings: Holdings::default(),
         }
     }
 
@@ -388,6 +391,9 @@ impl World {
         let shards = Shards::new(ShardsParts {
             node: NodeId(1),
             volume: volume.clone(),
+            holdings: self.holdings.clone(),
+            reserve: Reserve::default(),
+            full: FullNodes::default(),
             placement: watch::channel(map_of(nodes)).1,
             transport,
             env: self.env.clone(),

@@ -9,8 +9,8 @@ use floeberg_placement::{Domain, Member, NodeState, PlacementMap, Profile};
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_rpc::{Handler, Refusal, Request, Routes};
 use floeberg_shards::{
-    ChunkRef, CopyState, Depth, ReadError, ServerParts, ShardServer, Shards, ShardsConfig,
-    ShardsParts, WriteError,
+    ChunkRef, CopyState, Depth, FullNodes, Holdings, ReadError, Reserve, ServerParts, ShardServer,
+    Shards, ShardsConfig, ShardsParts, WriteError,
 };
 use floeberg_telemetry::VolumeMetrics;
 use floeberg_telemetry::testing::CapturedLog;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -68,12 +68,26 @@ pub struct Machine {
     pub env: Env,
     pub control: SimControl,
     pub store: MemKvStore,
+    pub holdings: Holdings,
+    /// Whether the disk is down to its reserve.
+    pub tight: Arc<AtomicBool>,
+    pub full: FullNodes,
     pub metrics: VolumeMetrics,
     pub capacity: Option<u64>,
     pub delay_ms: Arc<AtomicU64>,
     pub calls: Arc<AtomicU64>,
     pub placement: watch::Sender<Arc<PlacementMap>>,
     pub running: Option<Running>,
+}
+
+impl Machine {
+    fn reserve(&self) -> Reserve {
+        let tight = self.tight.clone();
+        Reserve::new(move || match tight.load(Ordering::Relaxed) {
+            true => Err("it is down to its reserve".to_owned()),
+            false => Ok(()),
+        })
+    }
 }
 
 pub struct Running {
@@ -125,6 +139,9 @@ impl Cluster {
                 env,
                 control,
                 store: MemKvStore::new(),
+                holdings: Holdings::default(),
+                tight: Arc::default(),
+                full: FullNodes::default(),
                 metrics: VolumeMetrics::default(),
                 capacity: None,
                 delay_ms: Arc::default(),
@@ -166,6 +183,8 @@ impl Cluster {
         let server = Arc::new(ShardServer::new(ServerParts {
             node: machine.id,
             volume: volume.clone(),
+            holdings: machine.holdings.clone(),
+            reserve: machine.reserve(),
             placement: machine.placement.subscribe(),
             env: machine.env.clone(),
             config: self.config.clone(),
@@ -182,6 +201,9 @@ impl Cluster {
         let shards = Shards::new(ShardsParts {
             node: machine.id,
             volume,
+            holdings: machine.holdings.clone(),
+            reserve: machine.reserve(),
+            full: machine.full.clone(),
             placement: machine.placement.subscribe(),
             transport: self.net.node(machine.id, routes),
             env: machine.env.clone(),
