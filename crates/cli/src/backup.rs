@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use floeberg_backup::{
-    Backup, Begun, CreateError, DirStore, S3Store, Source, SourceError, Store, patiently, verify,
+    Backup, Begun, CreateError, DirStore, MANIFEST, S3Store, Source, SourceError, Store, patiently,
+    verify,
 };
 use floeberg_client::{Credentials, Endpoint, Request};
 use floeberg_env::Env;
@@ -148,7 +149,33 @@ pub async fn run(command: BackupCommand) -> anyhow::Result<()> {
     }
 }
 
+/// What a directory holds that is not of a backup: a typing error must not mix a backup with something else.
+/// What an attempt that failed has left is fine.
+fn foreign(dir: &Path) -> anyhow::Result<Option<String>> {
+    const OF_BACKUPS: [&str; 5] = ["rows", "chunks", "files.list", "files.new", "backup.new"];
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let unreadable = || format!("cannot look into {}", dir.display());
+    for entry in std::fs::read_dir(dir).with_context(unreadable)? {
+        let name = entry.with_context(unreadable)?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        if !OF_BACKUPS.contains(&&*name) && name != MANIFEST && name != "lost+found" {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 async fn create(place: &Place, target: &Target) -> anyhow::Result<()> {
+    if !place.at.starts_with("s3://")
+        && let Some(name) = foreign(Path::new(&place.at))?
+    {
+        bail!(
+            "{} holds `{name}`, which is not of a backup: name an empty directory, or a new one",
+            place.at
+        );
+    }
     let store = place.open()?;
     let made = match floeberg_backup::create(&Remote(target.admin()?), &*store).await {
         Err(CreateError::Source(SourceError::Remote(error))) => return Err(target.explain(error)),
@@ -243,4 +270,21 @@ async fn put_back(arguments: RestoreArguments) -> anyhow::Result<()> {
     );
     print_done(arguments.json, &text)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_something_else_takes_no_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let look = |dir: &Path| foreign(dir).unwrap();
+        assert_eq!(look(&dir.path().join("new")), None);
+        assert_eq!(look(dir.path()), None);
+        std::fs::create_dir(dir.path().join("rows")).unwrap();
+        assert_eq!(look(dir.path()), None, "an attempt that failed");
+        std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
+        assert_eq!(look(dir.path()), Some("thesis.tex".to_owned()));
+    }
 }

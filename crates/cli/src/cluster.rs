@@ -7,6 +7,7 @@ mod local;
 mod remote;
 mod status;
 
+use self::remote::Until;
 use crate::config::ConfigArguments;
 use crate::target::Target;
 use clap::{Args, Subcommand};
@@ -49,6 +50,9 @@ pub enum ClusterCommand {
         /// It will never return: give up what is on it. Refused while it answers
         #[arg(long)]
         dead: bool,
+        /// Do not return before it is gone; progress is on standard error
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -59,6 +63,9 @@ pub enum ClusterCommand {
         /// The node that takes its place
         #[arg(long = "with", value_name = "NEW")]
         new: u64,
+        /// Do not return before the old one is gone; progress is on standard error
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -147,15 +154,29 @@ pub async fn run(command: ClusterCommand) -> anyhow::Result<ExitCode> {
         ClusterCommand::Join(arguments) => local::join(&arguments).await,
         ClusterCommand::Recover(arguments) => local::recover(&arguments),
         ClusterCommand::Token { ttl, target } => remote::token(ttl, &target).await,
-        ClusterCommand::Remove { node, dead, target } => {
+        ClusterCommand::Remove {
+            node,
+            dead,
+            wait,
+            target,
+        } => {
             let departure = if dead {
                 remote::Departure::Dead
             } else {
                 remote::Departure::Drained
             };
-            remote::remove(node, departure, &target).await
+            let until = if wait { Until::Done } else { Until::Begun };
+            remote::remove(node, departure, until, &target).await
         }
-        ClusterCommand::Replace { old, new, target } => remote::replace(old, new, &target).await,
+        ClusterCommand::Replace {
+            old,
+            new,
+            wait,
+            target,
+        } => {
+            let until = if wait { Until::Done } else { Until::Begun };
+            remote::replace(old, new, until, &target).await
+        }
         ClusterCommand::RotateCa { target } => remote::rotate_authority(&target).await,
         ClusterCommand::TransferLeader {
             node,

@@ -92,6 +92,18 @@ fn wrong_here(settings: &Settings) -> Vec<String> {
     wrong
 }
 
+/// What is said if no root keys are here: a service may have them in an environment of its own.
+fn without_keys(settings: &Settings) -> &'static str {
+    let variable = |name: &str| std::env::var(name).ok();
+    match root_key(variable, settings.keys_file.as_deref()) {
+        Err(RootKeyProblem::Missing) => {
+            "\nthere are no root keys here: the service needs FLOEBERG_ROOT_ACCESS_KEY and \
+             FLOEBERG_ROOT_SECRET_KEY in its environment, or a file in keys.file"
+        }
+        Ok(_) | Err(_) => "",
+    }
+}
+
 pub fn run(command: &ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check {
@@ -111,7 +123,11 @@ pub fn run(command: &ConfigCommand) -> anyhow::Result<()> {
                     wrong.join("\n")
                 );
             }
-            print_done(false, &format!("{} is usable", file.display()))?;
+            let without = match file_only {
+                true => "",
+                false => without_keys(&settings),
+            };
+            print_done(false, &format!("{} is usable{without}", file.display()))?;
         }
         ConfigCommand::Example => write!(std::io::stdout().lock(), "{}", example())?,
     }

@@ -8,6 +8,7 @@ use floeberg_client::{
     S3TablesClient, Scope, Trust,
 };
 use std::path::PathBuf;
+use std::time::Duration;
 
 const TLS_ADVICE: &str = "the node did not prove that it is the one of the address: name the PEM file of its \
      authority with `--ca`, use a name that its certificate has, or begin the address with http:// \
@@ -169,6 +170,16 @@ impl Target {
         format!(
             "arn:aws:s3tables:{}:{}:bucket/{bucket}",
             self.region, self.account
+        )
+    }
+
+    /// What is said of a node that takes a connection and no more.
+    pub fn silent(&self, patience: Duration) -> String {
+        format!(
+            "{} takes connections and does not answer within {} s: its process may be stopped or overloaded; ask \
+             another node with `--endpoint`. Whether a change was made is not known: `floeberg cluster status` shows it",
+            self.endpoint,
+            patience.as_secs()
         )
     }
 

@@ -313,10 +313,7 @@ impl Fleet {
     /// If it does not end in time, or ends with a failure.
     pub async fn stop(&mut self, node: u64) -> anyhow::Result<()> {
         self.still_run()?;
-        let child = self.seat(node)?.running.as_ref();
-        let id = child.and_then(Child::id).context("the node does not run")?;
-        let pid = Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(node, Signal::TERM)?;
         let status = self.ended(node).await?;
         ensure!(
             status.success(),
@@ -324,6 +321,17 @@ impl Fleet {
             self.log(node)?
         );
         Ok(())
+    }
+
+    /// Sends a signal to a node's process.
+    ///
+    /// # Errors
+    /// If the node does not run.
+    pub fn signal(&self, node: u64, signal: Signal) -> anyhow::Result<()> {
+        let child = self.seat(node)?.running.as_ref();
+        let id = child.and_then(Child::id).context("the node does not run")?;
+        let pid = Pid::from_raw(i32::try_from(id)?).context("a process id is not 0")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Starts a node that was stopped, and waits until it serves.

@@ -185,10 +185,8 @@ async fn a_cluster_grows_shrinks_and_replaces_nodes() -> anyhow::Result<()> {
     known.write(&fleet, 1).await?;
 
     // The leader of both groups leaves alive, another one dead.
-    fleet.ask(1, &["remove", "4"]).await?;
-    fleet
-        .until(1, "node 4 is gone", |status| state_of(status, 4) == "gone")
-        .await?;
+    fleet.ask(1, &["remove", "4", "--wait"]).await?;
+    ensure!(state_of(&fleet.status(1).await?, 4) == "gone", "too early");
     fleet.kill(4).await?;
     fleet.voters(1, &[1, 2, 3, 5]).await?;
     known.write(&fleet, 5).await?;
@@ -218,11 +216,9 @@ async fn a_cluster_grows_shrinks_and_replaces_nodes() -> anyhow::Result<()> {
     fleet.kill(3).await?;
     let six = fleet.join(1).await?;
     fleet
-        .ask(1, &["replace", "3", "--with", &six.to_string()])
+        .ask(1, &["replace", "3", "--with", &six.to_string(), "--wait"])
         .await?;
-    fleet
-        .until(1, "node 3 is gone", |status| state_of(status, 3) == "gone")
-        .await?;
+    ensure!(state_of(&fleet.status(1).await?, 3) == "gone", "too early");
     fleet.voters(1, &[1, 2, six]).await?;
     known.write(&fleet, six).await?;
     let seven = fleet.join(2).await?;

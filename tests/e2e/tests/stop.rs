@@ -3,6 +3,7 @@
 
 use anyhow::ensure;
 use floeberg_test_e2e::connect::{Clients, create_buckets};
+use floeberg_test_e2e::fleet::Fleet;
 use floeberg_test_e2e::history::History;
 use floeberg_test_e2e::kill_cycles::random_seed;
 use floeberg_test_e2e::process::{Home, Node, binary};
@@ -11,6 +12,7 @@ use floeberg_test_e2e::workload;
 use floeberg_test_e2e::world::{Session, World, new_generation};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,4 +79,17 @@ async fn a_second_process_on_a_data_directory_is_refused() -> anyhow::Result<()>
         second.stderr
     );
     node.stop().await
+}
+
+#[tokio::test]
+async fn a_process_that_stands_still_keeps_nobody_waiting() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut fleet = Fleet::found(&binary()?, dir.path(), 1).await?;
+    fleet.signal(1, Signal::STOP)?;
+    let asked = fleet.refused(1, &["status"]).await;
+    fleet.signal(1, Signal::CONT)?;
+    let refused = asked?;
+    ensure!(refused.contains("does not answer within 15 s"), "{refused}");
+    fleet.status(1).await?;
+    fleet.stop(1).await
 }

@@ -155,6 +155,24 @@ fn list(nodes: &[u64]) -> String {
 }
 
 impl ClusterStatus {
+    /// Whether a node is out for good.
+    pub fn is_gone(&self, node: u64) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.node == node && member.state == "gone")
+    }
+
+    /// How far the departure of a node is, in a line.
+    pub fn progress(&self, node: u64) -> String {
+        let state = self.members.iter().find(|member| member.node == node);
+        let state = state.map_or("no member", |member| &member.state);
+        let mut waiting: Vec<&str> = self.waiting.iter().map(|w| &*w.text).collect();
+        waiting.dedup();
+        match waiting.is_empty() {
+            true => format!("node {node} is {state}"),
+            false => format!("node {node} is {state}: {}", waiting.join("; ")),
+        }
+    }
+
     /// The worst of what is known.
     pub fn health(&self) -> Health {
         let alarms = self.alarms.iter().map(|alarm| match &*alarm.severity {
@@ -379,6 +397,12 @@ mod tests {
         let alarm = "WARNING node 2, copies-owed: 12 chunks lack a copy";
         assert!(shown.contains(alarm), "{shown}");
         assert_eq!(documented().health(), Health::Critical);
+        assert!(!documented().is_gone(3));
+        let progress = documented().progress(3);
+        assert_eq!(
+            progress,
+            "node 3 is dead: node 4 still lacks 12000 log entries"
+        );
         assert!(!shown.contains("DIVERGED"));
         let mut status = documented();
         status.taking_no_part.clear();
