@@ -19,8 +19,9 @@ pub struct Kept {
 }
 
 fn tar(arguments: &[&str], folder: &Path) -> anyhow::Result<()> {
-    let done = Command::new("tar").args(arguments).arg("-C").arg(folder);
-    let done = done.arg(".").output().context("cannot run tar")?;
+    let mut tar = Command::new("tar");
+    tar.args(arguments).arg("-C").arg(folder).arg(".");
+    let done = tar.output().context("cannot run tar")?;
     let text = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.success(), "tar: {text}");
     Ok(())
