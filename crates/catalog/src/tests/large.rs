@@ -6,7 +6,7 @@ use crate::*;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use floeberg_iceberg::TableMetadata;
+use floeberg_iceberg::{RawJson, TableMetadata};
 use floeberg_metastore::Rows as _;
 use floeberg_types::limits;
 use serde_json::{Value, json};
@@ -206,4 +206,34 @@ async fn the_largest_transaction_is_one_command_and_a_table_more_is_refused() {
     assert!(bytes > 2 << 20 && bytes < 6 << 20, "{bytes}");
     changes.push(set_property("t0", "k", "v"));
     lab.transaction(&changes).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_table_of_ten_thousand_columns_is_created_and_evolves() {
+    let lab = Lab::with_namespace().await;
+    let schema = |count: usize| {
+        let mut document = json!({"schemas": [{"type": "struct", "schema-id": 0}]});
+        with_columns(&mut document, count);
+        serde_json::to_string(&document["schemas"][0]).unwrap()
+    };
+    let request = CreateTable {
+        schema: RawJson::parse(&schema(10_000)).unwrap(),
+        ..new_table("wide")
+    };
+    let head = lab.create_with(&request).await.unwrap();
+    assert_eq!(cold(&lab, "wide").await, *head.metadata());
+    let wider = TableChange {
+        updates: vec![
+            update(&format!(
+                r#"{{"action":"add-schema","schema":{}}}"#,
+                schema(10_001)
+            )),
+            update(r#"{"action":"set-current-schema","schema-id":-1}"#),
+        ],
+        ..set_property("wide", "k", "v")
+    };
+    let head = lab.commit(&wider).await.unwrap().head;
+    assert_eq!(cold(&lab, "wide").await, *head.metadata());
+    let bytes = written(&lab, &head.info().version_token);
+    assert!(bytes < 2 << 20, "{bytes}");
 }
