@@ -9,12 +9,14 @@ mod attended;
 mod clock;
 mod disk;
 mod mem_disk;
+mod pace;
 mod real_disk;
 mod replace;
 mod rng;
 mod sim;
 mod tasks;
 pub mod testing;
+mod threads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,11 +25,13 @@ pub use attended::Attendance;
 pub use clock::{Clock, RealClock, SimClock};
 pub use disk::{Disk, DiskFile, DiskSpace, OpenMode};
 pub use mem_disk::{DiskImage, MemDisk, UnsyncedData};
+pub use pace::Crossing;
 pub use real_disk::RealDisk;
 pub use replace::replace_file;
 pub use rng::{OsRng, Rng, SeededRng};
 pub use sim::SimControl;
 pub use tasks::{TaskEnd, Tasks};
+pub use threads::{NodeThreads, Threads};
 
 /// Everything a component may ask of the machine it runs on.
 #[derive(Clone)]
@@ -38,19 +42,37 @@ pub struct Env {
     pub rng: Arc<dyn Rng>,
     /// Files and directories.
     pub disk: Arc<dyn Disk>,
-    /// Background work.
+    /// Work whose size clients decide: requests, decisions, what looks after rows and chunks.
     pub tasks: Tasks,
+    /// Consensus: what must go on whatever clients do. Nothing here takes longer than one entry of
+    /// the log does.
+    pub consensus: Tasks,
+    /// The reception of the client ports, which answers health whatever keeps the others busy.
+    pub reception: Tasks,
 }
 
 impl Env {
-    /// The machine itself.
+    /// The machine itself; everything runs on the runtime of whoever asks for it.
     #[must_use]
     pub fn real() -> Self {
+        let tasks = Tasks::real();
         Self {
             clock: Arc::new(RealClock::start()),
             rng: Arc::new(OsRng),
             disk: Arc::new(RealDisk),
-            tasks: Tasks::real(),
+            consensus: tasks.clone(),
+            reception: tasks.clone(),
+            tasks,
+        }
+    }
+
+    /// The same with consensus and the reception on threads of their own.
+    #[must_use]
+    pub fn with_threads(self, threads: &NodeThreads) -> Self {
+        Self {
+            consensus: threads.consensus.tasks(),
+            reception: threads.reception.tasks(),
+            ..self
         }
     }
 
@@ -64,6 +86,8 @@ impl Env {
             rng: Arc::new(SeededRng::new(seed)),
             disk: Arc::new(disk.clone()),
             tasks: Tasks::simulated(),
+            consensus: Tasks::simulated(),
+            reception: Tasks::simulated(),
         };
         // The faults draw from their own stream, so that a crash does not shift the node's draws.
         let faults = Arc::new(SeededRng::new(seed ^ 0x5eed_fa17));

@@ -1,11 +1,14 @@
 //! Background work: async tasks, blocking work and threads.
 
+use crate::Rng;
+use crate::pace::{Crossing, Pace};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tracing::Instrument;
@@ -19,11 +22,16 @@ enum Blocking {
     Inline,
 }
 
-/// Starts background work. All methods but [`Tasks::spawn_thread`] need a tokio runtime.
+/// Starts background work on one runtime: that of [`Threads`](crate::Threads), else whichever runs the
+/// caller. All methods but [`Tasks::spawn_thread`] need one.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     blocking: Blocking,
+    /// `None`: the caller's runtime.
+    on: Option<Handle>,
     end: Option<TaskEnd>,
+    /// What a simulation takes for waits between threads and for blocking work.
+    pace: Pace,
     /// For work whose size clients decide; clones share them.
     places: Arc<Semaphore>,
 }
@@ -84,32 +92,63 @@ impl fmt::Debug for TaskEnd {
 }
 
 impl Tasks {
-    pub(crate) fn real() -> Self {
+    fn new(blocking: Blocking, places: usize) -> Self {
         Self {
-            blocking: Blocking::Pool,
+            blocking,
+            on: None,
             end: None,
-            places: Arc::new(Semaphore::new(places())),
+            pace: Pace::default(),
+            places: Arc::new(Semaphore::new(places)),
+        }
+    }
+
+    pub(crate) fn real() -> Self {
+        Self::new(Blocking::Pool, places())
+    }
+
+    pub(crate) fn on(runtime: Handle) -> Self {
+        Self {
+            on: Some(runtime),
+            ..Self::real()
         }
     }
 
     /// Tasks of a simulation: blocking work runs inline and there are no threads.
     #[must_use]
     pub fn simulated() -> Self {
-        Self {
-            blocking: Blocking::Inline,
-            end: None,
-            places: Arc::new(Semaphore::new(1)),
-        }
+        Self::new(Blocking::Inline, 1)
     }
 
     /// The same, and `end` ends them all.
     #[must_use]
     pub fn simulated_until(end: &TaskEnd) -> Self {
         Self {
-            blocking: Blocking::Inline,
             end: Some(end.clone()),
-            places: Arc::new(Semaphore::new(1)),
+            ..Self::simulated()
         }
+    }
+
+    /// The same with waits that `rng` draws where a machine has them: until blocking work begins and
+    /// until its result is seen, and at every [`Tasks::crossing`].
+    #[must_use]
+    pub fn paced(self, rng: Arc<dyn Rng>) -> Self {
+        Self {
+            pace: Pace::drawn(rng),
+            ..self
+        }
+    }
+
+    /// What passes until these tasks see what others have left for them: nothing that anybody would
+    /// have to wait for on a machine, and a drawn time in a simulation.
+    #[must_use]
+    pub fn crossing(&self) -> Crossing {
+        self.pace.crossing()
+    }
+
+    /// Calls `f`, which opens sockets or timers, so that they belong to these tasks' runtime.
+    pub fn within<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _entered = self.on.as_ref().map(Handle::enter);
+        f()
     }
 
     /// Runs `future` as a task; `name` is on its log lines.
@@ -118,7 +157,11 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let task = tokio::spawn(future.instrument(tracing::debug_span!("task", name)));
+        let future = future.instrument(tracing::debug_span!("task", name));
+        let task = match &self.on {
+            Some(runtime) => runtime.spawn(future),
+            None => tokio::spawn(future),
+        };
         if let Some(end) = &self.end {
             end.track(task.abort_handle());
         }
@@ -132,10 +175,22 @@ impl Tasks {
         T: Send + 'static,
     {
         match self.blocking {
-            Blocking::Pool => tokio::task::spawn_blocking(move || {
-                tracing::debug_span!("blocking", name).in_scope(work)
-            }),
-            Blocking::Inline => self.spawn(name, async move { work() }),
+            Blocking::Pool => {
+                let work = move || tracing::debug_span!("blocking", name).in_scope(work);
+                match &self.on {
+                    Some(runtime) => runtime.spawn_blocking(work),
+                    None => tokio::task::spawn_blocking(work),
+                }
+            }
+            Blocking::Inline => {
+                let (before, after) = (self.crossing(), self.crossing());
+                self.spawn(name, async move {
+                    before.await;
+                    let done = work();
+                    after.await;
+                    done
+                })
+            }
         }
     }
 

@@ -73,12 +73,20 @@ impl Machine {
         let life = Life::default();
         self.lives += 1;
         // A stream for each life: what is left of an earlier one must not shift its draws.
-        let rng = SeededRng::new(self.seed ^ (self.lives << 20));
+        let stream = self.seed ^ (self.lives << 20);
+        let rng = SeededRng::new(stream);
+        // Two sets of threads that wait for each other.
+        let tasks = |threads: u64| {
+            let pace = SeededRng::new(stream ^ (threads << 40));
+            Tasks::simulated_until(&life.tasks).paced(Arc::new(pace))
+        };
         let env = Env {
             clock: Arc::new(self.clock.clone()),
             rng: Arc::new(rng),
             disk: life.mount(&self.disk),
-            tasks: Tasks::simulated_until(&life.tasks),
+            tasks: tasks(1),
+            consensus: tasks(2),
+            reception: tasks(3),
         };
         self.life = Some(life.clone());
         (life, env)

@@ -1,0 +1,99 @@
+//! Threads that do one kind of work only, so that nothing else can keep them busy.
+
+use crate::Tasks;
+use std::fmt;
+use std::io;
+use tokio::runtime::{Builder, Runtime};
+
+/// A runtime of its own for the [`Tasks`] that are made from it. Dropping it ends them where they
+/// wait, without waiting for them.
+pub struct Threads(Option<Runtime>);
+
+impl Threads {
+    /// Starts `workers` threads, called `name` where the system shows threads.
+    ///
+    /// # Errors
+    /// The system has no more threads or file descriptors.
+    pub fn start(name: &'static str, workers: usize) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(workers)
+            .thread_name(name)
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Tasks that run on these threads, whoever starts them. They have places of their own.
+    ///
+    /// # Panics
+    /// Never: the runtime is there until this is dropped.
+    #[must_use]
+    pub fn tasks(&self) -> Tasks {
+        let runtime = self.0.as_ref().expect("only dropping takes it");
+        Tasks::on(runtime.handle().clone())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Where tasks run, nobody may wait for threads.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").finish_non_exhaustive()
+    }
+}
+
+/// The threads of a process that serves a node, beside the runtime that its requests run on.
+#[derive(Debug)]
+pub struct NodeThreads {
+    pub(crate) consensus: Threads,
+    pub(crate) reception: Threads,
+}
+
+impl NodeThreads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// As [`Threads::start`].
+    pub fn start() -> io::Result<Self> {
+        Ok(Self {
+            // One for each group that has something to do at the same time.
+            consensus: Threads::start("consensus", 2)?,
+            reception: Threads::start("reception", 1)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::current;
+
+    fn name() -> Option<String> {
+        current().name().map(str::to_owned)
+    }
+
+    #[tokio::test]
+    async fn tasks_and_blocking_work_run_on_the_threads_they_were_made_for() {
+        let threads = Threads::start("apart", 1).expect("threads");
+        let tasks = threads.tasks();
+        let apart = Some("apart".to_owned());
+        assert_ne!(name(), apart);
+        let task = tasks.spawn("task", async { name() });
+        assert_eq!(task.await.expect("joined"), apart);
+        let blocking = tasks.spawn_blocking("work", name);
+        assert_eq!(blocking.await.expect("joined"), apart);
+        assert_eq!(tasks.step("step", name).await.expect("joined"), apart);
+        let opened = tasks.within(|| tokio::runtime::Handle::current().id());
+        assert_ne!(opened, tokio::runtime::Handle::current().id());
+        drop(threads);
+        let late = tasks.spawn("late", std::future::pending::<()>());
+        assert!(late.await.expect_err("nobody runs it").is_cancelled());
+    }
+}
