@@ -138,6 +138,53 @@ impl Method {
     }
 }
 
+/// Whose threads serve a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crew {
+    /// Those of consensus: the call is short, and must be answered whatever clients do.
+    Consensus,
+    /// Those of requests: a client decides how much there is to do.
+    Requests,
+}
+
+impl Method {
+    pub(crate) const fn crew(self) -> Crew {
+        match self {
+            Self::Append
+            | Self::Vote
+            | Self::PreVote
+            | Self::TransferLeader
+            | Self::ReadIndex
+            | Self::Marks
+            | Self::Status
+            | Self::SnapshotBegin
+            | Self::SnapshotChunk
+            | Self::SnapshotInstall => Crew::Consensus,
+            Self::Propose
+            | Self::Withdraw
+            | Self::Join
+            | Self::Members
+            | Self::Authority
+            | Self::ShardWrite
+            | Self::ShardRead
+            | Self::ShardDelete
+            | Self::ShardStat => Crew::Requests,
+        }
+    }
+}
+
+impl Lane {
+    /// Who reads what comes on the lane and writes the answers. Where that is not who serves the calls,
+    /// it hands them over.
+    pub(crate) const fn crew(self) -> Crew {
+        match self {
+            Self::Votes | Self::Log | Self::Bulk => Crew::Consensus,
+            // The order of its calls counts, so they are read where they are served.
+            Self::Proposals => Crew::Requests,
+        }
+    }
+}
+
 /// A call to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

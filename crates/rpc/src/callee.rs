@@ -3,6 +3,7 @@
 
 use crate::{Lane, MAX_BODY, Refusal, RefusalCode, Request, Routes};
 use bytes::Bytes;
+use floeberg_env::Tasks;
 use floeberg_types::NodeId;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
@@ -31,8 +32,10 @@ pub(crate) enum Outcome {
 pub(crate) enum Started {
     Done(Outcome),
     /// To be driven to its end by a task of the caller's.
-    Running(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    Running(Run),
 }
+
+type Run = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// Serves calls by a table of handlers until it is stopped.
 pub(crate) struct Callee {
@@ -68,15 +71,38 @@ impl Callee {
     /// Runs the handler up to its first wait before it returns: calls that are started one after
     /// the other reach their handlers in that order, whatever the scheduler does later.
     pub(crate) async fn start(&self, from: NodeId, request: Request) -> Started {
-        let lane = request.method.lane();
-        let handler = match self.routes.find(request.method) {
-            Ok(handler) => handler,
+        let mut run = match self.admit(from, request) {
+            Ok(run) => run,
             Err(refusal) => return Started::Done(Outcome::Refused(refusal)),
         };
+        // A caller that starts many calls in a row has used up its share of tokio's time at some
+        // point, and then nothing below would be polled at all, and later calls would come first.
+        match futures::poll!(unconstrained(run.as_mut())) {
+            Poll::Ready(outcome) => Started::Done(outcome),
+            Poll::Pending => Started::Running(run),
+        }
+    }
+
+    /// Has `tasks` run the handler, in no order.
+    pub(crate) fn hand_over(&self, from: NodeId, request: Request, tasks: &Tasks) -> Started {
+        let run = match self.admit(from, request) {
+            Ok(run) => run,
+            Err(refusal) => return Started::Done(Outcome::Refused(refusal)),
+        };
+        let running = tasks.spawn("rpc.call", run);
+        Started::Running(Box::pin(async move {
+            let ended = running.await;
+            ended.unwrap_or_else(|_| Outcome::Unknown("the node stopped".into()))
+        }))
+    }
+
+    /// The work of a call for which there is a handler and room.
+    fn admit(&self, from: NodeId, request: Request) -> Result<Run, Refusal> {
+        let lane = request.method.lane();
+        let handler = self.routes.find(request.method)?;
         let Ok(permit) = self.room(from, lane).try_acquire_owned() else {
             let message = format!("{} calls of node {from} are running", room_for(lane));
-            let busy = Refusal::new(RefusalCode::Busy, message);
-            return Started::Done(Outcome::Refused(busy));
+            return Err(Refusal::new(RefusalCode::Busy, message));
         };
         let stop = self.stop.clone();
         let method = request.method;
@@ -95,13 +121,7 @@ impl Callee {
                 },
             }
         };
-        let mut run: Pin<Box<dyn Future<Output = Outcome> + Send>> = Box::pin(run);
-        // A caller that starts many calls in a row has used up its share of tokio's time at some
-        // point, and then nothing below would be polled at all, and later calls would come first.
-        match futures::poll!(unconstrained(run.as_mut())) {
-            Poll::Ready(outcome) => Started::Done(outcome),
-            Poll::Pending => Started::Running(run),
-        }
+        Ok(Box::pin(run))
     }
 }
 

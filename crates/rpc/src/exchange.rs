@@ -1,5 +1,6 @@
 //! The serving side of the streams: handshake, then calls in the order they come.
 
+use crate::call::Crew;
 use crate::callee::{Callee, Outcome, Started};
 use crate::link::About;
 use crate::wire::{self, Frame, Kind};
@@ -70,11 +71,21 @@ impl Host {
         if out.send(Ok(hello)).await.is_err() {
             return;
         }
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => {}
-            () = member.cancelled() => about.cut.cancel(),
-            () = self.take_calls((from, lane, asking), &mut frames, &out) => {}
+        let host = self.clone();
+        let calls = async move {
+            tokio::select! {
+                biased;
+                () = host.stop.cancelled() => {}
+                () = member.cancelled() => about.cut.cancel(),
+                () = host.take_calls((from, lane, asking), &mut frames, &out) => {}
+            }
+        };
+        match lane.crew() {
+            Crew::Consensus => calls.await,
+            Crew::Requests => {
+                let calls = self.tracker.track_future(calls);
+                self.station.env.tasks.spawn("rpc.stream", calls);
+            }
         }
     }
 
@@ -142,7 +153,13 @@ impl Host {
                     Started::Done(Outcome::Refused(refusal))
                 }
                 Ok(request) if request.method.lane() == lane => {
-                    self.callee.start(from, request).await
+                    match (request.method.crew(), lane.crew()) {
+                        (Crew::Requests, Crew::Consensus) => {
+                            self.callee
+                                .hand_over(from, request, &self.station.env.tasks)
+                        }
+                        _ => self.callee.start(from, request).await,
+                    }
                 }
                 Ok(request) => {
                     let message = format!("{:?} does not belong on lane {lane:?}", request.method);
@@ -170,7 +187,7 @@ impl Host {
                             () = stop.cancelled() => {}
                         }
                     });
-                    self.station.env.tasks.spawn("rpc.call", finish);
+                    self.station.tasks(lane.crew()).spawn("rpc.call", finish);
                 }
             }
         }
@@ -197,7 +214,8 @@ impl Host {
     }
 
     async fn join(&self, request: Request) -> Outcome {
-        match self.callee.start(STRANGER, request).await {
+        let tasks = &self.station.env.tasks;
+        match self.callee.hand_over(STRANGER, request, tasks) {
             Started::Done(outcome) => outcome,
             Started::Running(running) => running.await,
         }

@@ -79,7 +79,9 @@ impl Server {
         }
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
-        let tasks = station.env.tasks.clone();
+        let tasks = station.env.consensus.clone();
+        let listener = listener.into_std()?;
+        let listener = tasks.within(|| TcpListener::from_std(listener))?;
         let settings = station.settings;
         let host = Arc::new(Host {
             station,
@@ -188,7 +190,7 @@ async fn accept(listener: TcpListener, host: Arc<Host>, accepted: Accepted) {
                 Err(error) => tracing::debug!(%remote, %error, "a connection failed"),
             }
         });
-        host.station.env.tasks.spawn("rpc.handshake", handshake);
+        host.station.env.consensus.spawn("rpc.handshake", handshake);
     }
 }
 
@@ -208,7 +210,7 @@ fn bound(host: &Host, link: Link, guests: Arc<Semaphore>) -> Option<Link> {
             cut.cancel();
         }
     });
-    host.station.env.tasks.spawn("rpc.guest", end);
+    host.station.env.consensus.spawn("rpc.guest", end);
     Some(link)
 }
 
@@ -293,7 +295,7 @@ impl Service<Request<Streaming<Frame>>> for Exchange {
         let host = self.0.clone();
         let serve = host.clone().serve(about, request.into_inner(), out);
         let serve = host.tracker.track_future(serve);
-        host.station.env.tasks.spawn("rpc.stream", serve);
+        host.station.env.consensus.spawn("rpc.stream", serve);
         std::future::ready(Ok(Response::new(ReceiverStream::new(frames))))
     }
 }

@@ -1,8 +1,9 @@
 //! What a node brings to both ends of its streams: who it is, how it proves it, how patient it is.
 
+use crate::call::Crew;
 use crate::wire::{self, Frame, Kind};
 use crate::{Lane, Peers};
-use floeberg_env::Env;
+use floeberg_env::{Env, Tasks};
 use floeberg_pki::NodeTls;
 use floeberg_types::{ClusterId, NodeId};
 use std::sync::Arc;
@@ -120,6 +121,14 @@ pub struct Station {
 }
 
 impl Station {
+    /// The tasks of a crew.
+    pub(crate) const fn tasks(&self, crew: Crew) -> &Tasks {
+        match crew {
+            Crew::Consensus => &self.env.consensus,
+            Crew::Requests => &self.env.tasks,
+        }
+    }
+
     /// The first frame to `to` on a stream for `lane`.
     pub(crate) fn hello(&self, to: NodeId, lane: Lane) -> Frame {
         let mut frame = wire::hello(&self.local, to, lane);

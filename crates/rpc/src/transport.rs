@@ -76,7 +76,7 @@ impl NetTransport {
             stop: self.stop.clone(),
         };
         let task = self.drivers.track_future(driver.drive());
-        self.station.env.tasks.spawn("rpc.stream", task);
+        self.station.tasks(lane.crew()).spawn("rpc.stream", task);
         let route = Route {
             line: line.clone(),
             stale: way.stale,
