@@ -77,7 +77,7 @@ impl From<ChangeError> for Failure {
             | E::Token(_)
             | E::TooLarge(_) => bad_request(error),
             E::Refused(_) | E::Groups(GroupsError::Refused { .. }) => conflict(error),
-            E::Unavailable | E::Groups(GroupsError::NoLeader { .. }) => {
+            E::Unavailable | E::Crowded(_) | E::Groups(GroupsError::NoLeader { .. }) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 failure(status, "ServiceUnavailableException", error)
             }

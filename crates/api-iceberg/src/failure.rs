@@ -172,7 +172,7 @@ impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
             // Nothing was proposed, so repeating the request is safe.
-            Outage::Unavailable | Outage::Crowded(_) => {
+            Outage::Unavailable | Outage::Crowded(_) | Outage::TooManyDocuments(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }
@@ -419,6 +419,7 @@ impl From<RegisterTableError> for Failure {
 mod tests {
     use super::*;
     use floeberg_iceberg::RequirementFailed;
+    use floeberg_metastore::Crowded;
     use floeberg_types::BucketName;
 
     fn outcome(failure: impl Into<Failure>) -> (u16, Cow<'static, str>) {
@@ -488,12 +489,11 @@ mod tests {
     fn a_retry_is_asked_for_only_before_anything_was_proposed() {
         let id = RequestId::from_bytes([1; 16]);
         let retry = |outage: Outage| {
-            Failure::from(outage)
-                .answer(id)
-                .headers()
-                .contains_key("retry-after")
+            let answer = Failure::from(outage).answer(id);
+            answer.headers().contains_key("retry-after")
         };
         assert!(retry(Outage::Unavailable));
+        assert!(retry(Outage::Crowded(Crowded)));
         assert!(!retry(Outage::Indefinite));
         assert!(!retry(Outage::storage("disk")));
     }

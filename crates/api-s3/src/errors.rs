@@ -143,6 +143,10 @@ impl IntoS3 for Outage {
                 code(S3ErrorCode::ServiceUnavailable, &self),
                 &[(header::RETRY_AFTER, "1".to_owned())],
             ),
+            Self::Crowded(_) => with_headers(
+                code(S3ErrorCode::SlowDown, &self),
+                &[(header::RETRY_AFTER, "1".to_owned())],
+            ),
             Self::Indefinite => {
                 tracing::warn!("the outcome of an object request is unknown");
                 code(S3ErrorCode::InternalError, &self)
@@ -241,5 +245,21 @@ impl IntoS3 for CopyPartError {
             Self::Target(error) => error.into_s3(),
             Self::TooLarge(error) => error.into_s3(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use floeberg_metastore::Crowded;
+
+    #[test]
+    fn whoever_finds_no_room_is_told_to_slow_down_and_when_to_come_again() {
+        let error = Outage::Crowded(Crowded).into_s3();
+        assert_eq!(error.code(), &S3ErrorCode::SlowDown);
+        let status = error.status_code();
+        assert_eq!(status, Some(StatusCode::SERVICE_UNAVAILABLE));
+        let headers = error.headers().expect("ours");
+        assert_eq!(headers[header::RETRY_AFTER], "1");
     }
 }

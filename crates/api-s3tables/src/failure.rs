@@ -109,7 +109,7 @@ impl From<Denied> for Failure {
 impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
-            Outage::Unavailable | Outage::Crowded(_) => {
+            Outage::Unavailable | Outage::Crowded(_) | Outage::TooManyDocuments(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }
@@ -289,6 +289,7 @@ impl From<UpdateMetadataLocationError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floeberg_metastore::Crowded;
 
     #[test]
     fn errors_carry_their_name_and_the_request_id() {
@@ -299,8 +300,11 @@ mod tests {
             answer.headers()["x-amzn-errortype"],
             "NotImplementedException"
         );
-        let busy = Failure::from(Outage::Unavailable).answer(id);
-        assert_eq!(busy.headers()["retry-after"], "1");
+        for busy in [Outage::Unavailable, Outage::Crowded(Crowded)] {
+            let busy = Failure::from(busy).answer(id);
+            assert_eq!(busy.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(busy.headers()["retry-after"], "1");
+        }
         let open = Failure::from(Outage::Indefinite).answer(id);
         assert_eq!(open.status(), StatusCode::GATEWAY_TIMEOUT);
         assert!(!open.headers().contains_key("retry-after"));

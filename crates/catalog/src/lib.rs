@@ -152,6 +152,7 @@ impl Catalog {
             Ok(Committed { value, .. }) => Ok(value),
             Err(TransactError::Refused(refused)) => Err(refused),
             Err(TransactError::Unavailable) => Err(Outage::Unavailable.into()),
+            Err(TransactError::Crowded(crowded)) => Err(Outage::Crowded(crowded).into()),
             Err(TransactError::Indefinite) => Err(Outage::Indefinite.into()),
             Err(TransactError::TooLarge(large)) => Err(Outage::TooLarge(large).into()),
             Err(TransactError::Storage(source)) => Err(Outage::storage(source).into()),

@@ -3,7 +3,7 @@
 //! last command compares everything that was read and gives the series to the table; it copies
 //! nothing. What nobody publishes expires.
 
-use crate::errors::{Crowded, DamagedRow, Outage};
+use crate::errors::{DamagedRow, Outage, TooManyDocuments};
 use crate::keys::{self, FragmentKey, SeriesId};
 use crate::location::{self, Path};
 use crate::rows::{FragmentRow, PiecesRow, SeriesRow, stored};
@@ -169,7 +169,7 @@ impl Catalog {
         let acquired = self.inner.writers.acquire();
         let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + GIVING_UP);
         let Ok(Ok(_writer)) = timeout_at(deadline, acquired).await else {
-            return Err(Crowded { limit: WRITERS }.into());
+            return Err(TooManyDocuments { limit: WRITERS }.into());
         };
         let (bucket, path, document) = (bucket.clone(), path.clone(), metadata.clone());
         let look = move || {
@@ -259,7 +259,7 @@ fn open(txn: &mut Txn<'_>, bytes: u64) -> Result<(SeriesId, TimestampMs), Outage
     let ahead = txn.scan_prefix(&keys::all_pieces(), None, SERIES_AHEAD_MAX)?;
     if ahead.len() >= SERIES_AHEAD_MAX {
         let limit = SERIES_AHEAD_MAX;
-        return Err(Crowded { limit }.into());
+        return Err(TooManyDocuments { limit }.into());
     }
     let series = SeriesId::from_bytes(txn.new_id());
     let expires = txn.now().plus_ms(PIECES_LAST_MS);

@@ -17,7 +17,6 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -28,7 +27,7 @@ const APPLY_BYTES_MAX: usize = 4 << 20;
 
 /// The state machine as the consensus library sees it.
 pub(crate) struct Machine {
-    // Never contended: one task calls, and while a snapshot is installed it waits.
+    // Never contended: one task calls, and waits while entries are applied or a snapshot is installed.
     inner: Arc<Mutex<Box<dyn StateMachine>>>,
     applied: watch::Sender<Option<EntryId>>,
     synced: Synced,
@@ -133,7 +132,8 @@ impl Machine {
         Ok(())
     }
 
-    fn apply_chunk(&mut self, chunk: Chunk) -> io::Result<()> {
+    /// Applies beside all other tasks, which must not wait for a large entry or a slow disk.
+    async fn apply_chunk(&mut self, chunk: Chunk) -> io::Result<()> {
         let Chunk {
             entries,
             responders,
@@ -141,12 +141,12 @@ impl Machine {
         } = chunk;
         self.check_order(&entries)?;
         let (count, last) = (entries.len(), entries.last().map(|e| e.id));
-        let mut machine = self.inner.lock();
+        let machine = Arc::clone(&self.inner);
+        let applying = move || machine.lock().apply(entries);
+        let applied = self.outgoing.tasks().spawn_blocking("apply", applying);
         // A panic would leave the library waiting for an answer that never comes.
-        let responses = catch_unwind(AssertUnwindSafe(|| machine.apply(entries)))
-            .map_err(|_| io::Error::other("the state machine panicked"))?
-            .map_err(io::Error::other)?;
-        drop(machine);
+        let responses = applied.await.map_err(io::Error::other)?;
+        let responses = responses.map_err(io::Error::other)?;
         if responses.len() != count {
             let text = format!("{} responses to {count} entries", responses.len());
             return Err(io::Error::other(text));
@@ -218,7 +218,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             if let Some(last) = chunk.entries.last() {
                 self.synced.wait(last.id.index).await?;
             }
-            self.apply_chunk(chunk)?;
+            self.apply_chunk(chunk).await?;
         }
         Ok(())
     }

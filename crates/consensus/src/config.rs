@@ -1,6 +1,6 @@
 //! Settings of a group, and the library settings they become.
 
-use floeberg_types::GroupId;
+use floeberg_types::{GroupId, limits};
 use openraft::{Config, SnapshotPolicy};
 use std::time::Duration;
 
@@ -29,8 +29,11 @@ pub struct GroupConfig {
     pub snapshot_bytes_per_second: Option<u64>,
     /// Entries a learner may lack when it becomes a voter.
     pub learner_lag_max: u64,
-    /// Commands between [`reserve`](crate::RaftGroup::reserve) and their outcome.
+    /// Commands between [`reserve`](crate::RaftGroup::reserve) and their outcome. Their bytes are
+    /// bounded by the node's [`CommandBudget`](crate::CommandBudget).
     pub in_flight_max: usize,
+    /// Bytes of decoded entries that are kept in memory; the groups of a node share what it has.
+    pub ring_bytes: usize,
 }
 
 impl Default for GroupConfig {
@@ -47,6 +50,7 @@ impl Default for GroupConfig {
             snapshot_bytes_per_second: None,
             learner_lag_max: 1000,
             in_flight_max: 8192,
+            ring_bytes: limits::DECODED_ENTRIES_BYTES / limits::GROUPS,
         }
     }
 }

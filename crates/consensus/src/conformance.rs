@@ -33,6 +33,7 @@ impl StoreBuilder<TypeConfig, GroupLog, Machine, (Medium, Snapshots)> for Fresh 
             GROUP,
             medium.open(&env, &RaftLogMetrics::default()),
             Acks::default(),
+            64 << 20,
         );
         let snapshots = Snapshots::new();
         let staging = Staging::open(env.disk.clone(), snapshots.dir.path()).unwrap();

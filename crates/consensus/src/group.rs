@@ -2,6 +2,7 @@
 
 use crate::apply::Machine;
 use crate::barrier::{self, ReadPoint, Reader, Rounds};
+use crate::budget::{Admission, CommandBudget, Held, Permit};
 use crate::codec;
 use crate::config::GroupConfig;
 use crate::going::{Going, GoingError};
@@ -18,13 +19,12 @@ use crate::skew::{self, Clocks};
 use crate::snapshot::{self, Schedule};
 use crate::standing::{Footing, Standing};
 use crate::start::{Begin, GroupParts, GroupStartError, OnFatal};
-use crate::submit::{self, Pending, Permit, SizedCommand, SubmitQueue};
+use crate::submit::{self, Pending, SizedCommand, SubmitQueue};
 use crate::transfer::incoming::Incoming;
 use crate::transfer::outgoing::Outgoing;
-use crate::transfer::staging::Staging;
 use crate::unsendable::Unsendable;
 use crate::{NoLeader, Term, recovery, retention, survivor};
-use floeberg_env::Env;
+use floeberg_env::{Env, Tasks};
 use floeberg_rpc::{Handler, Transport};
 use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::{GroupId, NodeId};
@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// A running Raft group; clones are handles to the same one.
@@ -55,12 +55,14 @@ pub(crate) struct Inner {
     leader: watch::Receiver<Option<Leader>>,
     addresses: watch::Receiver<Addresses>,
     handler: Arc<GroupHandler>,
-    permits: Arc<Semaphore>,
+    admission: Admission,
     queue: SubmitQueue,
     readers: mpsc::UnboundedSender<Reader>,
     applied: watch::Receiver<Option<EntryId>>,
     metrics: ConsensusMetrics,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+    /// Everything of the group runs here.
+    tasks: Tasks,
     follower: JoinHandle<()>,
 }
 
@@ -74,7 +76,7 @@ impl Drop for Inner {
 
 impl Inner {
     fn abort_tasks(&self) -> Vec<JoinHandle<()>> {
-        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let tasks = std::mem::take(&mut *self.running.lock());
         tasks.iter().for_each(JoinHandle::abort);
         tasks
     }
@@ -117,9 +119,7 @@ impl RaftGroup {
         let failed =
             |source: Box<dyn Error + Send + Sync>| GroupStartError::Recovery { group, source };
         let raft_config = Arc::new(config.to_raft(group)?);
-        let staging = open_staging(env, &parts)
-            .await
-            .map_err(|e| failed(e.into()))?;
+        let staging = parts.staging(env).await.map_err(|e| failed(e.into()))?;
         let installed = staging.installed().map_err(|e| failed(e.into()))?;
         recovery::reconcile(&*parts.log, group, parts.machine.applied().last, installed)?;
         if begin == Begin::Survivor {
@@ -133,9 +133,10 @@ impl RaftGroup {
             transport,
             footing: Footing { standing, witness },
             hooks,
+            budget,
             ..
         } = parts;
-        let log = GroupLog::new(group, log, acks);
+        let log = GroupLog::new(group, log, acks, config.ring_bytes);
         let rate = config.snapshot_bytes_per_second;
         let outgoing = Outgoing::new(machine.copier(), staging, env, rate);
         let metrics = hooks.metrics.clone();
@@ -156,25 +157,27 @@ impl RaftGroup {
             standing,
             on_fatal: hooks.on_fatal,
             metrics: hooks.metrics,
+            budget,
         };
-        let network = wiring.network(config);
-        let build = async {
+        let (network, address) = (wiring.network(config), config.address.clone());
+        let build = async move {
             let raft = Raft::new(node.0, raft_config, network, log, machine).await?;
             let going = Going {
                 raft,
                 node,
                 begin,
-                address: config.address.clone(),
+                address,
             };
             if wiring.standing.is_cleared() {
                 going.begin().await?;
             }
-            Ok(going)
+            Ok((wiring, going))
         };
-        // Every task of the library inherits its randomness from this scope.
-        let seed = env.rng.next_u64();
-        let built = Runtime::scope(seed, build).await;
-        let going = built.map_err(|e: GoingError| failed(e.into()))?;
+        // Every task of the library inherits its randomness from this scope, and runs where it was built.
+        let build = Runtime::scope(env.rng.next_u64(), build);
+        let built = env.consensus.spawn("raft-build", build).await;
+        let built = built.map_err(|e| failed(e.into()))?;
+        let (wiring, going) = built.map_err(|e: GoingError| failed(e.into()))?;
         Ok(wiring.assemble(config, env, going))
     }
 
@@ -202,21 +205,26 @@ impl RaftGroup {
         self.inner.group
     }
 
-    /// Waits until one more command may be in flight.
-    pub async fn reserve(&self) -> Permit {
-        let permits = Arc::clone(&self.inner.permits);
-        Permit::new(
-            permits
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed"),
-        )
+    /// Waits until one more command of `bytes` may be in flight, be it to this log or to a leader
+    /// elsewhere.
+    ///
+    /// # Cancel safety
+    /// Nothing is held once the future is dropped.
+    pub async fn reserve(&self, bytes: usize) -> Permit {
+        self.inner.admission.reserve(bytes).await
     }
 
-    /// Queues a command behind all those submitted before, without waiting.
+    /// What is in flight now, for people and metrics.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.inner.admission.held()
+    }
+
+    /// Queues a command behind all those submitted before, without waiting. Its permit is held until
+    /// its outcome is known, and for as long as the caller keeps it, too.
     ///
     /// It enters the log only while this node leads `term`, the term it was decided under.
-    pub fn submit(&self, permit: Permit, term: Term, command: SizedCommand) -> Pending {
+    pub fn submit(&self, permit: Arc<Permit>, term: Term, command: SizedCommand) -> Pending {
         self.inner.metrics.proposals.inc();
         self.inner.queue.push(permit, term, command)
     }
@@ -232,6 +240,7 @@ impl RaftGroup {
         let mut applied = self.inner.applied.clone();
         let reached = barrier::applied_at_least(&mut applied, point.index).await;
         reached.ok_or(self.no_leader())?;
+        self.inner.tasks.crossing().await;
         Ok(point)
     }
 
@@ -243,7 +252,9 @@ impl RaftGroup {
         let (reader, point) = oneshot::channel();
         let asked = self.inner.readers.send(reader);
         asked.map_err(|_| self.no_leader())?;
-        point.await.map_err(|_| self.no_leader())
+        let point = point.await.map_err(|_| self.no_leader())?;
+        self.inner.tasks.crossing().await;
+        Ok(point)
     }
 
     fn no_leader(&self) -> NoLeader {
@@ -330,6 +341,7 @@ struct Wiring {
     standing: Standing,
     on_fatal: OnFatal,
     metrics: ConsensusMetrics,
+    budget: CommandBudget,
 }
 
 impl Wiring {
@@ -401,7 +413,8 @@ impl Wiring {
 
     fn assemble(self, config: &GroupConfig, env: &Env, going: Going) -> RaftGroup {
         let raft = going.raft.clone();
-        let (queue, submissions) = SubmitQueue::new();
+        let tasks = &env.consensus;
+        let (queue, submissions) = SubmitQueue::new(tasks.clone());
         let (readers, asking) = mpsc::unbounded_channel();
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let (leader_sender, leader) = watch::channel(None);
@@ -422,8 +435,7 @@ impl Wiring {
             on_fatal: self.on_fatal,
             metrics: self.metrics.clone(),
         };
-        let tasks = &env.tasks;
-        let forwarding = submit::forward(raft.clone(), self.node.0, submissions);
+        let forwarding = submit::forward(raft.clone(), self.node.0, submissions, tasks.clone());
         let checkpoints = snapshot::run(raft.clone(), self.applied.clone(), schedule);
         let purging = retention::run(raft.clone(), self.weights, config.log_bytes_kept);
         let moving = self.unsendable.run(raft.clone(), self.applied.clone());
@@ -457,12 +469,13 @@ impl Wiring {
                 leader,
                 addresses,
                 handler,
-                permits: Arc::new(Semaphore::new(config.in_flight_max)),
+                admission: Admission::new(config.in_flight_max, self.budget),
                 queue,
                 readers,
                 applied: self.applied,
                 metrics: self.metrics,
-                tasks: Mutex::new(running),
+                running: Mutex::new(running),
+                tasks: tasks.clone(),
                 follower,
             }
         });
@@ -471,13 +484,6 @@ impl Wiring {
 }
 
 type LeaderWatch = watch::Receiver<Option<Leader>>;
-
-async fn open_staging(env: &Env, parts: &GroupParts) -> std::io::Result<Staging> {
-    let (disk, root) = (Arc::clone(&env.disk), parts.snapshots.clone());
-    let opening = move || Staging::open(disk, &root);
-    let opened = env.tasks.spawn_blocking("snapshot-clean", opening).await;
-    opened.map_err(std::io::Error::other)?
-}
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@
 
 mod apply;
 mod barrier;
+mod budget;
 mod catch_up;
 #[cfg(test)]
 mod cluster_tests;
@@ -49,6 +50,7 @@ mod unsendable;
 mod wire;
 
 pub use barrier::ReadPoint;
+pub use budget::{CommandBudget, Held, NoRoom, Permit};
 pub use catch_up::{CatchUp, Progress};
 pub use config::{ConfigInvalid, GroupConfig};
 pub use group::{GroupStatus, RaftGroup};
@@ -64,7 +66,7 @@ pub use service::RaftService;
 pub use skew::{SKEW_MAX_MS, certainly_ahead, median_ms};
 pub use standing::{Barred, Footing, Forgot, Standing};
 pub use start::{Begin, GroupHooks, GroupParts, GroupStartError, OnFatal};
-pub use submit::{CommandTooLarge, Pending, Permit, ProposeError, SizedCommand};
+pub use submit::{CommandTooLarge, Pending, ProposeError, SizedCommand};
 pub use transfer::outgoing::SnapshotProgress;
 
 /// A period with at most one leader per group; grows with every election.

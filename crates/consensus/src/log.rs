@@ -24,7 +24,6 @@ use tokio::sync::oneshot;
 const READ_BYTES_MAX: usize = floeberg_types::limits::APPEND_BYTES;
 /// Decoded entries kept per group.
 const RING_ENTRIES_MAX: usize = 65_536;
-const RING_BYTES_MAX: usize = 64 << 20;
 
 /// Writer and reader of one group's log; clones share everything.
 #[derive(Clone)]
@@ -58,8 +57,13 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 
 impl GroupLog {
     /// `acks`: what the log has acknowledged so far.
-    pub(crate) fn new(group: GroupId, store: Arc<dyn LogStore>, acks: Acks) -> Self {
-        let ring = Arc::new(Mutex::new(Ring::new(RING_ENTRIES_MAX, RING_BYTES_MAX)));
+    pub(crate) fn new(
+        group: GroupId,
+        store: Arc<dyn LogStore>,
+        acks: Acks,
+        ring_bytes: usize,
+    ) -> Self {
+        let ring = Arc::new(Mutex::new(Ring::new(RING_ENTRIES_MAX, ring_bytes)));
         Self {
             group,
             store,

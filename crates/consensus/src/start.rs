@@ -1,13 +1,17 @@
 //! What a group is started with, and why it may not start.
 
+use crate::budget::CommandBudget;
 use crate::config::ConfigInvalid;
 use crate::machine::StateMachine;
 use crate::standing::Footing;
+use crate::transfer::staging::Staging;
+use floeberg_env::Env;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
 use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::GroupId;
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,6 +55,18 @@ pub struct GroupParts {
     pub footing: Footing,
     /// Where to report to.
     pub hooks: GroupHooks,
+    /// What commands may take on this node, shared by its groups.
+    pub budget: CommandBudget,
+}
+
+impl GroupParts {
+    /// Opens the directory for snapshots.
+    pub(crate) async fn staging(&self, env: &Env) -> io::Result<Staging> {
+        let (disk, root) = (Arc::clone(&env.disk), self.snapshots.clone());
+        let opening = move || Staging::open(disk, &root);
+        let opened = env.consensus.spawn_blocking("snapshot-clean", opening);
+        opened.await.map_err(io::Error::other)?
+    }
 }
 
 /// Why a group did not start.

@@ -5,16 +5,19 @@
 //! merges appends into one sync: commands share their fsync without anybody waiting for company.
 
 use crate::Term;
+use crate::budget::Permit;
 use crate::raft::{Command, LeaderId, Raft, TypeConfig, WriteResult};
 use bytes::Bytes;
+use floeberg_env::{Crossing, Tasks};
 use floeberg_types::limits;
 use openraft::OptionalSend;
 use openraft::errors::ClientWriteError;
 use openraft::raft::responder::Responder;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// Commands taken from the queue at once.
 const TAKE_MAX: usize = 1024;
@@ -75,19 +78,6 @@ pub enum ProposeError {
     Indefinite,
 }
 
-/// The right to submit one command; held until the command's outcome is known, even if nobody
-/// waits for it any more.
-#[derive(Debug)]
-pub struct Permit {
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Permit {
-    pub(crate) fn new(slot: OwnedSemaphorePermit) -> Self {
-        Self { _slot: slot }
-    }
-}
-
 /// The response to come of a submitted command. Dropping it does not withdraw the command.
 #[derive(Debug)]
 #[must_use = "the outcome of the command is only known here"]
@@ -97,32 +87,58 @@ pub struct Pending(Outcome);
 enum Outcome {
     /// The group had stopped before the command was queued.
     Refused,
-    Awaited(oneshot::Receiver<WriteResult>),
+    Awaited {
+        answer: oneshot::Receiver<WriteResult>,
+        /// Where the answer is made.
+        tasks: Tasks,
+    },
+    /// On its way to who waits for it.
+    Told {
+        result: Result<Bytes, ProposeError>,
+        crossing: Crossing,
+    },
 }
 
 impl Future for Pending {
     type Output = Result<Bytes, ProposeError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match &mut self.get_mut().0 {
-            Outcome::Refused => return Poll::Ready(Err(ProposeError::NotProposed)),
-            Outcome::Awaited(answer) => ready!(Pin::new(answer).poll(cx)),
-        };
-        Poll::Ready(match answer {
-            Ok(Ok(response)) => Ok(response.data),
-            // The library says this only before it gives the command a place in the log.
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotProposed),
-            // Discarded from this log, yet another node may hold and commit it; or the group
-            // stopped without an answer.
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Indefinite),
-        })
+        let outcome = &mut self.get_mut().0;
+        loop {
+            match outcome {
+                Outcome::Refused => return Poll::Ready(Err(ProposeError::NotProposed)),
+                Outcome::Awaited { answer, tasks } => {
+                    let result = concluded(ready!(Pin::new(answer).poll(cx)));
+                    let crossing = tasks.crossing();
+                    *outcome = Outcome::Told { result, crossing };
+                }
+                Outcome::Told { result, crossing } => {
+                    ready!(Pin::new(crossing).poll(cx));
+                    return Poll::Ready(result.clone());
+                }
+            }
+        }
+    }
+}
+
+/// What the library's answer says; none if it has gone.
+fn concluded(
+    answer: Result<WriteResult, oneshot::error::RecvError>,
+) -> Result<Bytes, ProposeError> {
+    match answer {
+        Ok(Ok(response)) => Ok(response.data),
+        // The library says this only before it gives the command a place in the log.
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotProposed),
+        // Discarded from this log, yet another node may hold and commit it; or the group
+        // stopped without an answer.
+        Ok(Err(_)) | Err(_) => Err(ProposeError::Indefinite),
     }
 }
 
 /// Where the library leaves the outcome of one command.
 pub(crate) struct Reply<T> {
     answer: oneshot::Sender<T>,
-    _permit: Permit,
+    _permit: Arc<Permit>,
 }
 
 impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Reply<T> {
@@ -141,27 +157,34 @@ pub(crate) struct Submission {
 
 /// The proposers' end of the queue.
 #[derive(Debug)]
-pub(crate) struct SubmitQueue(mpsc::UnboundedSender<Submission>);
+pub(crate) struct SubmitQueue {
+    queue: mpsc::UnboundedSender<Submission>,
+    tasks: Tasks,
+}
 
 impl SubmitQueue {
-    /// The queue is unbounded because permits bound it.
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Submission>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+    /// The queue is unbounded because permits bound it. `tasks` run what is behind it.
+    pub(crate) fn new(tasks: Tasks) -> (Self, mpsc::UnboundedReceiver<Submission>) {
+        let (queue, receiver) = mpsc::unbounded_channel();
+        (Self { queue, tasks }, receiver)
     }
 
-    pub(crate) fn push(&self, permit: Permit, term: Term, command: SizedCommand) -> Pending {
+    /// `permit` is held until the outcome is known, even if nobody waits for it any more.
+    pub(crate) fn push(&self, permit: Arc<Permit>, term: Term, command: SizedCommand) -> Pending {
         let (answer, awaited) = oneshot::channel();
         let reply = Reply {
             answer,
             _permit: permit,
         };
-        match self.0.send(Submission {
+        match self.queue.send(Submission {
             term,
             command: command.0,
             reply,
         }) {
-            Ok(()) => Pending(Outcome::Awaited(awaited)),
+            Ok(()) => Pending(Outcome::Awaited {
+                answer: awaited,
+                tasks: self.tasks.clone(),
+            }),
             Err(_) => Pending(Outcome::Refused),
         }
     }
@@ -171,9 +194,15 @@ impl SubmitQueue {
 ///
 /// Each is pinned to the leadership it was decided under: the library appends it only while this
 /// node leads that very term.
-pub(crate) async fn forward(raft: Raft, node: u64, mut queue: mpsc::UnboundedReceiver<Submission>) {
+pub(crate) async fn forward(
+    raft: Raft,
+    node: u64,
+    mut queue: mpsc::UnboundedReceiver<Submission>,
+    tasks: Tasks,
+) {
     let mut taken = Vec::with_capacity(TAKE_MAX);
     while queue.recv_many(&mut taken, TAKE_MAX).await > 0 {
+        tasks.crossing().await;
         for Submission {
             term,
             command,

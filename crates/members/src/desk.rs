@@ -166,7 +166,9 @@ fn refusal(error: &ChangeError) -> Refusal {
         ChangeError::Refused(_) | ChangeError::Uncertifiable(_) | ChangeError::TooLarge(_) => {
             RefusalCode::Malformed
         }
-        ChangeError::Unavailable | ChangeError::Groups(_) => RefusalCode::NotServing,
+        ChangeError::Unavailable | ChangeError::Crowded(_) | ChangeError::Groups(_) => {
+            RefusalCode::NotServing
+        }
         ChangeError::Indefinite | ChangeError::Storage(_) | ChangeError::Damaged(_) => {
             RefusalCode::Failed
         }

@@ -2,7 +2,7 @@
 
 use crate::plan::Refused;
 use crate::ports::{GroupsError, TokenRefused};
-use floeberg_metastore::{CommandTooLarge, StoreError, TransactError, Unavailable};
+use floeberg_metastore::{CommandTooLarge, Crowded, StoreError, TransactError, Unavailable};
 use floeberg_types::NodeId;
 
 /// A member's row is not what it must be.
@@ -30,6 +30,9 @@ pub enum ChangeError {
     /// No majority can be reached; nothing changed, trying again is safe.
     #[error("no majority of the cluster can be reached; nothing was changed, try again")]
     Unavailable,
+    /// Other changes have taken all room; nothing changed.
+    #[error(transparent)]
+    Crowded(Crowded),
     /// Nobody can say whether it happened.
     #[error("the outcome is unknown: look at `floeberg cluster status` before trying again")]
     Indefinite,
@@ -64,6 +67,7 @@ impl From<TransactError<Self>> for ChangeError {
         match error {
             TransactError::Refused(refused) => refused,
             TransactError::Unavailable => Self::Unavailable,
+            TransactError::Crowded(crowded) => Self::Crowded(crowded),
             TransactError::Indefinite => Self::Indefinite,
             TransactError::TooLarge(large) => Self::TooLarge(large),
             TransactError::Storage(error) => Self::Storage(error),

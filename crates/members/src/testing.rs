@@ -6,7 +6,7 @@ use crate::plan::{GroupView, Rules};
 use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Footing, GroupHooks, NoPeers, Standing};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Standing};
 use floeberg_env::{Attendance, Env};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -317,6 +317,7 @@ async fn open(env: &Env) -> Store {
         metrics: ConsensusMetrics::default(),
     };
     let parts = StoreParts {
+        budget: CommandBudget::default(),
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), env)),
         transport: Arc::new(NoPeers),

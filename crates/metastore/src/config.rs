@@ -1,6 +1,6 @@
 //! Settings of a store and what it is made of.
 
-use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupConfig, GroupHooks};
 use floeberg_kv::Kv;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
@@ -80,6 +80,8 @@ pub struct StoreParts {
     pub snapshots: PathBuf,
     /// Whether this node takes part, and what it knows of the others.
     pub footing: Footing,
+    /// What commands may take on this node, shared by its groups.
+    pub budget: CommandBudget,
     /// Where consensus reports to; a failed flush is reported as fatal, too.
     pub hooks: GroupHooks,
     /// Counters of this store.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use floeberg_consensus::{CommandTooLarge, GroupStartError, NoLeader};
 use floeberg_kv::KvError;
 use floeberg_state::{AppliedRowError, RowFormatError};
-use floeberg_types::GroupId;
+use floeberg_types::{GroupId, limits};
 
 /// A row could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,6 +39,16 @@ pub enum StoreError {
 #[error("no leader is available for this request")]
 pub struct Unavailable;
 
+/// Changes that wait for the log have taken all room there is for them, and nothing was proposed: trying
+/// again in a moment is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the changes that wait for the log on this node have reached its limit of {} bytes; nothing was \
+     changed: send the request again in a moment",
+    limits::GROUP_COMMANDS_HELD_BYTES
+)]
+pub struct Crowded;
+
 impl From<NoLeader> for Unavailable {
     fn from(_: NoLeader) -> Self {
         Self
@@ -55,6 +65,9 @@ pub enum TransactError<E> {
     /// Nothing of this transaction is or will be applied; there is no leader to serve it.
     #[error("no leader is available for this request")]
     Unavailable,
+    /// Nothing of this transaction is or will be applied; other changes have taken all room.
+    #[error(transparent)]
+    Crowded(Crowded),
     /// The transaction may or may not be applied, now or later.
     #[error("the outcome of the commit is unknown")]
     Indefinite,
@@ -73,6 +86,7 @@ impl<E> TransactError<E> {
         match self {
             Self::Refused(refusal) => TransactError::Refused(turn(refusal)),
             Self::Unavailable => TransactError::Unavailable,
+            Self::Crowded(error) => TransactError::Crowded(error),
             Self::Indefinite => TransactError::Indefinite,
             Self::TooLarge(error) => TransactError::TooLarge(error),
             Self::Storage(error) => TransactError::Storage(error),
@@ -83,6 +97,12 @@ impl<E> TransactError<E> {
 impl<E> From<Unavailable> for TransactError<E> {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
+    }
+}
+
+impl<E> From<Crowded> for TransactError<E> {
+    fn from(error: Crowded) -> Self {
+        Self::Crowded(error)
     }
 }
 
@@ -97,6 +117,8 @@ impl<E> From<CommandTooLarge> for TransactError<E> {
 pub(crate) enum NotForwarded {
     /// No leader could be asked in time.
     Unavailable,
+    /// The leader has had no room for it for too long.
+    Crowded,
     /// The leader takes only smaller ones.
     TooLarge(CommandTooLarge),
 }
@@ -111,6 +133,7 @@ impl<E> From<NotForwarded> for TransactError<E> {
     fn from(error: NotForwarded) -> Self {
         match error {
             NotForwarded::Unavailable => Self::Unavailable,
+            NotForwarded::Crowded => Self::Crowded(Crowded),
             NotForwarded::TooLarge(error) => Self::TooLarge(error),
         }
     }

@@ -4,7 +4,7 @@ use crate::inner::Inner;
 use crate::outcomes::{Settled, Ticket};
 use crate::speculation::{Fate, Proposal};
 use bytes::Bytes;
-use floeberg_consensus::{Pending, ProposeError};
+use floeberg_consensus::{Pending, Permit, ProposeError};
 use floeberg_state::Outcome;
 use floeberg_types::CommitId;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(crate) struct Wake {
     pub(crate) store: Arc<Inner>,
     pub(crate) proposal: Arc<Proposal>,
     pub(crate) origin: Origin,
+    /// The speculative rows count as well.
+    pub(crate) _permit: Arc<Permit>,
 }
 
 impl Wake {

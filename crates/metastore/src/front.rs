@@ -35,7 +35,14 @@ pub(crate) struct Progress {
     time: Option<TimestampMs>,
     /// Since when the leader could not be reached.
     out_of_touch: Option<Instant>,
+    /// Since when the leader has had no room.
+    crowded: Option<Instant>,
+    /// What its command is expected to take.
+    pub(crate) bytes: usize,
 }
+
+/// Room for a command of which nothing is known yet: that of a commit to one table.
+const USUAL_BYTES: usize = 2 << 10;
 
 impl Progress {
     pub(crate) fn new(deadline: Instant) -> Self {
@@ -45,6 +52,8 @@ impl Progress {
             caught_up: None,
             time: None,
             out_of_touch: None,
+            crowded: None,
+            bytes: USUAL_BYTES,
         }
     }
 }
@@ -166,11 +175,20 @@ impl Inner {
         progress: &mut Progress,
         reason: Reason,
     ) -> Result<Settled, NotForwarded> {
+        if reason != Reason::Busy {
+            progress.crowded = None;
+        }
         match reason {
             Reason::Missed(key) => return Ok(Settled::Missed { key }),
             Reason::EvaluateAt(time) => progress.time = Some(time),
             Reason::Barred => {}
-            Reason::Busy => self.pause(progress.deadline).await?,
+            Reason::Busy => {
+                let since = *progress.crowded.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.leader_wait {
+                    return Err(NotForwarded::Crowded);
+                }
+                self.pause(progress.deadline).await?;
+            }
             // It would refuse the same change again.
             Reason::TooLarge(large) => return Err(NotForwarded::TooLarge(large)),
         }

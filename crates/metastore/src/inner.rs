@@ -1,7 +1,7 @@
 //! What a store's handles share: where to decide, and deciding on the leader.
 
 use crate::cx::Cx;
-use crate::error::{StoreError, Unavailable};
+use crate::error::{Crowded, StoreError, Unavailable};
 use crate::flight::{Flight, Origin, Wake};
 use crate::flush::Flusher;
 use crate::machine::AppliedState;
@@ -72,6 +72,8 @@ pub(crate) enum Attempt<T, E> {
     Failed(StoreError),
     /// What it wrote does not fit into one entry of the log.
     TooLarge(CommandTooLarge),
+    /// There is no room at the moment for a command of so many bytes.
+    Crowded { bytes: usize },
     /// Nothing to propose: an answer from what was seen.
     Answer {
         result: Result<T, E>,
@@ -160,10 +162,11 @@ impl Inner {
         }
     }
 
-    /// Waits for room in the log's queue.
-    pub(crate) async fn reserve(&self, deadline: Instant) -> Result<Permit, Unavailable> {
-        let reserved = timeout_at(deadline, self.raft.reserve()).await;
-        reserved.map_err(|_| Unavailable)
+    /// Waits a moment for room for a command of `bytes`.
+    pub(crate) async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Crowded> {
+        let patience = deadline.min(Instant::now() + self.leader_wait);
+        let reserved = timeout_at(patience, self.raft.reserve(bytes)).await;
+        reserved.map_err(|_| Crowded)
     }
 
     /// Runs the decision once and submits what it wrote, under the evaluation lock.
@@ -171,7 +174,7 @@ impl Inner {
         self: &Arc<Self>,
         cx: &Cx,
         term: Term,
-        permit: Permit,
+        mut permit: Permit,
         decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
     ) -> Attempt<T, E> {
         let mut speculation = self.speculation.lock();
@@ -200,13 +203,17 @@ impl Inner {
                     return Attempt::Kept(kept);
                 }
                 // Before anything builds on its rows: what is not queued must not be seen.
-                match decided.sized_command(self.identity, cx) {
-                    Ok(command) => {
-                        let made = self.propose(&mut speculation, term, permit, decided, command);
-                        Attempt::Proposed { value, made }
-                    }
-                    Err(error) => Attempt::TooLarge(error),
+                let command = match decided.sized_command(self.identity, cx) {
+                    Ok(command) => command,
+                    Err(error) => return Attempt::TooLarge(error),
+                };
+                let bytes = command.bytes().len();
+                if permit.resize(bytes).is_err() {
+                    return Attempt::Crowded { bytes };
                 }
+                let permit = Arc::new(permit);
+                let made = self.propose(&mut speculation, term, permit, decided, command);
+                Attempt::Proposed { value, made }
             }
             result => Attempt::Answer {
                 result,
@@ -233,7 +240,7 @@ impl Inner {
         self: &Arc<Self>,
         speculation: &mut Speculation,
         term: Term,
-        permit: Permit,
+        permit: Arc<Permit>,
         decided: Decided,
         command: SizedCommand,
     ) -> Made {
@@ -258,7 +265,7 @@ impl Inner {
     pub(crate) fn submit(
         self: &Arc<Self>,
         term: Term,
-        permit: Permit,
+        permit: Arc<Permit>,
         commit_id: CommitId,
         command: SizedCommand,
         proposal: Arc<Proposal>,
@@ -267,11 +274,12 @@ impl Inner {
         let ticket = self
             .outcomes
             .await_command(commit_id, term, command.bytes().clone());
-        let pending = self.raft.submit(permit, term, command);
+        let pending = self.raft.submit(permit.clone(), term, command);
         let wake = Wake {
             store: Arc::clone(self),
             proposal,
             origin,
+            _permit: permit,
         };
         Flight::new(pending, ticket, wake)
     }

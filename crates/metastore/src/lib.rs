@@ -33,7 +33,7 @@ mod wire;
 
 pub use config::{FlushPolicy, StoreConfig, StoreParts};
 pub use cx::{Cx, Idempotency};
-pub use error::{FeatureLevelUnknown, OpenError, StoreError, TransactError, Unavailable};
+pub use error::{Crowded, FeatureLevelUnknown, OpenError, StoreError, TransactError, Unavailable};
 pub use floeberg_consensus::CommandTooLarge;
 pub use floeberg_state::{
     Applied, Comparison, Digest, Event, MARK_EVERY, Mark, RawRow, RowMessage, UsageDelta, UsageKey,

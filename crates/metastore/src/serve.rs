@@ -30,6 +30,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// end, a row that is about to be settled, room in the queue.
 const HOLD: Duration = Duration::from_secs(1);
 
+/// Bytes of a time in a command, at most.
+const STAMP_BYTES: usize = 11;
+
 /// How far ahead of the leader's clock a command may be decided.
 const AHEAD_MS: i64 = 1000;
 
@@ -125,6 +128,8 @@ impl Inner {
             Ok(sized) => sized.bytes().clone(),
             Err(large) => return Ok(self.refusal(Reason::TooLarge(large))),
         };
+        // What the leader stamps may take a few bytes more.
+        let bytes = sized.len() + STAMP_BYTES;
         let command = Command::decode(sized).map_err(|_| malformed("damaged command"))?;
         let commit_id = check_command(self.identity, &command)
             .map_err(|error| malformed(&error.to_string()))?;
@@ -140,7 +145,7 @@ impl Inner {
             return Ok(reply);
         }
         // Where there is room, this does not wait: calls of one node keep their order.
-        let Ok(permit) = timeout(HOLD, self.raft.reserve()).await else {
+        let Ok(permit) = timeout(HOLD, self.raft.reserve(bytes)).await else {
             let (term, id, decided) = (incoming.term, incoming.commit_id, incoming.decided);
             return Ok(self.bar(term, id, decided, Reason::Busy));
         };
@@ -335,7 +340,7 @@ impl Inner {
         let proposal = speculation.launch(commit_id, log_time, writes.collect(), built_on);
         speculation.admissions.admit(commit_id, decided);
         let origin = Origin::Elsewhere(commit_id);
-        let flight = self.submit(term, permit, commit_id, sized, proposal, origin);
+        let flight = self.submit(term, Arc::new(permit), commit_id, sized, proposal, origin);
         // It lands in a task of its own: nobody waits for it here.
         drop(flight);
         Ok(())

@@ -117,11 +117,12 @@ impl Store {
             snapshots: parts.snapshots,
             footing: parts.footing,
             hooks: parts.hooks,
+            budget: parts.budget,
         };
         let (node, begin, raft) = (config.node, config.begin, &config.raft);
         let raft = RaftGroup::start(group, node, begin, raft, env, group_parts).await?;
         flusher.replayed();
-        let flushing = Arc::clone(&flusher).run(env.tasks.clone(), group, on_fatal);
+        let flushing = Arc::clone(&flusher).run(env.consensus.clone(), group, on_fatal);
         let inner = Inner {
             identity,
             node,
@@ -136,7 +137,7 @@ impl Store {
             speculation: Mutex::default(),
             outcomes,
             flusher,
-            flush_task: env.tasks.spawn("state-flusher", flushing),
+            flush_task: env.consensus.spawn("state-flusher", flushing),
             metrics: parts.metrics,
         };
         Ok(Self {
@@ -168,7 +169,10 @@ impl Store {
         let mut progress = Progress::new(deadline);
         loop {
             let turn = match inner.place(deadline).await? {
-                Place::Here(term) => self.decide_here(cx, term, deadline, &mut decide).await?,
+                Place::Here(term) => {
+                    self.decide_here(cx, term, &mut progress, &mut decide)
+                        .await?
+                }
                 Place::For(leader) => {
                     self.decide_for(cx, leader, &mut progress, &mut decide)
                         .await?
@@ -185,15 +189,19 @@ impl Store {
         &self,
         cx: &Cx,
         term: Term,
-        deadline: Instant,
+        progress: &mut Progress,
         decide: &mut (impl FnMut(&mut Txn<'_>) -> Result<T, E> + Send),
-    ) -> Result<Turn<T, E>, Unavailable> {
-        let inner = &self.inner;
-        let permit = inner.reserve(deadline).await?;
+    ) -> Result<Turn<T, E>, TransactError<E>> {
+        let (inner, deadline) = (&self.inner, progress.deadline);
+        let permit = inner.reserve(progress.bytes, deadline).await?;
         Ok(match inner.evaluate(cx, term, permit, decide) {
             Attempt::NotLeading => Turn::Again,
             Attempt::Failed(error) => Turn::Done(Err(TransactError::Storage(error))),
             Attempt::TooLarge(error) => Turn::Done(Err(TransactError::TooLarge(error))),
+            Attempt::Crowded { bytes } => {
+                progress.bytes = bytes;
+                Turn::Again
+            }
             Attempt::Kept(taken) => {
                 taken.ended().await;
                 Turn::Again
@@ -238,6 +246,10 @@ impl Store {
             Draft::Command { value, mut decided } => {
                 let (id, now) = (decided.commit_id, decided.now);
                 let command = decided.sized_command(inner.identity, cx)?;
+                // Held until the outcome is known here: the command is kept for as long.
+                let _permit = inner
+                    .reserve(command.bytes().len(), progress.deadline)
+                    .await?;
                 let draft = Drafted { id, now, command };
                 let settled = inner.forward(leader, draft, progress).await?;
                 end(settled, value, id, now)
@@ -378,7 +390,8 @@ impl Store {
         let flusher = Arc::clone(&self.inner.flusher);
         let flushed = self
             .inner
-            .tasks()
+            .env
+            .consensus
             .spawn_blocking("state-flush", move || flusher.flush());
         flushed.await.unwrap_or(Err(KvError::Stopped))
     }
@@ -407,6 +420,8 @@ mod cluster_tests;
 mod crash_tests;
 #[cfg(test)]
 mod read_tests;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     Cx, OpenError, ReadView, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow,
 };
 use bytes::Bytes;
-use floeberg_consensus::{Footing, GroupHooks, NoPeers, Pending, SizedCommand};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Pending, SizedCommand};
 use floeberg_env::{Attendance, Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
@@ -200,6 +200,7 @@ pub(crate) async fn try_start(
     let metrics = MetastoreMetrics::default();
     let copies = tempfile::tempdir().unwrap();
     let parts = StoreParts {
+        budget: CommandBudget::default(),
         kv,
         log,
         transport: Arc::new(NoPeers),
@@ -268,7 +269,8 @@ impl Node {
         };
         let raft = self.store.group();
         let command = SizedCommand::new(command.encode_to_vec()).unwrap();
-        raft.submit(raft.reserve().await, term, command)
+        let permit = raft.reserve(command.bytes().len()).await;
+        raft.submit(Arc::new(permit), term, command)
     }
 }
 

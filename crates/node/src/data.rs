@@ -67,7 +67,7 @@ pub(crate) fn first_map(config: &NodeConfig, identity: Identity) -> PlacementMap
 fn to_groups(error: ChangeError) -> GroupsError {
     let group = GroupId::CATALOG;
     match error {
-        ChangeError::Unavailable => GroupsError::NoLeader { group },
+        ChangeError::Unavailable | ChangeError::Crowded(_) => GroupsError::NoLeader { group },
         ChangeError::Indefinite => GroupsError::Unknown { group },
         ChangeError::Groups(error) => error,
         other => GroupsError::Refused {

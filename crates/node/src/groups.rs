@@ -266,7 +266,9 @@ impl Groups for NodeGroups {
     ) -> Result<(), GroupsError> {
         let raised = self.store(group)?.raise_feature_level(cx, level).await;
         raised.map_err(|error| match error {
-            TransactError::Unavailable => GroupsError::NoLeader { group },
+            TransactError::Unavailable | TransactError::Crowded(_) => {
+                GroupsError::NoLeader { group }
+            }
             TransactError::Indefinite => GroupsError::Unknown { group },
             other @ (TransactError::Refused(_)
             | TransactError::TooLarge(_)

@@ -20,7 +20,9 @@ use crate::{ClusterPart, NodeConfig, StartError};
 use floeberg_api_s3::S3Api;
 use floeberg_auth::Keyring;
 use floeberg_catalog::Catalog;
-use floeberg_consensus::{Begin, Footing, GroupConfig, GroupHooks, RaftService, Standing};
+use floeberg_consensus::{
+    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, RaftService, Standing,
+};
 use floeberg_env::{DiskFile, Env};
 use floeberg_http::Room;
 use floeberg_kv::Kv;
@@ -200,6 +202,7 @@ impl Ground<'_> {
         footing: impl Fn(GroupId) -> Footing,
     ) -> Result<GroupStores, StartError> {
         let m = self.metrics;
+        let budget = CommandBudget::default();
         let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, rows: &MetastoreMetrics| {
             let parts = StoreParts {
                 kv: kv.clone(),
@@ -211,6 +214,7 @@ impl Ground<'_> {
                     on_fatal: self.opened.on_fatal.clone(),
                     metrics: raft.clone(),
                 },
+                budget: budget.clone(),
                 metrics: rows.clone(),
             };
             let config = self.store_config(id, begin);

@@ -20,9 +20,10 @@ pub(crate) struct CatalogPort(pub(crate) catalog::Catalog);
 
 fn outage(outage: catalog::Outage) -> objects::errors::Outage {
     match outage {
-        catalog::Outage::Unavailable | catalog::Outage::Crowded(_) => {
+        catalog::Outage::Unavailable | catalog::Outage::TooManyDocuments(_) => {
             objects::errors::Outage::Unavailable
         }
+        catalog::Outage::Crowded(crowded) => objects::errors::Outage::Crowded(crowded),
         catalog::Outage::Indefinite => objects::errors::Outage::Indefinite,
         catalog::Outage::TooLarge(large) => objects::errors::Outage::TooLarge(large),
         catalog::Outage::Storage(source) => objects::errors::Outage::Storage(source),

@@ -5,7 +5,7 @@
 use crate::body::BodyError;
 use crate::ports::BeginDeleteError;
 use floeberg_kv::KvError;
-use floeberg_metastore::{CommandTooLarge, StoreError};
+use floeberg_metastore::{CommandTooLarge, Crowded, StoreError};
 use floeberg_shards::{CopyError as ChunkCopyError, DeleteError as ChunkDeleteError};
 use floeberg_shards::{ReadError, WriteError};
 use floeberg_state::keys::MalformedKey;
@@ -18,6 +18,9 @@ pub enum Outage {
     /// Nothing was proposed; the client may simply try again.
     #[error("not enough nodes accept work at the moment; try again")]
     Unavailable,
+    /// Other changes have taken all room, and nothing was proposed; the client may try again.
+    #[error(transparent)]
+    Crowded(Crowded),
     /// The request may or may not have taken effect, and may still take effect later.
     #[error("the outcome of the request is unknown")]
     Indefinite,

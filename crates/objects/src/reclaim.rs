@@ -327,7 +327,9 @@ impl Objects {
 /// Without a leader a pass stops and the next one goes on, which is nobody's fault.
 pub(crate) fn log_stopped(error: &Outage, what: &str) {
     match error {
-        Outage::Unavailable | Outage::Indefinite => tracing::info!(%error, "{what}"),
+        Outage::Unavailable | Outage::Crowded(_) | Outage::Indefinite => {
+            tracing::info!(%error, "{what}")
+        }
         Outage::TooLarge(_) | Outage::DiskFull | Outage::Storage(_) => {
             tracing::warn!(%error, "{what}");
         }

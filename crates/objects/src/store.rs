@@ -37,7 +37,9 @@ impl<E> CommitFailure<E> {
     pub(crate) fn may_still_apply(&self) -> bool {
         match self {
             Self::Refused(_)
-            | Self::Outage(Outage::Unavailable | Outage::TooLarge(_) | Outage::DiskFull) => false,
+            | Self::Outage(
+                Outage::Unavailable | Outage::Crowded(_) | Outage::TooLarge(_) | Outage::DiskFull,
+            ) => false,
             Self::Outage(Outage::Indefinite | Outage::Storage(_)) => true,
         }
     }
@@ -66,6 +68,9 @@ impl Objects {
             Err(TransactError::Refused(Stop::Outage(outage))) => Err(CommitFailure::Outage(outage)),
             Err(TransactError::Storage(error)) => Err(CommitFailure::Outage(error.into())),
             Err(TransactError::Unavailable) => Err(CommitFailure::Outage(Outage::Unavailable)),
+            Err(TransactError::Crowded(crowded)) => {
+                Err(CommitFailure::Outage(Outage::Crowded(crowded)))
+            }
             Err(TransactError::TooLarge(large)) => {
                 Err(CommitFailure::Outage(Outage::TooLarge(large)))
             }

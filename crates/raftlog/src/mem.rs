@@ -258,7 +258,7 @@ impl MemLog {
         let life = store.inner.lock().crashes;
         let wake = Arc::new(Notify::new());
         let syncs = sync_loop(store.clone(), life, wake.clone(), env.rng.clone());
-        let syncer = env.tasks.spawn("raftlog-sync", syncs);
+        let syncer = env.consensus.spawn("raftlog-sync", syncs);
         Self {
             store: store.clone(),
             life,

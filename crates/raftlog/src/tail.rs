@@ -3,12 +3,12 @@
 use crate::record::first_link;
 use crate::{LogRecord, LogState, NotContinuous};
 use bytes::Bytes;
-use floeberg_types::GroupId;
+use floeberg_types::{GroupId, limits};
 use std::collections::VecDeque;
 
 /// Replication and apply read the newest records; only a follower far behind reads the disk.
 const RING_RECORDS_MAX: usize = 128 << 10;
-const RING_BYTES_MAX: usize = 64 << 20;
+const RING_BYTES_MAX: usize = limits::LOG_TAIL_BYTES / limits::GROUPS;
 
 /// A record and its checksum, which is the next one's link.
 #[derive(Clone, Debug)]

@@ -9,6 +9,10 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
+/// Groups of a node: the catalog and the object index. Each keeps in memory a share of what the node has
+/// for all of them.
+pub const GROUPS: usize = 2;
+
 /// Declares limits, and the list of them that the page is compared with.
 macro_rules! limits {
     ($($(#[doc = $doc:expr])* $name:ident = $value:expr;)*) => {
@@ -31,6 +35,15 @@ limits! {
     COMMAND_AROUND_BYTES = 64 * KIB;
     /// Bytes of log entries in one append beside its first entry.
     APPEND_BYTES = MIB;
+    /// Bytes of commands of a node between their admission and their outcome, wherever they wait.
+    COMMANDS_HELD_BYTES = 64 * MIB;
+    /// The same in one group: one that stands still leaves room to the others.
+    GROUP_COMMANDS_HELD_BYTES = COMMANDS_HELD_BYTES - COMMANDS_HELD_BYTES / 4;
+    /// Bytes of a node's newest log entries that are kept decoded, so that apply and replication read
+    /// nothing.
+    DECODED_ENTRIES_BYTES = 128 * MIB;
+    /// Bytes of a node's newest log records that are kept as they are stored.
+    LOG_TAIL_BYTES = 128 * MIB;
     /// Bytes of a body between nodes.
     RPC_BODY_BYTES = 16 * MIB;
     /// Bytes of a frame between nodes: a body and what surrounds it.
@@ -138,6 +151,12 @@ limits! {
 const _: () = assert!(COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
 const _: () = assert!(APPEND_BYTES + COMMAND_BYTES + COMMAND_AROUND_BYTES <= RPC_BODY_BYTES);
 const _: () = assert!(2 * PIECE_BYTES + MIB <= COMMAND_BYTES / 2);
+const _: () = assert!(COMMAND_BYTES + COMMAND_AROUND_BYTES <= GROUP_COMMANDS_HELD_BYTES);
+const _: () = assert!(GROUP_COMMANDS_HELD_BYTES + COMMAND_BYTES <= COMMANDS_HELD_BYTES);
+const _: () = assert!(COMMANDS_HELD_BYTES <= BODIES_HELD_BYTES);
+const _: () = assert!(COMMANDS_HELD_BYTES <= DECODED_ENTRIES_BYTES);
+const _: () = assert!(COMMAND_BYTES * GROUPS <= DECODED_ENTRIES_BYTES);
+const _: () = assert!(COMMAND_BYTES * GROUPS <= LOG_TAIL_BYTES);
 const _: () = assert!(RPC_BODY_BYTES + RPC_REASON_BYTES < RPC_FRAME_BYTES);
 const _: () = assert!(RPC_FRAME_BYTES <= REQUEST_BODY_BYTES);
 const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);

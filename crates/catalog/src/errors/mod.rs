@@ -9,7 +9,7 @@ pub use operations::*;
 
 use crate::idempotency::KeyUsed;
 use crate::page::LISTING_BYTES_MAX;
-use floeberg_metastore::{CommandTooLarge, StoreError, VIEW_LASTS};
+use floeberg_metastore::{CommandTooLarge, Crowded, StoreError, VIEW_LASTS};
 use floeberg_types::{BucketName, Namespace, TableIdent};
 
 /// The replicated state did not decide a request.
@@ -18,6 +18,9 @@ pub enum Outage {
     /// Nothing was proposed; the client may simply try again.
     #[error("no leader accepts work at the moment")]
     Unavailable,
+    /// Other changes have taken all room, and nothing was proposed; the client may try again.
+    #[error(transparent)]
+    Crowded(Crowded),
     /// The request may or may not have taken effect, and may still take effect later.
     #[error("the outcome of the request is unknown")]
     Indefinite,
@@ -26,7 +29,7 @@ pub enum Outage {
     TooLarge(CommandTooLarge),
     /// Too much of its kind is under way. Nothing of the request is or will be applied.
     #[error(transparent)]
-    Crowded(#[from] Crowded),
+    TooManyDocuments(#[from] TooManyDocuments),
     /// Stored rows could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -58,7 +61,7 @@ impl From<StoreError> for Outage {
     "{limit} large metadata documents are being written already, which is the limit; nothing was \
      changed: try again in a moment"
 )]
-pub struct Crowded {
+pub struct TooManyDocuments {
     /// How many may be written at once.
     pub limit: usize,
 }

@@ -2,7 +2,7 @@
 
 use super::lab::*;
 use crate::*;
-use floeberg_consensus::{Begin, Footing, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
 use floeberg_env::{SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, ProposalService, Rows, StoreConfig, StoreParts};
@@ -122,6 +122,7 @@ impl Cluster {
             metrics: ConsensusMetrics::default(),
         };
         let parts = StoreParts {
+            budget: CommandBudget::default(),
             kv: Arc::new(MemKv::open(&medium.rows)),
             log: Arc::new(MemLog::open(&medium.log, &medium.env)),
             transport: self.network.node(node, routes.clone()),

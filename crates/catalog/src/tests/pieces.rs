@@ -165,7 +165,10 @@ async fn series_ahead_are_few() {
     let refused = register(&lab, "t", FILE, Overwrite::Refuse).await;
     let refused = refused.unwrap_err();
     assert!(
-        matches!(refused, RegisterTableError::Outage(Outage::Crowded(_))),
+        matches!(
+            refused,
+            RegisterTableError::Outage(Outage::TooManyDocuments(_))
+        ),
         "{refused}"
     );
     lab.control.jump_clock(PIECES_LAST_MS);

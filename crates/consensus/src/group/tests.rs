@@ -20,7 +20,8 @@ fn commands(range: std::ops::Range<usize>) -> Vec<Bytes> {
 
 async fn submit(node: &Node, term: Term, command: Bytes) -> Pending {
     let command = SizedCommand::new(command).unwrap();
-    node.group.submit(node.group.reserve().await, term, command)
+    let permit = node.group.reserve(command.bytes().len()).await;
+    node.group.submit(Arc::new(permit), term, command)
 }
 
 async fn submit_all(node: &Node, term: Term, range: std::ops::Range<usize>) -> Vec<Pending> {
@@ -358,8 +359,8 @@ async fn a_permit_is_held_until_the_outcome_even_if_nobody_waits() {
     };
     let node = Node::start_with(&medium, &Durable::default(), &config, &Env::real()).await;
     let term = node.ready().await;
-    let first = node.group.reserve().await;
-    let mut second = Box::pin(node.group.reserve());
+    let first = Arc::new(node.group.reserve(1).await);
+    let mut second = Box::pin(node.group.reserve(1));
     assert!(futures::poll!(&mut second).is_pending());
     let sized = SizedCommand::new(command(0)).unwrap();
     drop(node.group.submit(first, term, sized));

@@ -50,7 +50,7 @@ fn indexes(entries: &[Entry]) -> Vec<u64> {
 async fn every_range_reads_the_same_from_memory_store_and_both() {
     for medium in Medium::both() {
         let store = medium.open(&Env::real(), &RaftLogMetrics::default());
-        let mut log = GroupLog::new(GROUP, store, Acks::default());
+        let mut log = GroupLog::new(GROUP, store, Acks::default(), 64 << 20);
         append(&mut log, (0..12).map(|i| entry(i, 100)).collect()).await;
         for held in [0, 5, 11, 12] {
             if held > 0 {
@@ -130,7 +130,7 @@ impl LogStore for Lossy {
 async fn a_lost_entry_ends_the_stream_with_an_error() {
     let [_, medium] = Medium::both();
     let inner = medium.open(&Env::real(), &RaftLogMetrics::default());
-    let mut log = GroupLog::new(GROUP, inner.clone(), Acks::default());
+    let mut log = GroupLog::new(GROUP, inner.clone(), Acks::default(), 64 << 20);
     append(&mut log, (0..6).map(|i| entry(i, 10)).collect()).await;
     for lost in [3, 5] {
         let mut damaged = GroupLog::new(
@@ -140,6 +140,7 @@ async fn a_lost_entry_ends_the_stream_with_an_error() {
                 lost,
             }),
             Acks::default(),
+            64 << 20,
         );
         let read: Vec<_> = damaged.entries_stream(0..6).await.collect().await;
         assert_eq!(read.len() as u64, lost + 1, "those before, then the error");

@@ -2,8 +2,8 @@
 
 use super::{Durable, Flush, GROUP, Ledger, TestMachine};
 use crate::{
-    Begin, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader, ProposeError,
-    RaftGroup, RaftService, SizedCommand,
+    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader,
+    ProposeError, RaftGroup, RaftService, SizedCommand,
 };
 use bytes::Bytes;
 use floeberg_env::{Env, SimControl, UnsyncedData};
@@ -138,6 +138,7 @@ impl Cluster {
             metrics: ConsensusMetrics::default(),
         };
         let parts = GroupParts {
+            budget: CommandBudget::default(),
             log: Arc::new(MemLog::open(&seat.store, &seat.env)),
             machine: Box::new(machine),
             transport,
@@ -207,7 +208,8 @@ impl Cluster {
         let term = group.leadership().borrow().term;
         let command = Bytes::copy_from_slice(command.as_bytes());
         let command = SizedCommand::new(command).unwrap();
-        group.submit(group.reserve().await, term, command).await
+        let permit = group.reserve(command.bytes().len()).await;
+        group.submit(Arc::new(permit), term, command).await
     }
 
     /// Commits through whoever leads.

@@ -86,7 +86,7 @@ impl Outgoing {
         Self(Arc::new(Inner {
             copier,
             staging,
-            tasks: env.tasks.clone(),
+            tasks: env.consensus.clone(),
             rng: Arc::clone(&env.rng),
             copies: AtomicU64::new(0),
             current: Mutex::default(),

@@ -326,7 +326,9 @@ async fn request(store: Store, n: usize) -> (usize, Told) {
         Err(TransactError::Refused(())) => Told::Refused,
         Err(TransactError::Unavailable) => Told::Unavailable,
         Err(TransactError::Indefinite) => Told::Indefinite,
-        Err(TransactError::TooLarge(_) | TransactError::Storage(_)) => Told::Nothing,
+        Err(TransactError::Crowded(_) | TransactError::TooLarge(_) | TransactError::Storage(_)) => {
+            Told::Nothing
+        }
     };
     (n, told)
 }

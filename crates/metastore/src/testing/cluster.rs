@@ -4,7 +4,7 @@ use super::{CLUSTER, GROUP, cx, value};
 use crate::{ProposalService, Rows, Store, StoreConfig, StoreParts};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Begin, Footing, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
 use floeberg_env::{Env, Rng, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -78,6 +78,7 @@ impl Transport for Meddling {
 
 /// What outlives a node.
 struct Medium {
+    budget: CommandBudget,
     env: Env,
     control: SimControl,
     rows: MemKvStore,
@@ -118,6 +119,7 @@ impl Cluster {
             let (env, control) = Env::simulated(seed ^ (node.0 << 32));
             let sync = Duration::ZERO..=Duration::from_millis(2);
             let medium = Medium {
+                budget: CommandBudget::default(),
                 rows: MemKvStore::with_copies_on(Arc::clone(&env.disk)),
                 log: MemLogStore::with_sync_time(sync),
                 env,
@@ -180,6 +182,7 @@ impl Cluster {
             snapshots: PathBuf::from("/snapshots"),
             footing: Footing::alone(),
             hooks,
+            budget: medium.budget.clone(),
             metrics: MetastoreMetrics::default(),
         };
         let begin = if node == NODES[0] {

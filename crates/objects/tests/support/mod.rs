@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
-use floeberg_consensus::{Footing, GroupHooks, NoPeers};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
 use floeberg_env::{Attendance, Env, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -375,6 +375,7 @@ impl World {
         let config = StoreConfig::new(cluster, GroupId::OBJECTS, NodeId(1));
         let metrics = MetastoreMetrics::default();
         let parts = StoreParts {
+            budget: CommandBudget::default(),
             kv: Arc::new(MemKv::open(&self.rows)),
             log: Arc::new(MemLog::open(&self.log, &self.env)),
             transport: Arc::new(NoPeers),
