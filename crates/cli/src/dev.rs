@@ -3,7 +3,7 @@
 use crate::{banner, keys};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use floeberg_env::Env;
+use floeberg_env::{Env, NodeThreads};
 use floeberg_node::{ClientLimits, ClusterPart, ListenConfig, NodeConfig, Server};
 use floeberg_telemetry::LogFormat;
 use floeberg_types::{AccountId, Region};
@@ -76,7 +76,9 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
     // Both handlers stand before anything is started, so that no signal is lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let env = Env::real();
+    // They are there until the node has stopped.
+    let threads = NodeThreads::start()?;
+    let env = Env::real().with_threads(&threads);
     std::fs::create_dir_all(&arguments.data_dir)
         .with_context(|| format!("cannot create {}", arguments.data_dir.display()))?;
     let data_dir = arguments.data_dir.canonicalize()?;

@@ -3,7 +3,7 @@
 use crate::config::ConfigArguments;
 use anyhow::bail;
 use clap::Args;
-use floeberg_env::Env;
+use floeberg_env::{Env, NodeThreads};
 use floeberg_members::{FeatureLevels, Home};
 use floeberg_node::{
     ClientLimits, ClusterPart, Elections, ListenConfig, MemberConfig, NodeConfig, PeerNetwork,
@@ -31,7 +31,9 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let env = Env::real();
+    // They are there until the node has stopped.
+    let threads = NodeThreads::start()?;
+    let env = Env::real().with_threads(&threads);
     let identity = Home::new(&settings.data.dir, env.disk.clone()).member()?;
     let config = node_config(&settings)?;
     let listen = ListenConfig {

@@ -107,6 +107,9 @@ pub enum StartError {
     /// The certificate of the client ports.
     #[error("the certificate of the client ports cannot be used")]
     PortCertificate(#[source] PkiError),
+    /// The system does not let the catalog port be served.
+    #[error("the catalog port cannot be served")]
+    Listener(#[source] io::Error),
     /// The node-to-node port.
     #[error(transparent)]
     PeerPort(#[from] BindError),

@@ -2,6 +2,7 @@
 
 mod opening;
 mod places;
+mod reception;
 mod socket;
 mod visit;
 
@@ -10,6 +11,7 @@ mod tests;
 
 use crate::ClientLimits;
 use bytes::Bytes;
+use floeberg_env::Tasks;
 use floeberg_http::{Network, Peer};
 use floeberg_telemetry::Gauge;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,6 +20,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use opening::Opening;
 use parking_lot::Mutex;
 use places::{Entry, Places};
+use reception::{Following, Reception};
 use socket::Socket;
 use std::io;
 use std::net::SocketAddr;
@@ -92,6 +95,12 @@ pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener
     })
 }
 
+/// Has `tasks` take what comes to a listener: whoever bound it may be too busy.
+pub(crate) fn entrust(listener: TcpListener, tasks: &Tasks) -> io::Result<TcpListener> {
+    let listener = listener.into_std()?;
+    tasks.within(|| TcpListener::from_std(listener))
+}
+
 /// One port: what it is called and how much it takes.
 #[derive(Clone)]
 pub(crate) struct Port {
@@ -107,6 +116,8 @@ pub(crate) struct Port {
     pub(crate) numbers: Arc<AtomicU64>,
     /// How the port turns clients away.
     pub(crate) manners: Manners,
+    /// What serves requests; whoever serves the port answers its probes.
+    pub(crate) requests: Tasks,
     /// Cancelled when the node is about to stop: answers end their connections from then on.
     pub(crate) leaving: CancellationToken,
 }
@@ -114,7 +125,7 @@ pub(crate) struct Port {
 impl Port {
     /// Makes a connection ready for requests. A handshake is short, and keeps a place meanwhile: it
     /// gets less time than a head, and none once the port closes.
-    async fn open(&self, stream: TcpStream, stop: &CancellationToken) -> io::Result<Stream> {
+    async fn open(&self, stream: Following, stop: &CancellationToken) -> io::Result<Stream> {
         let stream = Socket::new(stream, WRITE_PATIENCE, stop.clone());
         let Some(tls) = &self.tls else {
             return Ok(Either::Left(stream));
@@ -127,7 +138,7 @@ impl Port {
     }
 }
 
-type Stream = Either<Socket<TcpStream>, TlsStream<Socket<TcpStream>>>;
+type Stream = Either<Socket<Following>, TlsStream<Socket<Following>>>;
 
 /// Serves `service` on `listener` until `stop`, then lets open requests finish for a while.
 pub(crate) async fn serve<S, B>(
@@ -141,7 +152,7 @@ pub(crate) async fn serve<S, B>(
         + Send
         + Sync
         + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     S::Future: Send + 'static,
     B: hyper::body::Body + From<Bytes> + Send + 'static,
     B::Data: Send,
@@ -163,8 +174,10 @@ pub(crate) async fn serve<S, B>(
             true => (standing.clone(), port.limits.head_time.min(ANTEROOM_TIME)),
             false => (seated.clone(), port.limits.head_time),
         };
+        let reception = Reception::new(port.requests.clone());
         let visit = Visit {
             service: service.clone(),
+            reception: reception.clone(),
             peer,
             places: door.places.clone(),
             standpoint: Arc::new(Mutex::new(standpoint)),
@@ -173,7 +186,8 @@ pub(crate) async fn serve<S, B>(
             stop: stop.clone(),
         };
         let (port, stop, watcher) = (port.clone(), stop.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        let stream = Following::new(stream, &reception);
+        let connection = async move {
             let stream = match port.open(stream, &stop).await {
                 Ok(stream) => Opening::new(stream, head_time),
                 Err(error) => {
@@ -185,7 +199,8 @@ pub(crate) async fn serve<S, B>(
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "connection ended early");
             }
-        });
+        };
+        tokio::spawn(reception.host(connection));
     }
     drop(listener);
     tokio::select! {

@@ -153,8 +153,8 @@ impl Wiring<'_> {
             tasks.spawn("digests", watch.run()),
             tasks.spawn("authority", rotator.run()),
             tasks.spawn("removal", removal.run()),
-            tasks.spawn("marks", comparison.run()),
-            tasks.spawn("give-way", give_way.run()),
+            env.consensus.spawn("marks", comparison.run()),
+            env.consensus.spawn("give-way", give_way.run()),
         ];
         let (address, expiry) = (self.member.address.clone(), self.concerns.expiry.clone());
         expiry.set(papers.expires());

@@ -168,10 +168,13 @@ impl Server {
             tls: tls
                 .as_ref()
                 .map(|tls| TlsAcceptor::from(tls.server_config())),
+            requests: node.env().tasks.clone(),
             leaving: node.leaving().clone(),
         };
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
         let (env, tasks) = (node.env(), &node.env().tasks);
+        let reception = listen::entrust(sockets.lakehouse, &env.reception);
+        let reception = reception.map_err(StartError::Listener)?;
         if let Some(tls) = tls.clone() {
             let reloading = reload(
                 (tls, node.port_expiry()),
@@ -182,10 +185,10 @@ impl Server {
             tasks.spawn("port-certificate", reloading);
         }
         let listeners = vec![
-            tasks.spawn(
+            env.reception.spawn(
                 "lakehouse",
                 listen::serve(
-                    sockets.lakehouse,
+                    reception,
                     lakehouse,
                     port("lakehouse", LAKEHOUSE_MANNERS),
                     stop.clone(),

@@ -2,6 +2,7 @@
 //! a client would, in no time.
 
 mod hostile;
+mod threads;
 
 use super::*;
 use bytes::Bytes;
@@ -54,6 +55,7 @@ async fn port(connections: usize, tls: Option<TlsAcceptor>) -> (TcpListener, Por
             content_type: "text/plain",
             full: "full",
         },
+        requests: floeberg_env::Env::real().tasks,
         leaving: CancellationToken::new(),
     };
     (listener, port)

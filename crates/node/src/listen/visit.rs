@@ -6,6 +6,7 @@
 //! the other would answer a request that nobody sent, so such a connection ends with the refusal.
 
 use super::places::{Entry, Places, Seat, Standing};
+use super::reception::Reception;
 use bytes::Bytes;
 use floeberg_http::Peer;
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, RETRY_AFTER};
@@ -59,6 +60,7 @@ impl Standpoint {
 #[derive(Clone)]
 pub(super) struct Visit<S> {
     pub(super) service: S,
+    pub(super) reception: Reception,
     pub(super) peer: Peer,
     pub(super) places: Places,
     pub(super) standpoint: Arc<Mutex<Standpoint>>,
@@ -103,7 +105,8 @@ impl<S, B> Service<Request<Incoming>> for Visit<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: From<Bytes>,
+    S::Error: Send + 'static,
+    B: From<Bytes> + Send + 'static,
 {
     type Response = Response<B>;
     type Error = S::Error;
@@ -117,9 +120,15 @@ where
         let visit = self.clone();
         Box::pin(async move {
             let stood = visit.standpoint.lock().is_standing();
-            let mut answer = match visit.admitted(request.uri().path()).await {
-                true => visit.service.call(request).await?,
-                false => visit.full(),
+            let path = request.uri().path();
+            let is_probe = visit.manners.probes.contains(&path);
+            let mut answer = match (visit.admitted(path).await, is_probe) {
+                (true, true) => visit.service.call(request).await?,
+                (true, false) => {
+                    let answer = visit.service.call(request);
+                    visit.reception.answer(answer).await?
+                }
+                (false, _) => visit.full(),
             };
             let unclear = expects && !answer.status().is_success();
             // Whoever waited for a place keeps none in a pool.
