@@ -122,6 +122,7 @@ impl Client {
             Ok(answer) => answer,
             Err(cause) => {
                 record.unknown(op, cause);
+                self.cluster.given_up(&sending.door);
                 self.wander();
                 return Asked::Unknown;
             }
@@ -132,6 +133,9 @@ impl Client {
                 None => record.broken(format!("operation {op}: the answer is not readable")),
             }
             return Asked::Done(body);
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            record.broken(format!("operation {op}: a small change is too large"));
         }
         if status.is_client_error() || status == refusal {
             record.refused(op, status.as_u16());

@@ -219,6 +219,15 @@ impl Cluster {
         }
     }
 
+    /// A client goes without its answer.
+    pub(crate) fn given_up(&self, door: &Door) {
+        if let Some(bug) = self.bug
+            && self.armed.load(Ordering::Relaxed)
+        {
+            bug.given_up(&door.node);
+        }
+    }
+
     fn install(&self, node: u64, machine: Machine) {
         if let Some(bug) = self.bug
             && self.armed.load(Ordering::Relaxed)

@@ -8,11 +8,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_env::{Clock as _, Rng, SeededRng};
 use floeberg_metastore::keys;
+use floeberg_node::Node;
 use floeberg_proto::floeberg::rpc::v1 as rpc;
-use floeberg_proto::floeberg::state::v1::Command;
+use floeberg_proto::floeberg::state::v1::{Command, RowOp, row_op};
 use floeberg_rpc::memory::Meddler;
 use floeberg_rpc::{CallError, Method, Request, Transport};
-use floeberg_types::NodeId;
+use floeberg_types::{NodeId, limits};
+use futures::FutureExt as _;
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,11 +47,15 @@ pub enum Bug {
     /// The catalog's rows are read as they were some writes ago, although they say that they have
     /// come as far as the read index.
     StaleSnapshot,
+    /// A request that is given up keeps the room that it had for its command.
+    BudgetLeaked,
+    /// A node that decides for another leader sends commands above the limit.
+    LimitNotChecked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
@@ -59,6 +65,8 @@ impl Bug {
         Self::RolledBackLetIn,
         Self::LostVote,
         Self::StaleSnapshot,
+        Self::BudgetLeaked,
+        Self::LimitNotChecked,
     ];
 
     /// What it does to a machine.
@@ -72,10 +80,23 @@ impl Bug {
         }
     }
 
+    /// What it does to a node whose client gives up, once it is armed.
+    pub(crate) fn given_up(self, node: &Node) {
+        if self == Self::BudgetLeaked {
+            for (_, store) in node.groups() {
+                std::mem::forget(store.group().reserve(1).now_or_never());
+            }
+        }
+    }
+
     /// What it does to calls, once it is `armed`.
     pub(crate) fn meddler(self, seed: u64, armed: &Arc<AtomicBool>) -> Option<Arc<dyn Meddler>> {
         match self {
-            Self::SkippedFsync | Self::ReplayRowLost | Self::LostVote | Self::StaleSnapshot => None,
+            Self::SkippedFsync
+            | Self::ReplayRowLost
+            | Self::LostVote
+            | Self::StaleSnapshot
+            | Self::BudgetLeaked => None,
             bug => Some(Arc::new(Faulty {
                 bug,
                 armed: armed.clone(),
@@ -135,6 +156,13 @@ fn forget_reads(command: &mut Command) {
     command.ranges_empty.clear();
 }
 
+fn too_large() -> RowOp {
+    RowOp {
+        key: Bytes::from_static(b"\xf0large"),
+        op: Some(row_op::Op::Put(vec![0; limits::COMMAND_BYTES].into())),
+    }
+}
+
 /// A call without what is known of the callee.
 fn untold(request: Request) -> Request {
     let body = match request.method {
@@ -177,6 +205,10 @@ impl Meddler for Faulty {
             (Bug::CasNotChecked, Method::Propose) => {
                 let blind = changed(&request, forget_reads).unwrap_or(request);
                 way.call(to, blind, patience).await
+            }
+            (Bug::LimitNotChecked, Method::Propose) if self.draw(4) == 0 => {
+                let large = changed(&request, |command| command.ops.push(too_large()));
+                way.call(to, large.unwrap_or(request), patience).await
             }
             (Bug::AnsweredBeforeQuorum, Method::Append) if has_entries(&request) => {
                 tokio::spawn(async move { drop(way.call(to, request, patience).await) });

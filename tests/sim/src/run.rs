@@ -238,6 +238,7 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     if plan.put_back == PutBack::Volume {
         verify::volumes(cluster).await;
     }
+    verify::drained(cluster).await;
 }
 
 /// Nodes whose start was under way when all was healed are given the time to end it.

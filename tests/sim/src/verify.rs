@@ -5,6 +5,7 @@ use crate::client::{Client, OBJECTS};
 use crate::cluster::Cluster;
 use crate::record::short;
 use crate::tables::TABLES;
+use floeberg_consensus::Held;
 use floeberg_metastore::{Comparison, compare_marks};
 use floeberg_test_chaos::history::Final;
 use std::sync::Arc;
@@ -98,6 +99,23 @@ pub(crate) fn standing(cluster: &Cluster) {
         if let Some(why) = door.node.barred() {
             let what = format!("node {node} has lost nothing and takes no part: {why}");
             cluster.record.broken(what);
+        }
+    }
+}
+
+/// Waits until no node holds room for a command any more: nobody asks for anything.
+pub(crate) async fn drained(cluster: &Cluster) {
+    let begun = tokio::time::Instant::now();
+    for (node, door) in cluster.members_up() {
+        for (group, store) in door.node.groups() {
+            let held = || store.group().held();
+            while held() != Held::default() {
+                if begun.elapsed() > LIMIT {
+                    let what = format!("node {node}, group {group}: {:?} for nobody", held());
+                    return cluster.record.broken(what);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }

@@ -63,6 +63,16 @@ fn a_decision_that_is_sent_again_as_new_is_found() {
 }
 
 #[test]
+fn room_that_is_kept_for_nobody_is_found() {
+    is_found(Bug::BudgetLeaked, 3, 10);
+}
+
+#[test]
+fn a_command_above_the_limit_from_another_node_is_found() {
+    is_found(Bug::LimitNotChecked, 3, 10);
+}
+
+#[test]
 fn rows_that_are_older_than_they_say_are_found() {
     is_found(Bug::StaleSnapshot, 1, 10);
     is_found(Bug::StaleSnapshot, 3, 10);
