@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use axum::body::Body;
+use bytes::Bytes;
 use floeberg_env::{Env, NodeThreads};
 use floeberg_members::{Applicant, FeatureLevels, Home, found};
 use floeberg_metastore::{Cx, Store, Txn};
@@ -185,7 +186,8 @@ fn stand_still(requests: &Runtime, env: &Env) -> Vec<mpsc::Sender<()>> {
         let held = held.clone();
         move || {
             held.send(()).unwrap();
-            drop(released.recv());
+            // It ends when the sender is dropped.
+            let _ = released.recv();
         }
     };
     let cores = available_parallelism().map_or(1, NonZero::get);
@@ -211,7 +213,7 @@ async fn goes_on(nodes: &[Running], env: &Env) {
     for number in 0..COMMITS {
         let write = |txn: &mut Txn<'_>| {
             txn.put_raw(
-                b"\xf0stands"[..].into(),
+                Bytes::from_static(b"\xf0stands"),
                 number.to_be_bytes().to_vec().into(),
             );
             Ok::<_, ()>(())
@@ -239,7 +241,10 @@ fn a_leader_stays_commits_and_is_healthy_while_all_requests_stand_still() {
     let nodes = requests.block_on(cluster(&env));
     let releases = stand_still(&requests, &env);
     let looking = Builder::new_current_thread().enable_all().build().unwrap();
-    let looked = looking.block_on(tokio::time::timeout(HANGS, goes_on(&nodes, &env)));
+    let looked = looking.block_on(async {
+        let looking = goes_on(&nodes, &env);
+        tokio::time::timeout(HANGS, looking).await
+    });
     drop(releases);
     requests.block_on(async {
         for node in nodes {

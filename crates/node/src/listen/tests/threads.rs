@@ -59,7 +59,8 @@ async fn a_connection_leaves_the_reception_with_its_first_request_and_not_for_he
     let tasks = reception.tasks();
     tasks.spawn("occupies", async move {
         tell.send(()).unwrap();
-        drop(occupied.recv());
+        // It ends when the sender is dropped.
+        let _ = occupied.recv();
     });
     held.await.unwrap();
     for _ in 0..3 {
