@@ -67,7 +67,9 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use std::sync::mpsc::channel;
+    use std::task::Poll;
 
     /// The work never waits, so only asking can end it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +85,8 @@ mod tests {
             ended.send(()).unwrap();
         };
         let mut waiting = Box::pin(tasks.attended("spinning", work));
-        assert!(futures::poll!(&mut waiting).is_pending());
+        let once = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+        assert!(once.await);
         let started = tokio::task::spawn_blocking(move || starts.recv());
         started.await.unwrap().unwrap();
         drop(waiting);
