@@ -92,16 +92,6 @@ impl Papers {
         self.credentials.expires()
     }
 
-    /// The comparison of this node's volume.
-    pub(crate) async fn volume_marks(
-        &self,
-        node: NodeId,
-        volume: &Volume,
-        env: &Env,
-    ) -> Result<VolumeMarks, StartError> {
-        VolumeMarks::open((node, volume), (&self.home, &self.witnesses), env).await
-    }
-
     fn tls(&self, env: &Env) -> Result<Arc<NodeTls>, StartError> {
         let trust = self.authority.trust();
         let tls = NodeTls::new(&self.credentials, &trust, env.clock.clone())?;
@@ -134,6 +124,20 @@ fn station(
         asking: Asking::yes(),
         env: env.clone(),
     }
+}
+
+/// The comparison of the volume of a node that has witnesses.
+pub(crate) async fn volume_marks(
+    papers: Option<&Papers>,
+    node: NodeId,
+    volume: &Volume,
+    env: &Env,
+) -> Result<Option<VolumeMarks>, StartError> {
+    let Some(papers) = papers else {
+        return Ok(None);
+    };
+    let kept = (&papers.home, &papers.witnesses);
+    VolumeMarks::open((node, volume), kept, env).await.map(Some)
 }
 
 /// Which of `others` answer this node, be it that they refuse it. A network in memory is not asked.

@@ -6,14 +6,14 @@ use crate::data;
 use crate::group_stores::GroupStores;
 use crate::groups::NodeGroups;
 use crate::membership;
-use crate::network::{Network, Papers};
+use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
 use crate::probes::{self, Parts};
 use crate::recover;
 use crate::room::OwnRoom;
 use crate::services::{self, Services};
 use crate::stores::{self, Stores};
-use crate::tending::Tended;
+use crate::tending;
 use crate::vigil::{Concerns, Expiry, Vigil};
 use crate::volume_marks::VolumeMarks;
 use crate::{ClusterPart, NodeConfig, StartError};
@@ -296,9 +296,7 @@ impl Node {
     /// # Errors
     /// See [`StartError`]: the directory is in use, damaged or not writable.
     pub async fn start(config: NodeConfig, env: Env, stores: Stores) -> Result<Self, StartError> {
-        let (metrics, started) = (NodeMetrics::new(), env.clock.now());
-        metrics.machine.version(env!("CARGO_PKG_VERSION"));
-        metrics.machine.started.set(started.0 / 1000);
+        let (metrics, started) = tending::begin(&env);
         let (opened, identity, papers) = stores::open_all(&config, &env, stores, &metrics).await?;
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
         let volume =
@@ -306,10 +304,7 @@ impl Node {
         let (placement, map) = watch::channel(Arc::new(data::first_map(&config, identity)));
         let standing = first_standing(papers.as_ref(), &metrics);
         let full = FullNodes::default();
-        let marks = match &papers {
-            Some(papers) => Some(papers.volume_marks(identity.node, &volume, &env).await?),
-            None => None,
-        };
+        let marks = network::volume_marks(papers.as_ref(), identity.node, &volume, &env).await?;
         let ground = Ground {
             config: &config,
             env: &env,
@@ -322,8 +317,7 @@ impl Node {
         };
         // Boxed: the compiler gives up on futures that are nested much deeper.
         let base = Box::pin(ground.build(papers.as_ref(), &full, map)).await?;
-        let concerns = Concerns::new(&metrics);
-        let room = ground.room(&base.stores);
+        let (concerns, room) = (Concerns::new(&metrics), ground.room(&base.stores));
         let (members, mut background) =
             ground.join_in(&base, papers, placement, (&concerns, &full));
         let keys = services::keyring(&config, identity);
@@ -352,17 +346,8 @@ impl Node {
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
         let (catalog, objects) = services.use_cases(&files);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
-        let tended = Tended {
-            env: &env,
-            catalog: &catalog,
-            objects: &objects,
-            account: &config.account,
-            marks: marks.as_ref(),
-            standing: &standing,
-            alarms: &concerns.alarms,
-            metrics: &metrics,
-        };
-        background.extend(tended.start(ground.vigil(&base, room, &concerns)));
+        let vigil = ground.vigil(&base, room, &concerns);
+        background.extend(ground.tend(&catalog, &objects, &concerns.alarms, vigil));
         Ok(Self {
             base,
             volume,

@@ -1,37 +1,38 @@
 //! What looks after the rows, the chunks and the node itself while it runs.
 
+use crate::node::Ground;
 use crate::refill::Refill;
 use crate::vigil::Vigil;
-use crate::volume_marks::VolumeMarks;
 use floeberg_catalog::Catalog;
 use floeberg_catalog::janitor::{Janitor, JanitorConfig};
-use floeberg_consensus::Standing;
 use floeberg_env::Env;
 use floeberg_members::Alarms;
 use floeberg_objects::Objects;
 use floeberg_telemetry::NodeMetrics;
-use floeberg_types::AccountId;
+use floeberg_types::TimestampMs;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// What is looked after.
-pub(crate) struct Tended<'a> {
-    pub(crate) env: &'a Env,
-    pub(crate) catalog: &'a Catalog,
-    pub(crate) objects: &'a Arc<Objects>,
-    pub(crate) account: &'a AccountId,
-    pub(crate) marks: Option<&'a VolumeMarks>,
-    pub(crate) standing: &'a Standing,
-    pub(crate) alarms: &'a Alarms,
-    pub(crate) metrics: &'a NodeMetrics,
+/// The metrics of a process that starts, and when it does.
+pub(crate) fn begin(env: &Env) -> (NodeMetrics, TimestampMs) {
+    let (metrics, started) = (NodeMetrics::new(), env.clock.now());
+    metrics.machine.version(env!("CARGO_PKG_VERSION"));
+    metrics.machine.started.set(started.0 / 1000);
+    (metrics, started)
 }
 
-impl Tended<'_> {
+impl Ground<'_> {
     /// Starts the tasks.
-    pub(crate) fn start(&self, vigil: Vigil) -> Vec<JoinHandle<()>> {
-        let (tasks, objects) = (&self.env.tasks, self.objects);
-        let config = JanitorConfig::new(self.account.clone());
-        let janitor = Janitor::new(self.catalog.clone(), config);
+    pub(crate) fn tend(
+        &self,
+        catalog: &Catalog,
+        objects: &Arc<Objects>,
+        alarms: &Alarms,
+        vigil: Vigil,
+    ) -> Vec<JoinHandle<()>> {
+        let tasks = &self.env.tasks;
+        let config = JanitorConfig::new(self.config.account.clone());
+        let janitor = Janitor::new(catalog.clone(), config);
         let mut running = vec![
             tasks.spawn("reclaimer", objects.clone().run_reclaimer()),
             tasks.spawn("repairs", objects.clone().run_repairs()),
@@ -43,7 +44,7 @@ impl Tended<'_> {
                 marks: marks.clone(),
                 objects: objects.clone(),
                 standing: self.standing.clone(),
-                alarms: self.alarms.clone(),
+                alarms: alarms.clone(),
                 missing: self.metrics.machine.missing_chunks.clone(),
                 env: self.env.clone(),
             };
