@@ -134,13 +134,7 @@ impl Wiring<'_> {
         let keeper = Keeper::new(members.clone(), me.node, peers.clone(), config);
         let (watch, removal) = (self.watch(&papers), self.removal_watch(&papers));
         let comparison = self.comparison(&papers);
-        let give_way = GiveWay {
-            groups: self.groups.clone(),
-            room: self.room.clone(),
-            witnesses: papers.witnesses.clone(),
-            standing: self.standing.clone(),
-            env: env.clone(),
-        };
+        let give_way = self.give_way(&papers);
         let mut running = vec![
             tasks.spawn("placement", placing.follow(self.placement)),
             tasks.spawn("addresses", follow_addresses(store, me.clone(), peers)),
@@ -162,6 +156,16 @@ impl Wiring<'_> {
             running.push(tasks.spawn("certificate", renewal.run()));
         }
         (members, running)
+    }
+
+    fn give_way(&self, papers: &Papers) -> GiveWay {
+        GiveWay {
+            groups: self.groups.clone(),
+            room: self.room.clone(),
+            witnesses: papers.witnesses.clone(),
+            standing: self.standing.clone(),
+            env: self.env.clone(),
+        }
     }
 
     fn watch(&self, papers: &Papers) -> Watch {

@@ -298,7 +298,6 @@ impl Node {
     pub async fn start(config: NodeConfig, env: Env, stores: Stores) -> Result<Self, StartError> {
         let (metrics, started) = tending::begin(&env);
         let (opened, identity, papers) = stores::open_all(&config, &env, stores, &metrics).await?;
-        tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
         let volume =
             stores::open_volume(&config, opened.volume_index.clone(), &env, &metrics).await?;
         let (placement, map) = watch::channel(Arc::new(data::first_map(&config, identity)));

@@ -91,7 +91,10 @@ pub(crate) async fn open_all(
         let opened = open(&config, &stores, &env, &metrics, lock)?;
         Ok::<_, StartError>((opened, identity, papers))
     });
-    opening.await.map_err(|_| StartError::Stopping)?
+    let opened = opening.await.map_err(|_| StartError::Stopping)??;
+    let identity = opened.1;
+    tracing::info!(cluster = %identity.cluster, node = %identity.node, "starting");
+    Ok(opened)
 }
 
 /// Opens everything but the volume. Blocks: call it on a blocking thread.
