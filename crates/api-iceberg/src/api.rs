@@ -95,11 +95,26 @@ impl IcebergState {
     where
         T: DeserializeOwned + Send + 'static,
     {
+        self.understood(body, |read: T| Ok(read)).await
+    }
+
+    /// What `understand` makes of the request in a body; both are done apart if it is large.
+    pub(crate) async fn understood<T, U, F>(
+        &self,
+        body: &Bytes,
+        understand: F,
+    ) -> Result<U, Failure>
+    where
+        T: DeserializeOwned,
+        U: Send + 'static,
+        F: FnOnce(T) -> Result<U, Failure> + Send + 'static,
+    {
         if body.len() <= PARSED_IN_PLACE {
-            return read(body);
+            return understand(read(body)?);
         }
         let body = body.clone();
-        self.catalog.step(move || read(&body)).await?
+        let work = move || understand(read(&body)?);
+        self.catalog.step(work).await?
     }
 
     /// The bucket that the path's prefix names.

@@ -306,15 +306,17 @@ pub(crate) async fn commit(
     let bucket = state.bucket(names)?;
     let ident = target::table(&names.namespace, &names.table)?;
     let allowed = allow::<action::CommitTable>(state, principal, &bucket, &ident)?;
-    let mut body: CommitTableRequest = state.parsed(&call.body).await?;
-    if let Some(given) = body.identifier.take() {
-        let given = given.parse()?;
-        if given != ident {
-            let text = format!("the identifier {given} in the body is not the path's {ident}");
-            return Err(Failure::bad_request(text));
+    let understand = move |mut body: CommitTableRequest| {
+        if let Some(given) = body.identifier.take() {
+            let given = given.parse()?;
+            if given != ident {
+                let text = format!("the identifier {given} in the body is not the path's {ident}");
+                return Err(Failure::bad_request(text));
+            }
         }
-    }
-    let change = change(ident, &body)?;
+        change(ident, &body)
+    };
+    let change = state.understood(&call.body, understand).await?;
     let cx = state.cx_once(Operation::UpdateTable, names, call, principal)?;
     let committed = state
         .catalog
@@ -337,14 +339,16 @@ pub(crate) async fn transaction(
     let allowed = state
         .authorizer
         .authorize::<action::CommitTransaction>(principal, Resource::Bucket(&bucket))?;
-    let body: CommitTransactionRequest = state.parsed(&call.body).await?;
-    let mut changes = Vec::with_capacity(body.table_changes.len());
-    for mut one in body.table_changes {
-        let identifier = one.identifier.take().ok_or_else(|| {
-            Failure::bad_request("every change of a transaction needs an identifier")
-        })?;
-        changes.push(change(identifier.parse()?, &one)?);
-    }
+    let understand = |body: CommitTransactionRequest| {
+        let changes = body.table_changes.into_iter().map(|mut one| {
+            let identifier = one.identifier.take().ok_or_else(|| {
+                Failure::bad_request("every change of a transaction needs an identifier")
+            })?;
+            change(identifier.parse()?, &one)
+        });
+        changes.collect::<Result<Vec<_>, Failure>>()
+    };
+    let changes = state.understood(&call.body, understand).await?;
     let cx = state.cx_once(Operation::CommitTransaction, names, call, principal)?;
     state
         .catalog

@@ -1,12 +1,14 @@
 //! The doors of s3s: secrets for signatures, and the check that nobody passes anonymously.
 
 use crate::errors::{lookup_failed, slow_down};
-use crate::operations::{self, BodyKind};
+use crate::operations::{self, BodyKind, DOCUMENT_MAX};
 use crate::seen::Seen;
+use crate::xml_tags::TagCount;
 use floeberg_auth::{Keyring, LookupError};
 use floeberg_env::Env;
 use floeberg_http::limits::BODY_PATIENCE;
 use floeberg_http::{BodyWatch, ByteBudget, Peer};
+use floeberg_types::limits::{XML_TAG_BYTES, XML_TAGS};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
@@ -82,11 +84,11 @@ impl Gate {
         let empty = extensions
             .get::<BodyWatch>()
             .is_some_and(BodyWatch::complete);
+        let tag_count = extensions.get::<TagCount>().cloned().unwrap_or_default();
         // In chunks with signatures between them, the document is the smaller part.
         let declared = |name| cx.headers().get(name)?.to_str().ok()?.parse::<u64>().ok();
-        let declared =
-            declared("x-amz-decoded-content-length").or_else(|| declared("content-length"));
-        let bytes = match declared {
+        let length = declared("content-length");
+        let bytes = match declared("x-amz-decoded-content-length").or(length) {
             Some(bytes) => bytes,
             None if empty => 0,
             None => return Err(S3ErrorCode::MissingContentLength.into()),
@@ -98,7 +100,16 @@ impl Gate {
                 why,
             ));
         }
-        let held = self.bodies.hold(peer, bytes, BODY_PATIENCE).await;
+        tag_count.begin();
+        // What is said of the decoded length is found out late. An empty element takes four bytes and has
+        // one tag.
+        let most = match empty {
+            true => 0,
+            false => length.unwrap_or(u64::MAX).clamp(bytes, DOCUMENT_MAX as u64),
+        };
+        let tags = (most / 4).min(XML_TAGS as u64);
+        let weight = most + tags * XML_TAG_BYTES as u64;
+        let held = self.bodies.hold(peer, weight, BODY_PATIENCE).await;
         let held = held.map_err(slow_down)?;
         cx.extensions_mut().insert(Arc::new(held));
         Ok(())

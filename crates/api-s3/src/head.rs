@@ -37,6 +37,16 @@ pub(crate) const STALLED: Refusal = refused(
     "The request body stopped arriving and was not stored: send the request again",
 );
 
+/// The document repeats more than any operation does.
+pub(crate) const CROWDED: Refusal = refused(
+    StatusCode::BAD_REQUEST,
+    "MalformedXML",
+    "The XML in the request has more than 131072 tags: a request names at most 10000 parts or 1000 \
+     objects, send the rest in another one",
+);
+
+const _: () = assert!(floeberg_types::limits::XML_TAGS == 131_072);
+
 /// Listings and errors are XML 1.0, which cannot hold these characters at all (section 2.2): one
 /// such key would make every listing of its bucket fail.
 const NOT_XML: Refusal = refused(

@@ -21,6 +21,7 @@ mod router;
 mod seen;
 mod state;
 mod tag_ops;
+mod xml_tags;
 
 pub use operations::{BodyKind, OPERATIONS, Operation};
 pub use outer::{S3Api, service};

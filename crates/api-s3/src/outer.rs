@@ -7,6 +7,7 @@ use crate::hosts::Domains;
 use crate::operations::DOCUMENT_MAX;
 use crate::seen::Seen;
 use crate::state::{Api, S3State};
+use crate::xml_tags::{Counting, TagCount};
 use bytes::Bytes;
 use floeberg_http::{Access, BodyWatch, Moving, Pace, Peer, request_span};
 use floeberg_telemetry::HttpLabels;
@@ -120,7 +121,7 @@ impl S3Api {
     ) -> Result<Response<Body>, HttpError> {
         let closable = request.version() < Version::HTTP_2;
         let peer = Peer::of(request.extensions());
-        let (mut request, watch) = self.watch(request);
+        let (mut request, watch, tags) = self.watch(request);
         let mut response = match head::check(&request) {
             Err(refused) => refused.answer(),
             Ok(()) => {
@@ -129,12 +130,16 @@ impl S3Api {
                 extensions.insert(id);
                 extensions.insert(seen.clone());
                 extensions.insert(watch.clone());
+                extensions.insert(tags.clone());
                 self.inner.call(request).await?
             }
         };
         // Only here: what s3s makes of a body that breaks depends on who was reading it.
         if watch.stalled() && is_failure(&response) {
             response = head::STALLED.answer();
+        }
+        if tags.exceeded() {
+            response = head::CROWDED.answer();
         }
         if is_wrong_secret(&response) {
             self.state.door.guesses.slow(peer).await;
@@ -146,17 +151,20 @@ impl S3Api {
         Ok(response)
     }
 
-    /// Has the body cut off if it stalls.
-    fn watch(&self, request: Request<Body>) -> (Request<Body>, BodyWatch) {
+    /// Has the body cut off if it stalls, or if it is a document that repeats too much.
+    fn watch(&self, request: Request<Body>) -> (Request<Body>, BodyWatch, TagCount) {
         let (parts, body) = request.into_parts();
         if http_body::Body::is_end_stream(&body) {
-            return (Request::from_parts(parts, body), BodyWatch::of_nothing());
+            let (watch, tags) = (BodyWatch::of_nothing(), TagCount::default());
+            return (Request::from_parts(parts, body), watch, tags);
         }
         let pace = Pace::new(self.state.settings.body_stall, BODY_RATE_MIN);
         let body = Moving::new(body, pace);
         let watch = body.watch();
+        let body = Counting::new(body);
+        let tags = body.count();
         let body = Body::http_body_unsync(body);
-        (Request::from_parts(parts, body), watch)
+        (Request::from_parts(parts, body), watch, tags)
     }
 }
 

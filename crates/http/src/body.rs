@@ -4,7 +4,7 @@ use crate::limits::{BODY_PATIENCE, BODY_RATE_MIN};
 use crate::{ByteBudget, Held, Moving, Pace, Peer, Refusal, Stalled};
 use axum::body::Body;
 use bytes::Bytes;
-use floeberg_types::limits::SMALL_BODY_BYTES;
+use floeberg_types::limits::{BODY_VALUES, SMALL_BODY_BYTES, VALUE_BYTES};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::Body as _;
@@ -82,6 +82,7 @@ impl Reading<'_> {
         let mut promised = declared.unwrap_or(limit.min(SMALL_BODY_BYTES as u64));
         let held = self.budget.hold(self.peer, promised, BODY_PATIENCE).await;
         let mut held = held.map_err(Refusal::Busy)?;
+        let mut values = Values::default();
         let mut body = Moving::new(body, Pace::new(self.stall, BODY_RATE_MIN));
         let mut buffer = Buffer::Empty;
         while let Some(frame) = body.frame().await {
@@ -93,11 +94,15 @@ impl Reading<'_> {
             if with > limit {
                 return Err(Refusal::BodyTooLarge { limit: self.limit });
             }
+            let mut more = values.came(&data)?;
             if with > promised {
-                let more = with.max(promised * 2).min(limit) - promised;
+                let doubled = with.max(promised * 2).min(limit);
+                more += doubled - promised;
+                promised = doubled;
+            }
+            if more > 0 {
                 let grown = held.grow(more, BODY_PATIENCE).await;
                 grown.map_err(Refusal::Busy)?;
-                promised += more;
             }
             if let Some(hash) = &mut hash {
                 hash.update(&data);
@@ -105,6 +110,23 @@ impl Reading<'_> {
             buffer.push(data, usize::try_from(promised).unwrap_or(usize::MAX));
         }
         Ok(done(buffer.into_bytes(), hash, Some(held)))
+    }
+}
+
+/// Counts what a body consists of while it comes: a few bytes of JSON can become many in memory, and
+/// whoever parses them is too late to ask for room.
+#[derive(Default)]
+struct Values(usize);
+
+impl Values {
+    /// How many bytes more the body has to hold for what came.
+    fn came(&mut self, data: &[u8]) -> Result<u64, Refusal> {
+        let more = data.iter().filter(|byte| **byte == b',').count();
+        self.0 += more;
+        if self.0 > BODY_VALUES {
+            return Err(Refusal::TooManyValues { limit: BODY_VALUES });
+        }
+        Ok((more * VALUE_BYTES) as u64)
     }
 }
 

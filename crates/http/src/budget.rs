@@ -6,7 +6,7 @@
 
 use crate::limits::BODY_WAITERS_MAX;
 use crate::{Network, Peer};
-use floeberg_types::limits::BODIES_HELD_BYTES;
+use floeberg_types::limits::{BODIES_HELD_BYTES, BODY_VALUES, VALUE_BYTES};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -32,11 +32,11 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Shares for bodies of at most `body_max` bytes: three of the largest, of which one network has
-    /// not more than half, and a reserve.
+    /// Shares for bodies of at most `body_max` bytes and what becomes of them: three of the largest, of
+    /// which one network has not more than half, and a reserve.
     #[must_use]
     pub fn for_bodies(body_max: usize) -> Self {
-        let connection = body_max as u64;
+        let connection = (body_max + BODY_VALUES * VALUE_BYTES) as u64;
         let total = (BODIES_HELD_BYTES as u64).max(connection.saturating_mul(3));
         Self {
             total,

@@ -38,6 +38,14 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body has more values than anything needs.
+    #[error(
+        "the request body has more than {limit} values, counted by its commas; send less at a time"
+    )]
+    TooManyValues {
+        /// The limit.
+        limit: usize,
+    },
     /// The body ended early.
     #[error("the request body could not be read completely")]
     BodyIncomplete,
@@ -78,7 +86,7 @@ impl Refusal {
             Self::Path(_) | Self::Query(_) | Self::BodyIncomplete => StatusCode::BAD_REQUEST,
             Self::NoSuchRoute { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::TooManyValues { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoCredentials | Self::Bearer(_) => StatusCode::UNAUTHORIZED,
@@ -102,6 +110,7 @@ impl Refusal {
             Self::Path(_)
             | Self::Query(_)
             | Self::BodyTooLarge { .. }
+            | Self::TooManyValues { .. }
             | Self::BodyIncomplete
             | Self::BodyStalled(_)
             | Self::ContentEncoding { .. } => names.bad_request,

@@ -482,7 +482,7 @@ async fn bodies_of_others_do_not_keep_a_small_one_out() {
         Body::from_stream(none)
     };
     // Two clients promise all that they may hold, and send nothing.
-    let large = 40 << 20;
+    let large = 60 << 20;
     let crowd = (0..8).map(|i| send(peer(1 + i % 2, i.into()), large, silent()));
     let crowd = futures::future::join_all(crowd.map(Box::pin));
     let valid = async {
@@ -498,6 +498,32 @@ async fn bodies_of_others_do_not_keep_a_small_one_out() {
     assert_eq!(refused.1["retry-after"], "1");
     let given_up = crowd.iter().filter(|a| a.0 == StatusCode::REQUEST_TIMEOUT);
     assert_eq!(given_up.count(), 4);
+    assert_eq!(f.bodies.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_counts_with_what_becomes_of_it() {
+    let f = fixture_with_limits(Room::unlimited(), Limits::default());
+    let post = |body: Body| {
+        let request = Request::post("/echo/x").header("authorization", f.token());
+        f.send(request.body(body).unwrap())
+    };
+    let values = |many: usize| format!("[{}1]", "1,".repeat(many));
+    let most = floeberg_types::limits::BODY_VALUES;
+    assert_eq!(post(values(most).into()).await.0, StatusCode::OK);
+    let (status, _, text) = post(values(most + 1).into()).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.contains("500000 values"), "{text}");
+    // While it is worked on, it holds more than its text.
+    let begun = futures::stream::iter([std::io::Result::Ok(bytes::Bytes::from(values(10_000)))]);
+    let body = Body::from_stream(begun.chain(futures::stream::pending()));
+    let looked = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        f.bodies.held()
+    };
+    let (answer, held) = tokio::join!(post(body), looked);
+    assert!(held > 10_000 * 96, "{held}");
+    assert_eq!(answer.0, StatusCode::REQUEST_TIMEOUT);
     assert_eq!(f.bodies.held(), 0);
 }
 

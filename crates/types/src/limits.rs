@@ -64,8 +64,17 @@ limits! {
     SMALL_BODY_BYTES = 16 * KIB;
     /// Bytes of a body with properties or a report in it.
     MEDIUM_BODY_BYTES = MIB;
-    /// Bytes of all bodies of the catalog port that are held at once.
-    BODIES_HELD_BYTES = 192 * MIB;
+    /// Bytes of all bodies that are held in memory at once, and of what becomes of them.
+    BODIES_HELD_BYTES = 240 * MIB;
+    /// Values in a JSON body, counted by the commas that separate them: 100,000 updates of a few members
+    /// each, or 2,000 tables with a snapshot each.
+    BODY_VALUES = 500_000;
+    /// Bytes that a value in a body counts for: what it may take once it is parsed, at worst.
+    VALUE_BYTES = 96;
+    /// Tags in an XML body, opening and closing: 10,000 parts with number, ETag and checksum each.
+    XML_TAGS = 128 * KIB;
+    /// Bytes that a tag in an XML body counts for: an empty part of an upload becomes 300.
+    XML_TAG_BYTES = 320;
     /// Header names under one signature. S3 takes 2 KB of user metadata, which is the only thing that
     /// clients sign many of; the rest of a request has about twenty.
     SIGNED_HEADERS = 100;
@@ -160,7 +169,10 @@ const _: () = assert!(COMMAND_BYTES * GROUPS <= LOG_TAIL_BYTES);
 const _: () = assert!(RPC_BODY_BYTES + RPC_REASON_BYTES < RPC_FRAME_BYTES);
 const _: () = assert!(RPC_FRAME_BYTES <= REQUEST_BODY_BYTES);
 const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);
-const _: () = assert!(2 * REQUEST_BODY_BYTES <= BODIES_HELD_BYTES);
+const _: () = assert!(3 * (REQUEST_BODY_BYTES + BODY_VALUES * VALUE_BYTES) <= BODIES_HELD_BYTES);
+const _: () = assert!(XML_BODY_BYTES + XML_TAGS * XML_TAG_BYTES <= BODIES_HELD_BYTES / 3);
+const _: () = assert!(6 * PARTS < XML_TAGS && 12 * DELETE_OBJECTS < XML_TAGS);
+const _: () = assert!(2 * UPDATES <= BODY_VALUES && 50 * TRANSACTION_TABLES <= BODY_VALUES);
 const _: () =
     assert!(SMALL_BODY_BYTES < MEDIUM_BODY_BYTES && MEDIUM_BODY_BYTES < REQUEST_BODY_BYTES);
 const _: () = assert!(SESSION_TOKEN_BYTES < SMALL_BODY_BYTES);
