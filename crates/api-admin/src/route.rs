@@ -206,11 +206,11 @@ fn fit<'a>(pattern: &str, segments: &[&'a str]) -> Option<Vec<&'a str>> {
     given.next().is_none().then_some(varying)
 }
 
-/// Method and path pattern of everything that is routed, for whoever tries them all.
-pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
-    TABLE.iter().map(|(kind, _, path, _)| match kind.writes() {
-        true => ("POST", *path),
-        false => ("GET", *path),
+/// Method, path pattern and size of body of everything that is routed, for whoever tries them all.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, BodySize)> {
+    TABLE.iter().map(|(kind, _, path, body)| {
+        let method = if kind.writes() { "POST" } else { "GET" };
+        (method, *path, *body)
     })
 }
 

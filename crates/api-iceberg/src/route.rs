@@ -242,12 +242,16 @@ impl Operation {
     }
 }
 
-/// Method and path pattern of everything that is routed, for whoever tries them all.
-pub fn routes() -> impl Iterator<Item = (&'static str, String)> {
-    let own = [("POST", "/v1/oauth/tokens"), ("GET", "/v1/config")];
-    let table = TABLE.iter().map(|(_, _, method, path)| (*method, *path));
+/// Method, path pattern and size of body of everything that is routed, for whoever tries them all.
+pub fn routes() -> impl Iterator<Item = (&'static str, String, BodySize)> {
+    let own = [
+        ("POST", "/v1/oauth/tokens", BodySize::Small),
+        ("GET", "/v1/config", Operation::GetConfig.body()),
+    ];
+    let table = TABLE.iter();
+    let table = table.map(|(operation, _, method, path)| (*method, *path, operation.body()));
     let all = own.into_iter().chain(table);
-    all.map(|(method, path)| (method, format!("/iceberg{path}")))
+    all.map(|(method, path, body)| (method, format!("/iceberg{path}"), body))
 }
 
 /// What `getConfig` announces: exactly the operations that are routed.

@@ -306,10 +306,15 @@ const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("UpdateTableMigration", "POST", "/update-table-migration"),
 ];
 
-/// Method and path pattern of everything that is routed, for whoever tries them all.
-pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let served = SERVED.iter().map(|(_, _, method, path)| (*method, *path));
-    served.chain(UNSUPPORTED.iter().map(|(_, method, path)| (*method, *path)))
+/// Method, path pattern and size of body of everything that is routed, for whoever tries them all.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, BodySize)> {
+    let served = SERVED.iter();
+    let served = served.map(|(operation, _, method, path)| (*method, *path, operation.body()));
+    let unsupported = UNSUPPORTED.iter().map(|(name, method, path)| {
+        let body = Operation::Unsupported(name).body();
+        (*method, *path, body)
+    });
+    served.chain(unsupported)
 }
 
 /// Whether decoded segments fit a path pattern, and the names in them.

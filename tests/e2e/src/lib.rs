@@ -10,6 +10,7 @@ pub mod connect;
 pub mod content;
 pub mod fleet;
 pub mod history;
+pub mod hostile;
 pub mod kept;
 pub mod kill_cycles;
 pub mod lake;

@@ -65,6 +65,15 @@ pub struct Node {
     pub startup: Duration,
 }
 
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most that there was.
+    pub peak: u64,
+}
+
 /// A process that ended by itself before it served.
 #[derive(Debug)]
 pub struct Ended {
@@ -164,7 +173,9 @@ impl Home {
                 "--log-format",
                 "json",
             ])
-            .args(["--log", "warn,floeberg=info", "--segment-bytes", "67108864"])
+            // The S3 protocol library calls what clients do wrong an error; the default leaves it out, too.
+            .args(["--log", "warn,floeberg=info,s3s=off"])
+            .args(["--segment-bytes", "67108864"])
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--ready-file")
@@ -310,6 +321,37 @@ impl Node {
             self.process.log()?
         );
         self.process.check_log()
+    }
+
+    /// How much memory the process holds.
+    ///
+    /// # Errors
+    /// If the process has ended.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let id = self.process.child.id();
+        let id = id.context("the node had ended already")?;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let field = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next());
+            let kib: u64 = kib.with_context(|| format!("no {name}"))?.parse()?;
+            Ok(kib << 10)
+        };
+        Ok(Memory {
+            resident: field("VmRSS:")?,
+            peak: field("VmHWM:")?,
+        })
+    }
+
+    /// Begins to measure the most memory anew.
+    ///
+    /// # Errors
+    /// If the process has ended, or the system cannot do so.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        let id = self.process.child.id();
+        let id = id.context("the node had ended already")?;
+        // Documented in proc(5): 5 resets the peak of the resident set.
+        Ok(fs::write(format!("/proc/{id}/clear_refs"), "5")?)
     }
 
     /// What the process has logged so far.
