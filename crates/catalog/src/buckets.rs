@@ -12,6 +12,11 @@ use floeberg_metastore::{Cx, RangeState, ReadView, Rows, StoreError, Txn};
 use floeberg_state::Event;
 use floeberg_types::{AccountId, BucketId, BucketName, TimestampMs};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How old the rows may be that [`Catalog::find_bucket_lately`] reads. Two elections fit into half of it,
+/// after which a proof is renewed.
+pub const LATELY: Duration = Duration::from_secs(10);
 
 /// Whose rules a bucket follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,6 +287,19 @@ impl Catalog {
     /// Only outages.
     pub async fn find_bucket(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage> {
         self.read(|rows| find(rows, name)).await
+    }
+
+    /// As [`Self::find_bucket`], from rows in which everything is seen that was acknowledged longer than
+    /// [`LATELY`] ago: what is found may be gone since, and what is not found may be there.
+    ///
+    /// # Errors
+    /// Only outages.
+    pub async fn find_bucket_lately(
+        &self,
+        name: &BucketName,
+    ) -> Result<Option<BucketInfo>, Outage> {
+        let view = self.inner.store.view_within(LATELY).await;
+        find(&view.map_err(|_| Outage::Unavailable)?, name)
     }
 
     /// Every bucket of either kind, by name.

@@ -4,6 +4,7 @@ use crate::cx::Cx;
 use crate::error::{Crowded, StoreError, Unavailable};
 use crate::flight::{Flight, Origin, Wake};
 use crate::flush::Flusher;
+use crate::freshness::Freshness;
 use crate::machine::AppliedState;
 use crate::moment::Moment;
 use crate::outcomes::{Outcomes, Settled};
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     /// Also the evaluation lock: the leader decides one command after the other, in log order.
     pub(crate) speculation: Mutex<Speculation>,
     pub(crate) outcomes: Arc<Outcomes>,
+    pub(crate) freshness: Freshness,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) flush_task: JoinHandle<()>,
     pub(crate) metrics: MetastoreMetrics,
@@ -154,8 +156,12 @@ impl Inner {
     /// Waits until everything acknowledged before the call is applied here.
     pub(crate) async fn barrier(&self, deadline: Instant) -> Result<ReadPoint, Unavailable> {
         loop {
+            let asked = self.env.clock.monotonic();
             match timeout_at(deadline, self.raft.read_barrier()).await {
-                Ok(Ok(point)) => return Ok(point),
+                Ok(Ok(point)) => {
+                    self.freshness.proven(asked);
+                    return Ok(point);
+                }
                 Ok(Err(_)) => self.pause(deadline).await?,
                 Err(_) => return Err(Unavailable),
             }

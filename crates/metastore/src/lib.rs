@@ -16,6 +16,7 @@ mod cx;
 mod error;
 mod flight;
 mod flush;
+mod freshness;
 mod front;
 mod inner;
 mod machine;

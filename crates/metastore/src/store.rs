@@ -4,6 +4,7 @@ use crate::config::{StoreConfig, StoreParts};
 use crate::cx::Cx;
 use crate::error::{FeatureLevelUnknown, OpenError, TransactError, Unavailable};
 use crate::flush::Flusher;
+use crate::freshness::Freshness;
 use crate::front::{Draft, Drafted, Progress};
 use crate::inner::{Attempt, Inner, Place};
 use crate::machine::{AppliedState, GroupMachine};
@@ -136,6 +137,7 @@ impl Store {
             shared,
             speculation: Mutex::default(),
             outcomes,
+            freshness: Freshness::default(),
             flusher,
             flush_task: env.consensus.spawn("state-flusher", flushing),
             metrics: parts.metrics,

@@ -83,6 +83,14 @@ impl objects::Buckets for CatalogPort {
         Ok(self.0.find_bucket(name).await.map_err(outage)?.map(bucket))
     }
 
+    async fn find_lately(
+        &self,
+        name: &BucketName,
+    ) -> Result<Option<objects::BucketInfo>, objects::errors::Outage> {
+        let found = self.0.find_bucket_lately(name).await.map_err(outage)?;
+        Ok(found.map(bucket))
+    }
+
     async fn create(
         &self,
         cx: &Cx,

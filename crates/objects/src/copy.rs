@@ -102,11 +102,8 @@ impl Objects {
     ) -> Result<PartInfo, CopyPartError> {
         let upload = &request.upload;
         let number = part_number(request.number).map_err(UploadPartError::from)?;
-        let target = self
-            .target::<UploadPartError>(&upload.bucket, &upload.key)
-            .await
-            .map_err(CopyPartError::Target)?;
-        let row = self.open_upload(&target, upload).await?;
+        let opened = self.open_upload(upload).await;
+        let (target, row) = opened.map_err(CopyPartError::Target)?;
         let located = self.locate(&request.source).await?;
         check_range(&request.source, located.found.head.size)?;
         check_source(located.found.range.end - located.found.range.start)?;

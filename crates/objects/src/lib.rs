@@ -24,6 +24,7 @@ mod ingest;
 mod keys;
 mod list;
 mod list_uploads;
+mod look;
 mod model;
 mod multipart;
 mod ports;

@@ -279,7 +279,8 @@ impl Objects {
         _authorized: &Authorized<action::ListObjects>,
         request: &ListRequest,
     ) -> Result<Listing, ListError> {
-        let bucket = self.bucket::<ListError>(&request.bucket).await?;
+        let found = self.bucket_and_rows::<ListError>(&request.bucket).await?;
+        let (bucket, view) = found;
         let behind = match &request.from {
             ListFrom::Start => Bound::Start,
             ListFrom::Token(token) => Bound::from_token(token)?,
@@ -295,7 +296,6 @@ impl Objects {
         if max == 0 {
             return Ok(Listing::default());
         }
-        let view = self.view().await?;
         let mut files = Cursor::new(behind.clone());
         files.exhausted = bucket.kind == BucketKind::General;
         let mut walk = Walk {

@@ -6,7 +6,7 @@ use crate::list::{PAGE_MAX, SKIP_SCAN_PAGE, common_prefix};
 use crate::model::{PartInfo, UploadInfo};
 use crate::multipart::UploadRef;
 use crate::rows::{checksum_from_row, kind_of};
-use crate::service::Objects;
+use crate::service::{Objects, Target};
 use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
 use floeberg_metastore::{PageLimit, ReadView, Rows};
@@ -146,12 +146,13 @@ impl Objects {
         _authorized: &Authorized<action::ListMultipartUploads>,
         request: &ListUploadsRequest,
     ) -> Result<UploadListing, ListError> {
-        let bucket = self.bucket::<ListError>(&request.bucket).await?;
+        let found = self.bucket_and_rows::<ListError>(&request.bucket).await?;
+        let (bucket, view) = found;
         let max = request.max_uploads.min(PAGE_MAX);
         if max == 0 {
             return Ok(UploadListing::default());
         }
-        let (view, request) = (self.view().await?, request.clone());
+        let request = request.clone();
         let listed = self.step(move || collect(&view, bucket.id, &request, max));
         Ok(listed.await?)
     }
@@ -167,12 +168,10 @@ impl Objects {
         marker: u32,
         max_parts: usize,
     ) -> Result<PartListing, UploadError> {
-        let target = self
-            .target::<UploadError>(&upload.bucket, &upload.key)
-            .await?;
+        let found = self.bucket_and_rows::<UploadError>(&upload.bucket).await?;
+        let (target, view) = (Target::new(found.0, &upload.key), found.1);
         let id = upload.id()?;
         let max = max_parts.min(PAGE_MAX);
-        let view = self.view().await?;
         let row = view.get::<pb::UploadRow>(&target.place.upload(id));
         let open = row.map_err(Outage::from)?.map(|row| row.value);
         let open = open.filter(|row| {

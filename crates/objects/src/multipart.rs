@@ -15,7 +15,7 @@ use crate::service::{Objects, Target};
 use crate::store::{CommitFailure, Stop};
 use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
-use floeberg_metastore::{Cx, Rows, Txn};
+use floeberg_metastore::{Cx, ReadView, Rows, Txn};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_types::{
     BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, TimestampMs, UploadId,
@@ -148,10 +148,7 @@ impl Objects {
         body: Body,
     ) -> Result<PartInfo, UploadPartError> {
         let number = part_number(number)?;
-        let target = self
-            .target::<UploadPartError>(&upload.bucket, &upload.key)
-            .await?;
-        let row = self.open_upload(&target, upload).await?;
+        let (target, row) = self.open_upload(upload).await?;
         let sent = body.checksum.algorithm();
         let wanted = ChecksumAlgorithm::from_id(row.checksum_algorithm);
         let ingested = self.ingest(body, wanted).await?;
@@ -164,19 +161,20 @@ impl Objects {
             .await
     }
 
-    /// The row of an upload that takes parts.
+    /// The target and the row of an upload that takes parts.
     pub(crate) async fn open_upload(
         &self,
-        target: &Target,
         upload: &UploadRef,
-    ) -> Result<pb::UploadRow, UploadPartError> {
+    ) -> Result<(Target, pb::UploadRow), UploadPartError> {
         let id = upload.id()?;
-        let row = self
-            .read(|view| Ok(view.get::<pb::UploadRow>(&target.place.upload(id))?))
-            .await?
-            .map(|row| row.value)
-            .filter(|row| is_open(row, &target.place));
-        Ok(row.ok_or_else(|| upload.missing())?)
+        let look = |view: &ReadView, target: &Target| {
+            let row = view.get::<pb::UploadRow>(&target.place.upload(id))?;
+            let row = row.map(|row| row.value);
+            Ok(row.filter(|row| is_open(row, &target.place)))
+        };
+        let (bucket, key) = (&upload.bucket, &upload.key);
+        let (target, row) = self.look::<_, UploadPartError>(bucket, key, look).await?;
+        Ok((target, row.ok_or_else(|| upload.missing())?))
     }
 
     async fn publish_part(

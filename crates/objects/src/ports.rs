@@ -71,6 +71,8 @@ pub enum BeginDeleteError {
 pub trait Buckets: Send + Sync + 'static {
     /// The bucket of this name, of either kind.
     async fn find(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage>;
+    /// The same as it was a short while ago, or since; it is answered while the catalog has no leader.
+    async fn find_lately(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage>;
     /// Creates a general purpose bucket.
     async fn create(&self, cx: &Cx, name: BucketName) -> Result<BucketInfo, CreateBucketError>;
     /// Begins to delete a general purpose bucket, or joins the deletion that runs. Returns its number.

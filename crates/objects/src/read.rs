@@ -108,20 +108,15 @@ impl Objects {
 
     /// Finds an object and judges conditions and selection.
     pub(crate) async fn locate(&self, request: &ReadRequest) -> Result<Located, GetError> {
-        let target = self
-            .target::<GetError>(&request.bucket, &request.key)
-            .await?;
         check_version::<GetError>(request.version.as_deref())?;
-        if target.bucket.kind == BucketKind::Table
-            && is_metadata_name(target.key())
-            && let Some(file) = self
-                .tables
-                .metadata_file(target.bucket.id, target.key())
-                .await?
+        let (name, key) = (&request.bucket, &request.key);
+        if is_metadata_name(key.as_str())
+            && let Some(file) = self.metadata_file(name, key).await?
         {
             return locate_metadata(file, request);
         }
-        let found = self.read(|view| find(view, &target, request)).await?;
+        let look = |view: &ReadView, target: &Target| find(view, target, request);
+        let (target, found) = self.look::<_, GetError>(name, key, look).await?;
         let Some((row, range, extents)) = found else {
             return Err(NoSuchKey {
                 key: target.key().to_owned(),
@@ -137,6 +132,19 @@ impl Objects {
             tags: row.tags,
             source,
         })
+    }
+
+    /// The metadata file with this key, if the bucket is one of tables and the catalog serves it.
+    async fn metadata_file(
+        &self,
+        name: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<Option<MetadataFile>, GetError> {
+        let bucket = self.bucket::<GetError>(name).await?;
+        if bucket.kind == BucketKind::General {
+            return Ok(None);
+        }
+        Ok(self.tables.metadata_file(bucket.id, key.as_str()).await?)
     }
 
     /// Opens the bytes of `range`.

@@ -1,15 +1,14 @@
 //! The object service: what it is made of and how it finds a bucket.
 
 use crate::chunks::ChunkSessions;
-use crate::errors::{CatalogFile, NoSuchBucket, Outage, OutsideTables};
+use crate::errors::{CatalogFile, Outage, OutsideTables};
 use crate::keys::ObjectPlace;
-use crate::model::ObjectKey;
 use crate::ports::{BucketInfo, BucketKind, Buckets, Location, TableFiles};
 use floeberg_env::Env;
 use floeberg_metastore::Store;
 use floeberg_shards::Shards;
 use floeberg_telemetry::ObjectsMetrics;
-use floeberg_types::{AccountId, BucketName};
+use floeberg_types::AccountId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,28 +142,6 @@ impl Objects {
             config: parts.config,
             chunks: Arc::default(),
         }
-    }
-
-    pub(crate) async fn bucket<E>(&self, name: &BucketName) -> Result<BucketInfo, E>
-    where
-        E: From<NoSuchBucket> + From<Outage>,
-    {
-        match self.buckets.find(name).await? {
-            Some(bucket) => Ok(bucket),
-            None => Err(NoSuchBucket {
-                bucket: name.clone(),
-            }
-            .into()),
-        }
-    }
-
-    pub(crate) async fn target<E>(&self, name: &BucketName, key: &ObjectKey) -> Result<Target, E>
-    where
-        E: From<NoSuchBucket> + From<Outage>,
-    {
-        let bucket = self.bucket::<E>(name).await?;
-        let place = ObjectPlace::new(bucket.id, key.as_str());
-        Ok(Target { bucket, place })
     }
 
     /// A key of a table bucket must belong to a live or staged table and must not be one of the

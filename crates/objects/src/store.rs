@@ -92,15 +92,4 @@ impl Objects {
         let done = self.store.step(work).await;
         done.map_err(|_| Outage::Unavailable)?
     }
-
-    /// Reads a few rows that include every write acknowledged before the call.
-    pub(crate) async fn read<T: Send>(
-        &self,
-        look: impl FnOnce(&ReadView) -> Result<T, Outage> + Send,
-    ) -> Result<T, Outage> {
-        self.store
-            .read(look)
-            .await
-            .map_err(|_| Outage::Unavailable)?
-    }
 }

@@ -7,7 +7,7 @@ use crate::publish::object_event;
 use crate::service::{Objects, Target};
 use crate::store::{CommitFailure, Stop};
 use floeberg_auth::{Action, Authorized, action};
-use floeberg_metastore::{Cx, Rows};
+use floeberg_metastore::{Cx, ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_types::BucketName;
 
@@ -38,10 +38,11 @@ impl Objects {
         _authorized: &Authorized<action::GetObjectTagging>,
         of: &TagTarget,
     ) -> Result<Tags, TagError> {
-        let target = self.tag_target(of).await?;
-        let row = self
-            .read(|view| Ok(view.get::<pb::ObjectRow>(&target.place.current())?))
-            .await?;
+        check_version::<TagError>(of.version.as_deref())?;
+        let look = |view: &ReadView, target: &Target| {
+            Ok(view.get::<pb::ObjectRow>(&target.place.current())?)
+        };
+        let (target, row) = self.look::<_, TagError>(&of.bucket, &of.key, look).await?;
         match row {
             Some(row) => Ok(row.value.tags),
             None => Err(NoSuchKey {

@@ -90,6 +90,7 @@ pub(crate) struct Running {
     pub(crate) store: Store,
     /// Keeps what consensus reports as final.
     pub(crate) fatal: Arc<Mutex<Vec<String>>>,
+    metrics: ConsensusMetrics,
     routes: Routes,
     // The routes hold services, and services do not hold stores.
     _services: (Arc<RaftService>, Arc<ProposalService>),
@@ -171,9 +172,10 @@ impl Cluster {
         };
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let causes = Arc::clone(&fatal);
+        let metrics = ConsensusMetrics::default();
         let hooks = GroupHooks {
             on_fatal: Arc::new(move |_, cause| causes.lock().push(cause.to_owned())),
-            metrics: ConsensusMetrics::default(),
+            metrics: metrics.clone(),
         };
         let parts = StoreParts {
             kv: Arc::new(MemKv::open(&medium.rows)),
@@ -202,6 +204,7 @@ impl Cluster {
         let running = Running {
             store,
             fatal,
+            metrics,
             routes,
             _services: services,
         };
@@ -227,6 +230,11 @@ impl Cluster {
 
     pub(crate) fn store(&self, node: NodeId) -> &Store {
         &self.nodes[&node].store
+    }
+
+    /// How often a node has begun to ask for a ReadIndex.
+    pub(crate) fn read_rounds(&self, node: NodeId) -> u64 {
+        self.nodes[&node].metrics.read_barriers.get()
     }
 
     pub(crate) fn stores(&self) -> Vec<Store> {

@@ -80,9 +80,27 @@ pub struct SmallCatalog {
     fates: Mutex<Vec<(Step, Fate)>>,
     locations: Mutex<Vec<(String, Location)>>,
     files: Mutex<BTreeMap<String, Bytes>>,
+    /// What is known here of the buckets, if that is older than they are.
+    lately: Mutex<Option<BTreeMap<String, BucketInfo>>>,
+    hidden: Mutex<bool>,
 }
 
 impl SmallCatalog {
+    /// From now on this node does not hear what happens to buckets, unless it asks.
+    pub fn stand_still(&self) {
+        *self.lately.lock() = Some(self.buckets.lock().clone());
+    }
+
+    /// The node knows everything again.
+    pub fn catch_up(&self) {
+        *self.lately.lock() = None;
+    }
+
+    /// From now on nobody can be asked.
+    pub fn hide(&self) {
+        *self.hidden.lock() = true;
+    }
+
     pub fn add(&self, name: &str, kind: BucketKind) -> BucketInfo {
         let mut buckets = self.buckets.lock();
         let mut made = self.made.lock();
@@ -200,7 +218,17 @@ fn entry(key: &str, body: &Bytes) -> MetadataEntry {
 #[async_trait]
 impl Buckets for SmallCatalog {
     async fn find(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage> {
-        Ok(self.buckets.lock().get(name.as_str()).cloned())
+        match *self.hidden.lock() {
+            true => Err(Outage::Unavailable),
+            false => Ok(self.buckets.lock().get(name.as_str()).cloned()),
+        }
+    }
+
+    async fn find_lately(&self, name: &BucketName) -> Result<Option<BucketInfo>, Outage> {
+        match &*self.lately.lock() {
+            Some(lately) => Ok(lately.get(name.as_str()).cloned()),
+            None => Ok(self.buckets.lock().get(name.as_str()).cloned()),
+        }
     }
 
     async fn create(&self, _: &Cx, name: BucketName) -> Result<BucketInfo, CreateBucketError> {
