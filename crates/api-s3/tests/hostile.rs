@@ -11,12 +11,13 @@ use support::world::pattern;
 use support::*;
 
 fn full() -> Room {
-    Room::new(|| {
-        Err(NoRoom {
+    let changes = || {
+        Err(NoRoom::Here {
             free_bytes: 0,
             reserve_bytes: 1 << 20,
         })
-    })
+    };
+    Room::new(changes, || Ok(()))
 }
 
 #[tokio::test]

@@ -140,7 +140,6 @@ impl Tasks {
 
     /// What passes until these tasks see what others have left for them: nothing that anybody would
     /// have to wait for on a machine, and a drawn time in a simulation.
-    #[must_use]
     pub fn crossing(&self) -> Crossing {
         self.pace.crossing()
     }
