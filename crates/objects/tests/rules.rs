@@ -388,14 +388,22 @@ async fn a_part_that_is_replaced_meanwhile_is_never_mixed_in() {
         let p1 = part(&node, &world, &upload, 1, &old).await;
         let request = completion(&upload, &[p1]);
         let (may, cx) = (world.may(), cx());
+        // In turn either is held back, so that both orders occur.
+        let (first, second) = match round % 2 {
+            0 => (round * 8, 0),
+            _ => (0, round * 8),
+        };
         let completing = async {
-            for _ in 0..round * 8 {
+            for _ in 0..first {
                 tokio::task::yield_now().await;
             }
             let done = node.objects.complete_upload(&may, &cx, &request);
             done.await
         };
         let replacing = async {
+            for _ in 0..second {
+                tokio::task::yield_now().await;
+            }
             let (may, body) = (world.may(), Body::from_bytes(new.clone()));
             let replaced = node.objects.upload_part(&may, &cx, &upload, 1, body);
             replaced.await.is_ok()
