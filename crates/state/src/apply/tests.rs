@@ -221,7 +221,7 @@ fn a_command_that_is_not_for_this_state_halts() {
     });
     assert!(matches!(
         error,
-        ApplyError::UnknownFeatureLevel { level: 3 }
+        ApplyError::UnknownFeatureLevel { level } if level == FEATURE_LEVEL + 1
     ));
     let error = halts(Command {
         group: 0,
