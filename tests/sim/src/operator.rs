@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::record::short;
 use bytes::Bytes;
+use floeberg_members::FeatureLevels;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Tries of one step, which are some minutes.
 const TRIES: u32 = 600;
+/// The feature level that only the newer binary knows.
+const NEWEST: u32 = FeatureLevels::OF_THIS_BINARY.high;
 
 /// The person, or the program, that runs the cluster.
 pub(crate) struct Operator {
@@ -142,14 +145,14 @@ impl Operator {
     async fn upgrade(&self, members: &[u64]) -> bool {
         for node in members {
             self.cluster.upgrade(*node).await;
-            let newer = |status: &Value| member(status, *node)["features"]["high"] == 2;
+            let newer = |status: &Value| member(status, *node)["features"]["high"] == NEWEST;
             if !self.until(newer).await {
                 return false;
             }
         }
         for _ in 0..TRIES {
             match self.status(None).await {
-                Some(status) if status["feature-level"] == 2 && self.cluster.is_upgraded() => {
+                Some(status) if status["feature-level"] == NEWEST && self.cluster.is_upgraded() => {
                     return true;
                 }
                 _ => tokio::time::sleep(PAUSE).await,
