@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// The page of a node on which everything has been told once; a family without a value is not on it.
 fn full_page() -> String {
     let metrics = NodeMetrics::new();
-    metrics.alarm("stalled");
+    metrics.alarm("stalled").set(1);
     metrics.machine.version("1.0.0");
     metrics.machine.disk("log", 2, 1);
     metrics.render()
