@@ -110,18 +110,24 @@ fn signed(signer: Signer<'_>, method: &str, target: &str, body: &[u8]) -> Sent {
     }
 }
 
-fn check_at(sent: &Sent, now: TimestampMs) -> Result<PrincipalKind, SignatureError> {
-    let headers: Vec<_> = sent
-        .headers
-        .iter()
-        .map(|(n, v)| (n.as_str(), v.as_str()))
-        .collect();
-    let request = SignedRequest {
+/// The names and values of what was sent, for [`as_received`].
+fn borrowed(sent: &Sent) -> Vec<(&str, &str)> {
+    let headers = sent.headers.iter();
+    headers.map(|(n, v)| (n.as_str(), v.as_str())).collect()
+}
+
+fn as_received<'a>(sent: &'a Sent, headers: &'a [(&'a str, &'a str)]) -> SignedRequest<'a> {
+    SignedRequest {
         method: &sent.method,
         raw_path: &sent.path,
         raw_query: &sent.query,
-        headers: &headers,
-    };
+        headers,
+    }
+}
+
+fn check_at(sent: &Sent, now: TimestampMs) -> Result<PrincipalKind, SignatureError> {
+    let headers = borrowed(sent);
+    let request = as_received(sent, &headers);
     verify(&request, &sha256(&sent.body), now, &rules(), &keys()).map(|p| p.kind)
 }
 
@@ -374,17 +380,8 @@ fn the_signature_can_be_checked_before_the_body_where_its_hash_is_claimed() {
         ..S3TABLES
     };
     let claimed = |sent: &Sent| {
-        let headers: Vec<_> = sent
-            .headers
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        let request = SignedRequest {
-            method: &sent.method,
-            raw_path: &sent.path,
-            raw_query: &sent.query,
-            headers: &headers,
-        };
+        let headers = borrowed(sent);
+        let request = as_received(sent, &headers);
         let (now, rules) = (TimestampMs(T0), rules());
         let presented = Presented::parse(&request, now, &rules)?;
         presented.known(now, &keys())?;

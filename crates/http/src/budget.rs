@@ -108,7 +108,8 @@ impl ByteBudget {
     ///
     /// # Errors
     /// When others hold them.
-    pub fn try_hold(&self, peer: Peer, bytes: u64) -> Result<Held, Exhausted> {
+    #[cfg(test)]
+    fn try_hold(&self, peer: Peer, bytes: u64) -> Result<Held, Exhausted> {
         let mut held = Held {
             budget: self.clone(),
             peer,

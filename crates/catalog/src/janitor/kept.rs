@@ -24,7 +24,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Only the current version so far. The series are looked up before the versions are, so that
-    /// one which comes meanwhile is left alone.
+    /// one which comes meanwhile is left alone. Each came with a version, so there are no more than those.
     pub(super) fn of(rows: &impl Rows, table: &StoredTable) -> Result<Self, Outage> {
         let mut kept = Self {
             table: table.id,
