@@ -10,6 +10,7 @@ use floeberg_types::{AccountId, Region};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Size of a preallocated volume segment: 1 GiB.
@@ -77,7 +78,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // They are there until the node has stopped.
-    let threads = NodeThreads::start()?;
+    let threads = NodeThreads::start(&Handle::current())?;
     let env = Env::real().with_threads(&threads);
     std::fs::create_dir_all(&arguments.data_dir)
         .with_context(|| format!("cannot create {}", arguments.data_dir.display()))?;

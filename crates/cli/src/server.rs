@@ -11,6 +11,7 @@ use floeberg_node::{
 };
 use floeberg_settings::{ClientTls, LogStyle, Settings, root_key};
 use floeberg_telemetry::LogFormat;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Args)]
@@ -32,7 +33,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     // They are there until the node has stopped.
-    let threads = NodeThreads::start()?;
+    let threads = NodeThreads::start(&Handle::current())?;
     let env = Env::real().with_threads(&threads);
     let identity = Home::new(&settings.data.dir, env.disk.clone()).member()?;
     let config = node_config(&settings)?;

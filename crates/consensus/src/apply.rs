@@ -17,6 +17,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -35,6 +36,10 @@ pub(crate) struct Machine {
     outgoing: Outgoing,
     metrics: ConsensusMetrics,
 }
+
+/// Up to so many bytes of commands are applied where they arrive: two changes of thread cost more than
+/// such a chunk. Above, everybody else on the threads of consensus would wait for it.
+const APPLY_HERE_BYTES: usize = 256 << 10;
 
 /// Entries that go to the state machine in one call.
 #[derive(Default)]
@@ -132,21 +137,27 @@ impl Machine {
         Ok(())
     }
 
-    /// Applies beside all other tasks, which must not wait for a large entry or a slow disk.
+    /// Applies what is small at once, and the rest beside all other tasks.
     async fn apply_chunk(&mut self, chunk: Chunk) -> io::Result<()> {
         let Chunk {
             entries,
             responders,
-            ..
+            bytes,
         } = chunk;
         self.check_order(&entries)?;
         let (count, last) = (entries.len(), entries.last().map(|e| e.id));
         let machine = Arc::clone(&self.inner);
         let applying = move || machine.lock().apply(entries);
-        let applied = self.outgoing.tasks().spawn_blocking("apply", applying);
+        let tasks = self.outgoing.tasks();
         // A panic would leave the library waiting for an answer that never comes.
-        let responses = applied.await.map_err(io::Error::other)?;
-        let responses = responses.map_err(io::Error::other)?;
+        let responses = if bytes <= APPLY_HERE_BYTES {
+            tasks.crossing().await;
+            catch_unwind(AssertUnwindSafe(applying)).map_err(|_| io::Error::other("apply panicked"))
+        } else {
+            let applied = tasks.spawn_blocking("apply", applying);
+            applied.await.map_err(io::Error::other)
+        };
+        let responses = responses?.map_err(io::Error::other)?;
         if responses.len() != count {
             let text = format!("{} responses to {count} entries", responses.len());
             return Err(io::Error::other(text));

@@ -2,7 +2,8 @@
 //!
 //! One task per group forwards commands in the order they were submitted, without waiting for any
 //! of them. The library merges what it finds queued into one append, and the log's sync thread
-//! merges appends into one sync: commands share their fsync without anybody waiting for company.
+//! merges appends into one sync: commands share their fsync, and nobody waits for company that is not
+//! ready to run.
 
 use crate::Term;
 use crate::budget::Permit;
@@ -203,6 +204,14 @@ pub(crate) async fn forward(
     let mut taken = Vec::with_capacity(TAKE_MAX);
     while queue.recv_many(&mut taken, TAKE_MAX).await > 0 {
         tasks.crossing().await;
+        // Each wake-up of another thread costs as much as a commit's work here: where all cores are
+        // busy, one is to serve many.
+        tasks.yield_thread();
+        while taken.len() < TAKE_MAX
+            && let Ok(more) = queue.try_recv()
+        {
+            taken.push(more);
+        }
         for Submission {
             term,
             command,

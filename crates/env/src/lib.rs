@@ -66,10 +66,11 @@ impl Env {
         }
     }
 
-    /// The same with consensus and the reception on threads of their own.
+    /// The same with each kind of work on its threads, whoever starts it.
     #[must_use]
     pub fn with_threads(self, threads: &NodeThreads) -> Self {
         Self {
+            tasks: Tasks::on(threads.requests.clone()),
             consensus: threads.consensus.tasks(),
             reception: threads.reception.tasks(),
             ..self

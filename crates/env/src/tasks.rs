@@ -144,6 +144,15 @@ impl Tasks {
         self.pace.crossing()
     }
 
+    /// Lets the threads go first that are ready to run, so that what they are about to leave for the
+    /// caller is found together. Returns at once where a core is idle, and does nothing in a
+    /// simulation, where [`Tasks::crossing`] does the same.
+    pub fn yield_thread(&self) {
+        if self.blocking == Blocking::Pool {
+            std::thread::yield_now();
+        }
+    }
+
     /// Calls `f`, which opens sockets or timers, so that they belong to these tasks' runtime.
     pub fn within<T>(&self, f: impl FnOnce() -> T) -> T {
         let _entered = self.on.as_ref().map(Handle::enter);

@@ -3,7 +3,9 @@
 use crate::Tasks;
 use std::fmt;
 use std::io;
-use tokio::runtime::{Builder, Runtime};
+use std::num::NonZero;
+use std::thread::available_parallelism;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A runtime of its own for the [`Tasks`] that are made from it. Dropping it ends them where they
 /// wait, without waiting for them.
@@ -49,25 +51,33 @@ impl fmt::Debug for Threads {
     }
 }
 
-/// The threads of a process that serves a node, beside the runtime that its requests run on.
+/// The threads of a process that serves a node.
 #[derive(Debug)]
 pub struct NodeThreads {
+    pub(crate) requests: Handle,
     pub(crate) consensus: Threads,
     pub(crate) reception: Threads,
 }
 
 impl NodeThreads {
-    /// Starts them.
+    /// Starts them, beside the runtime that `requests` run on.
     ///
     /// # Errors
     /// As [`Threads::start`].
-    pub fn start() -> io::Result<Self> {
+    pub fn start(requests: &Handle) -> io::Result<Self> {
         Ok(Self {
-            // One for each group that has something to do at the same time.
-            consensus: Threads::start("consensus", 2)?,
+            requests: requests.clone(),
+            consensus: Threads::start("consensus", consensus_workers())?,
             reception: Threads::start("reception", 1)?,
         })
     }
+}
+
+/// One for each group that has something to do at the same time. On two cores the second one only takes
+/// turns with the first: docs/performance.md has what it costs.
+fn consensus_workers() -> usize {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    (cores / 2).clamp(1, 2)
 }
 
 #[cfg(test)]
@@ -77,6 +87,35 @@ mod tests {
 
     fn name() -> Option<String> {
         current().name().map(str::to_owned)
+    }
+
+    /// Work of requests that the reception or consensus starts would run there, and keep them busy.
+    #[test]
+    fn each_kind_of_work_runs_on_its_threads_whoever_starts_it() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("requests")
+            .build()
+            .expect("a runtime");
+        let threads = NodeThreads::start(runtime.handle()).expect("threads");
+        let env = crate::Env::real().with_threads(&threads);
+        let kinds = [
+            ("requests", env.tasks),
+            ("consensus", env.consensus),
+            ("reception", env.reception),
+        ];
+        for (from, starter) in &kinds {
+            for (of, tasks) in kinds.clone() {
+                let asked = starter.spawn("asks", async move {
+                    let task = tasks.spawn("task", async { name() }).await;
+                    let work = tasks.spawn_blocking("work", name).await;
+                    (task.expect("joined"), work.expect("joined"))
+                });
+                let (task, work) = runtime.block_on(asked).expect("joined");
+                assert_eq!(task.as_deref(), Some(of), "a task from {from}");
+                assert_eq!(work.as_deref(), Some(of), "work from {from}");
+            }
+        }
     }
 
     #[tokio::test]

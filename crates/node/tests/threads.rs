@@ -229,15 +229,43 @@ async fn goes_on(nodes: &[Running], env: &Env) {
     assert!(now.ready && now.term == term, "{now:?} after term {term}");
 }
 
+/// Requests of a connection that has left the reception need its thread no more.
+async fn serves_without_reception(node: &Running, env: &Env) {
+    let mut stream = TcpStream::connect(node.lakehouse).await.unwrap();
+    config_of(&mut stream).await;
+    let ((release, released), (held, seen)) = (mpsc::channel::<()>(), mpsc::channel());
+    let stands = env.reception.spawn("stands", async move {
+        held.send(()).unwrap();
+        // It ends when the sender is dropped.
+        let _ = released.recv();
+    });
+    seen.recv().unwrap();
+    for _ in 0..10 {
+        config_of(&mut stream).await;
+    }
+    drop(release);
+    stands.await.unwrap();
+}
+
+/// Asks for more than health on a connection that stays open.
+async fn config_of(stream: &mut TcpStream) {
+    let head = "GET /iceberg/v1/config HTTP/1.1\r\nhost: h\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 4096];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
+
 #[test]
 fn a_leader_stays_commits_and_is_healthy_while_all_requests_stand_still() {
-    let threads = NodeThreads::start().unwrap();
-    let env = Env::real().with_threads(&threads);
     let requests = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .unwrap();
+    let threads = NodeThreads::start(requests.handle()).unwrap();
+    let env = Env::real().with_threads(&threads);
     let nodes = requests.block_on(cluster(&env));
     let releases = stand_still(&requests, &env);
     let looking = Builder::new_current_thread().enable_all().build().unwrap();
@@ -246,10 +274,15 @@ fn a_leader_stays_commits_and_is_healthy_while_all_requests_stand_still() {
         tokio::time::timeout(HANGS, looking).await
     });
     drop(releases);
+    let served = looking.block_on(async {
+        let serving = serves_without_reception(&nodes[0], &env);
+        tokio::time::timeout(HANGS, serving).await
+    });
     requests.block_on(async {
         for node in nodes {
             node.server.stop().await;
         }
     });
     looked.expect("something waits for threads that stand still");
+    served.expect("requests wait for the reception");
 }

@@ -3,7 +3,7 @@
 use crate::{Done, LogError};
 use floeberg_env::Clock;
 use floeberg_telemetry::RaftLogMetrics;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ impl Queue {
     }
 
     /// Waits for tasks; a quiet log is reported once, if the thread still has to settle.
+    ///
+    /// Threads that are ready to run go first: what they write shares the sync. Where a core is idle
+    /// nobody waits for them.
     fn next(&self, unsettled: bool) -> Next {
         let mut state = self.state.lock();
         while state.tasks.is_empty() {
@@ -78,6 +81,7 @@ impl Queue {
                 self.wake.wait(&mut state);
             }
         }
+        MutexGuard::unlocked(&mut state, std::thread::yield_now);
         Next::Batch(std::mem::take(&mut state.tasks))
     }
 }
