@@ -2,6 +2,7 @@
 
 mod durability;
 mod elections;
+mod full;
 mod membership;
 mod reads;
 mod snapshots;

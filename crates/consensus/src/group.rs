@@ -8,6 +8,7 @@ use crate::config::GroupConfig;
 use crate::going::{Going, GoingError};
 use crate::leadership::{Addresses, Follower, Leader, Leadership};
 use crate::log::GroupLog;
+use crate::log_room::LogRoom;
 use crate::machine::EntryId;
 use crate::mark::{AckMark, Acks, Witness};
 use crate::members::Administration;
@@ -134,6 +135,7 @@ impl RaftGroup {
             footing: Footing { standing, witness },
             hooks,
             budget,
+            room,
             ..
         } = parts;
         let log = GroupLog::new(group, log, acks, config.ring_bytes);
@@ -158,6 +160,7 @@ impl RaftGroup {
             on_fatal: hooks.on_fatal,
             metrics: hooks.metrics,
             budget,
+            room,
         };
         let (network, address) = (wiring.network(config), config.address.clone());
         let build = async move {
@@ -342,6 +345,7 @@ struct Wiring {
     on_fatal: OnFatal,
     metrics: ConsensusMetrics,
     budget: CommandBudget,
+    room: LogRoom,
 }
 
 impl Wiring {
@@ -406,6 +410,7 @@ impl Wiring {
             reach: self.reach.clone(),
             acks: self.acks.clone(),
             standing: self.standing.clone(),
+            room: self.room.clone(),
             installing: Arc::default(),
             tasks: tasks.clone(),
         })

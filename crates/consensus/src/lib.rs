@@ -26,6 +26,7 @@ mod going;
 mod group;
 mod leadership;
 mod log;
+mod log_room;
 mod machine;
 mod mark;
 mod members;
@@ -55,6 +56,7 @@ pub use catch_up::{CatchUp, Progress};
 pub use config::{ConfigInvalid, GroupConfig};
 pub use group::{GroupStatus, RaftGroup};
 pub use leadership::{Leader, Leadership};
+pub use log_room::LogRoom;
 pub use machine::{
     Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
     InstallError, Payload, StateMachine,

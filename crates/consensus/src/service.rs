@@ -2,6 +2,7 @@
 
 use crate::RaftGroup;
 use crate::barrier;
+use crate::log_room::LogRoom;
 use crate::mark::{AckMark, Acks};
 use crate::raft::Raft;
 use crate::reach::Reach;
@@ -28,6 +29,7 @@ pub(crate) struct GroupHandler {
     pub(crate) reach: Reach,
     pub(crate) acks: Acks,
     pub(crate) standing: Standing,
+    pub(crate) room: LogRoom,
     /// Entries come before a snapshot is installed or after it, never beside it: the library
     /// panics if it finds entries to apply that the snapshot has already covered.
     pub(crate) installing: Arc<tokio::sync::RwLock<()>>,
@@ -91,6 +93,12 @@ impl GroupHandler {
         self.check_standing()
     }
 
+    /// A heartbeat needs no room, so a node without any still follows.
+    fn check_room(&self) -> Result<(), Refusal> {
+        let refused = |why| Refusal::new(RefusalCode::NotServing, why);
+        self.room.check().map_err(refused)
+    }
+
     async fn append(&self, from: NodeId, body: Bytes) -> Result<Bytes, Refusal> {
         let Informed { request, known } = wire::read_append(body)?;
         self.check_known(from, known)?;
@@ -99,7 +107,10 @@ impl GroupHandler {
         // A heartbeat keeps the followers quiet while a snapshot is installed.
         let _entries = match request.entries.is_empty() {
             true => None,
-            false => Some(self.installing.read().await),
+            false => {
+                self.check_room()?;
+                Some(self.installing.read().await)
+            }
         };
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
         let unreached = self.reach.unreached(leader);
@@ -175,7 +186,10 @@ impl Handler for GroupHandler {
             Method::Vote | Method::PreVote => self.vote(from, method, body).await,
             Method::TransferLeader => self.transfer_leader(from, body).await,
             Method::ReadIndex => self.read_index(body).await,
-            Method::SnapshotBegin => Ok(self.incoming.begin(&self.raft, body).await?),
+            Method::SnapshotBegin => {
+                self.check_room()?;
+                Ok(self.incoming.begin(&self.raft, body).await?)
+            }
             Method::SnapshotChunk => Ok(self.incoming.chunk(body).await?),
             Method::SnapshotInstall => self.install(body).await,
             _ => Err(Refusal::new(

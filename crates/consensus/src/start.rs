@@ -2,6 +2,7 @@
 
 use crate::budget::CommandBudget;
 use crate::config::ConfigInvalid;
+use crate::log_room::LogRoom;
 use crate::machine::StateMachine;
 use crate::standing::Footing;
 use crate::transfer::staging::Staging;
@@ -57,6 +58,8 @@ pub struct GroupParts {
     pub hooks: GroupHooks,
     /// What commands may take on this node, shared by its groups.
     pub budget: CommandBudget,
+    /// Whether what others send still fits on the disk.
+    pub room: LogRoom,
 }
 
 impl GroupParts {

@@ -9,8 +9,8 @@ use crate::machine::{
 };
 use crate::transfer::files::read_chunk;
 use crate::{
-    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, NoPeers,
-    RaftGroup,
+    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, LogRoom,
+    NoPeers, RaftGroup,
 };
 use bytes::{Buf, BufMut, Bytes};
 use floeberg_env::{Disk, Env, OpenMode};
@@ -293,6 +293,7 @@ impl Node {
         let snapshots = Snapshots::new();
         let parts = GroupParts {
             budget: CommandBudget::default(),
+            room: LogRoom::default(),
             log: log.clone(),
             machine: Box::new(machine),
             transport: Arc::new(NoPeers),

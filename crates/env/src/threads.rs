@@ -129,8 +129,8 @@ mod tests {
         let blocking = tasks.spawn_blocking("work", name);
         assert_eq!(blocking.await.expect("joined"), apart);
         assert_eq!(tasks.step("step", name).await.expect("joined"), apart);
-        let opened = tasks.within(|| tokio::runtime::Handle::current().id());
-        assert_ne!(opened, tokio::runtime::Handle::current().id());
+        let opened = tasks.within(|| Handle::current().id());
+        assert_ne!(opened, Handle::current().id());
         drop(threads);
         let late = tasks.spawn("late", std::future::pending::<()>());
         assert!(late.await.expect_err("nobody runs it").is_cancelled());

@@ -6,7 +6,7 @@ use crate::plan::{GroupView, Rules};
 use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Standing};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Standing};
 use floeberg_env::{Attendance, Env};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -318,6 +318,7 @@ async fn open(env: &Env) -> Store {
     };
     let parts = StoreParts {
         budget: CommandBudget::default(),
+        room: LogRoom::default(),
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), env)),
         transport: Arc::new(NoPeers),

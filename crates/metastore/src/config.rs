@@ -1,6 +1,6 @@
 //! Settings of a store and what it is made of.
 
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupConfig, GroupHooks};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupConfig, GroupHooks, LogRoom};
 use floeberg_kv::Kv;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
@@ -82,6 +82,8 @@ pub struct StoreParts {
     pub footing: Footing,
     /// What commands may take on this node, shared by its groups.
     pub budget: CommandBudget,
+    /// Whether what others send still fits on the disk.
+    pub room: LogRoom,
     /// Where consensus reports to; a failed flush is reported as fatal, too.
     pub hooks: GroupHooks,
     /// Counters of this store.

@@ -119,6 +119,7 @@ impl Store {
             footing: parts.footing,
             hooks: parts.hooks,
             budget: parts.budget,
+            room: parts.room,
         };
         let (node, begin, raft) = (config.node, config.begin, &config.raft);
         let raft = RaftGroup::start(group, node, begin, raft, env, group_parts).await?;

@@ -7,7 +7,9 @@ use crate::{
     Cx, OpenError, ReadView, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow,
 };
 use bytes::Bytes;
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Pending, SizedCommand};
+use floeberg_consensus::{
+    CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Pending, SizedCommand,
+};
 use floeberg_env::{Attendance, Env, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
@@ -201,6 +203,7 @@ pub(crate) async fn try_start(
     let copies = tempfile::tempdir().unwrap();
     let parts = StoreParts {
         budget: CommandBudget::default(),
+        room: LogRoom::default(),
         kv,
         log,
         transport: Arc::new(NoPeers),

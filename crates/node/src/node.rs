@@ -203,6 +203,7 @@ impl Ground<'_> {
     ) -> Result<GroupStores, StartError> {
         let m = self.metrics;
         let budget = CommandBudget::default();
+        let room = OwnRoom::new(self.config, self.env).for_the_log();
         let open = |id, kv: &Arc<dyn Kv>, raft: &ConsensusMetrics, rows: &MetastoreMetrics| {
             let parts = StoreParts {
                 kv: kv.clone(),
@@ -215,6 +216,7 @@ impl Ground<'_> {
                     metrics: raft.clone(),
                 },
                 budget: budget.clone(),
+                room: room.clone(),
                 metrics: rows.clone(),
             };
             let config = self.store_config(id, begin);

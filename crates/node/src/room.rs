@@ -2,6 +2,7 @@
 
 use crate::NodeConfig;
 use crate::group_stores::GroupStores;
+use floeberg_consensus::LogRoom;
 use floeberg_env::{Disk, DiskSpace, Env};
 use floeberg_http::{NoRoom, Room};
 use floeberg_members::Witnesses;
@@ -74,6 +75,12 @@ impl OwnRoom {
     /// Whether there is room for what frees some.
     fn check_last(&self) -> Result<(), NoRoom> {
         self.each(|space| check(space, reserve(space.total) / LAST_SHARE))
+    }
+
+    /// Room for what others send for the log: their deletes may be in it, so it is that of deletes.
+    pub(crate) fn for_the_log(&self) -> LogRoom {
+        let room = self.clone();
+        LogRoom::new(move || room.check_last().map_err(|full| full.to_string()))
     }
 
     /// What chunks of others must leave free: the volume may be on the same file system.

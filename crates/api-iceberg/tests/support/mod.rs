@@ -5,7 +5,7 @@ use bytes::Bytes;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, Outage, ReadMetadataError};
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
 use floeberg_env::Env;
 use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
@@ -86,6 +86,7 @@ pub async fn parts_on(env: Env) -> Parts {
     let copies = tempfile::tempdir().unwrap();
     let store_parts = StoreParts {
         budget: CommandBudget::default(),
+        room: LogRoom::default(),
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), &env)),
         transport: Arc::new(NoPeers),

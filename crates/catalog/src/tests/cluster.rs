@@ -2,7 +2,7 @@
 
 use super::lab::*;
 use crate::*;
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, LogRoom, RaftService};
 use floeberg_env::{SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, ProposalService, Rows, StoreConfig, StoreParts};
@@ -123,6 +123,7 @@ impl Cluster {
         };
         let parts = StoreParts {
             budget: CommandBudget::default(),
+            room: LogRoom::default(),
             kv: Arc::new(MemKv::open(&medium.rows)),
             log: Arc::new(MemLog::open(&medium.log, &medium.env)),
             transport: self.network.node(node, routes.clone()),

@@ -5,7 +5,7 @@ use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Principal, PrincipalKind, Resource};
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
 use floeberg_env::{Attendance, SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
@@ -54,6 +54,7 @@ async fn open(env: &Env, kv: &MemKvStore, log: &MemLogStore) -> Store {
     };
     let parts = StoreParts {
         budget: CommandBudget::default(),
+        room: LogRoom::default(),
         kv: Arc::new(MemKv::open(kv)),
         log: Arc::new(MemLog::open(log, env)),
         transport: Arc::new(NoPeers),

@@ -3,7 +3,7 @@
 use super::{Durable, Flush, GROUP, Ledger, TestMachine};
 use crate::{
     Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader,
-    ProposeError, RaftGroup, RaftService, SizedCommand,
+    LogRoom, ProposeError, RaftGroup, RaftService, SizedCommand,
 };
 use bytes::Bytes;
 use floeberg_env::{Env, SimControl, UnsyncedData};
@@ -26,6 +26,8 @@ pub(crate) struct Seat {
     pub(crate) flush: Flush,
     /// Of its next start; what it knows of others outlives it.
     pub(crate) footing: Footing,
+    /// Whether the disk has room for more of the log.
+    pub(crate) room: LogRoom,
     pub(crate) node: Option<Running>,
 }
 
@@ -110,6 +112,7 @@ impl Cluster {
                 durable: Durable::default(),
                 flush: Flush::default(),
                 footing: Footing::alone(),
+                room: LogRoom::default(),
                 node: None,
             }
         })
@@ -139,6 +142,7 @@ impl Cluster {
         };
         let parts = GroupParts {
             budget: CommandBudget::default(),
+            room: seat.room.clone(),
             log: Arc::new(MemLog::open(&seat.store, &seat.env)),
             machine: Box::new(machine),
             transport,

@@ -4,7 +4,7 @@ use super::{CLUSTER, GROUP, cx, value};
 use crate::{ProposalService, Rows, Store, StoreConfig, StoreParts};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, LogRoom, RaftService};
 use floeberg_env::{Env, Rng, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -185,6 +185,7 @@ impl Cluster {
             footing: Footing::alone(),
             hooks,
             budget: medium.budget.clone(),
+            room: LogRoom::default(),
             metrics: MetastoreMetrics::default(),
         };
         let begin = if node == NODES[0] {

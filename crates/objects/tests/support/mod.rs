@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
 use floeberg_env::{Attendance, Env, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
@@ -404,6 +404,7 @@ impl World {
         let metrics = MetastoreMetrics::default();
         let parts = StoreParts {
             budget: CommandBudget::default(),
+            room: LogRoom::default(),
             kv: Arc::new(MemKv::open(&self.rows)),
             log: Arc::new(MemLog::open(&self.log, &self.env)),
             transport: Arc::new(NoPeers),
