@@ -99,7 +99,7 @@ pub struct Catalog {
 struct Inner {
     store: Store,
     env: Env,
-    heads: HeadCache,
+    heads: Arc<HeadCache>,
     files: Arc<dyn MetadataReader>,
     metrics: CatalogMetrics,
     pieces: PieceSizes,
@@ -124,7 +124,9 @@ impl Catalog {
         files: Arc<dyn MetadataReader>,
         metrics: CatalogMetrics,
     ) -> Self {
-        let heads = HeadCache::new(config.head_cache_bytes);
+        let heads = Arc::new(HeadCache::new(config.head_cache_bytes));
+        let followed = Arc::clone(&heads);
+        store.on_launch(move |commit, command| followed.launched(commit, command));
         Self {
             inner: Arc::new(Inner {
                 store,

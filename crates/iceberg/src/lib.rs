@@ -11,6 +11,7 @@ mod admit;
 mod apply;
 mod create;
 mod error;
+mod follow;
 mod json;
 mod metadata;
 mod parse;

@@ -120,7 +120,7 @@ impl TableMetadata {
         }
     }
 
-    fn read_part(
+    pub(crate) fn read_part(
         &mut self,
         section: Section,
         ordinal: u64,
@@ -306,7 +306,8 @@ impl TableMetadata {
     }
 
     /// Checks what holds between parts and computes the derived ones.
-    fn check_and_finish(mut self) -> Result<Self, ParseError> {
+    /// What is current has to be there.
+    pub(crate) fn check_current(&self) -> Result<(), ParseError> {
         let core = &self.core;
         if !self.schemas.contains(&core.current_schema_id) {
             return Err(ParseError::UnknownCurrentSchema {
@@ -322,6 +323,12 @@ impl TableMetadata {
             let order_id = core.default_sort_order_id;
             return Err(ParseError::UnknownDefaultSortOrder { order_id });
         }
+        Ok(())
+    }
+
+    fn check_and_finish(mut self) -> Result<Self, ParseError> {
+        self.check_current()?;
+        let core = &self.core;
         if core.table_uuid.is_none() && core.format_version > 1 {
             return Err(JsonError::MissingField {
                 field: "table-uuid",
@@ -368,7 +375,7 @@ impl TableMetadata {
     }
 }
 
-fn read_format_version(document: &RawObject) -> Result<u8, ParseError> {
+pub(crate) fn read_format_version(document: &RawObject) -> Result<u8, ParseError> {
     let version: i64 = document.required("format-version")?;
     match u8::try_from(version) {
         Ok(version @ 1..=MAX_FORMAT_VERSION) => Ok(version),
@@ -376,7 +383,7 @@ fn read_format_version(document: &RawObject) -> Result<u8, ParseError> {
     }
 }
 
-fn read_core(document: &RawObject, table: &TableMetadata) -> Result<Core, ParseError> {
+pub(crate) fn read_core(document: &RawObject, table: &TableMetadata) -> Result<Core, ParseError> {
     let format_version = table.core.format_version;
     // v1 documents from before schema and spec lists lack the ids: take them from the only entry.
     let only_schema = table

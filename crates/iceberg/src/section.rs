@@ -143,6 +143,19 @@ pub enum PartChange {
     Remove { section: Section, ordinal: u64 },
 }
 
+impl PartChange {
+    /// The part's section and ordinal.
+    #[must_use]
+    pub const fn place(&self) -> (Section, u64) {
+        match self {
+            Self::Put {
+                section, ordinal, ..
+            }
+            | Self::Remove { section, ordinal } => (*section, *ordinal),
+        }
+    }
+}
+
 /// Parts given to [`Document`] out of (section, ordinal) order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("document part of section {section:?} with ordinal {ordinal} is out of order")]

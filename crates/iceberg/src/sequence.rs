@@ -184,6 +184,13 @@ impl<T: Keyed> Index<T> {
         true
     }
 
+    /// Removes the item at an ordinal, if there is one.
+    pub fn remove_at(&mut self, ordinal: u64) {
+        if let Some(item) = self.sequence.remove(ordinal) {
+            self.ordinals.remove(&item.key());
+        }
+    }
+
     /// Removes the item of a key; returns its ordinal.
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<u64>
     where

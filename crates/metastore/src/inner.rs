@@ -16,15 +16,18 @@ use floeberg_consensus::{
 };
 use floeberg_env::{Env, Tasks};
 use floeberg_rpc::Transport;
-use floeberg_state::Identity;
+use floeberg_state::{Command, Identity};
 use floeberg_telemetry::MetastoreMetrics;
 use floeberg_types::{CommitId, NodeId, TimestampMs};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+
+/// Called under the evaluation lock with every command of another node that is on its way.
+pub(crate) type OnLaunch = Box<dyn Fn(CommitId, &Command) + Send + Sync>;
 
 /// How long to wait before a node that could not be asked is asked again.
 pub(crate) const RETRY: Duration = Duration::from_millis(25);
@@ -42,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<AppliedState>,
     /// Also the evaluation lock: the leader decides one command after the other, in log order.
     pub(crate) speculation: Mutex<Speculation>,
+    /// Told of commands of other nodes that enter the speculative view.
+    pub(crate) on_launch: OnceLock<OnLaunch>,
     pub(crate) outcomes: Arc<Outcomes>,
     pub(crate) freshness: Freshness,
     pub(crate) flusher: Arc<Flusher>,

@@ -325,6 +325,9 @@ impl Inner {
         command.log_time_ms = log_time.0;
         // The time may take a byte more than the one it came with.
         let sized = SizedCommand::new(command.encode_to_vec())?;
+        if let Some(told) = self.on_launch.get() {
+            told(commit_id, &command);
+        }
         if !speculation.turns.is_empty() {
             for key in read_keys(&command) {
                 speculation.turns.end(from, key);

@@ -17,10 +17,10 @@ use floeberg_consensus::{GroupParts, Leader, Leadership, RaftGroup, Term};
 use floeberg_env::Env;
 use floeberg_kv::KvError;
 use floeberg_rpc::Handler;
-use floeberg_state::{Applied, Digest, FEATURE_LEVEL, Identity, Mark, Marks};
+use floeberg_state::{Applied, Command, Digest, FEATURE_LEVEL, Identity, Mark, Marks};
 use floeberg_types::{CommitId, TimestampMs};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -137,6 +137,7 @@ impl Store {
             deadline_default: config.deadline_default,
             shared,
             speculation: Mutex::default(),
+            on_launch: OnceLock::new(),
             outcomes,
             freshness: Freshness::default(),
             flusher,
@@ -375,6 +376,14 @@ impl Store {
         let service = ProposalService::new();
         service.add(self);
         service
+    }
+
+    /// From now on `told` hears of every command of another node that enters the speculative view of this
+    /// leader. It may still be refused by the log, and is called while nothing else can be decided, so
+    /// its work has to be little and bounded. Only the first call counts.
+    pub fn on_launch(&self, told: impl Fn(CommitId, &Command) + Send + Sync + 'static) {
+        // A second one would be another catalog over the same rows, in a test.
+        let _ = self.inner.on_launch.set(Box::new(told));
     }
 
     /// Consensus of this group: members, elections, its own calls.

@@ -1,6 +1,7 @@
 //! Three catalogs over one group, in one process: what a client is told that asks another node.
 
 use super::lab::*;
+use crate::rows::TableHeadRow;
 use crate::*;
 use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, LogRoom, RaftService};
 use floeberg_env::{SimControl, UnsyncedData};
@@ -10,7 +11,7 @@ use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::Routes;
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_telemetry::{CatalogMetrics, ConsensusMetrics, MetastoreMetrics};
-use floeberg_types::{ClusterId, GroupId, NodeId, TableId};
+use floeberg_types::{ClusterId, CommitId, GroupId, NodeId, TableId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -194,7 +195,7 @@ impl Cluster {
         let has = |node: &Running| {
             let rows = node.store.local();
             let heads = rows
-                .scan::<rows::TableHeadRow>(&keys::heads(), None, 100)
+                .scan::<TableHeadRow>(&keys::heads(), None, 100)
                 .unwrap();
             heads.iter().any(|(_, row)| row.value.name == table)
         };
@@ -318,4 +319,69 @@ async fn another_node_recognises_a_snapshot() {
         .unwrap();
     assert_eq!(again.outcome, CommitOutcome::Replayed);
     assert_eq!(again.head.info().version, 2);
+}
+
+/// Commits `numbers` of `t` through a node, each onto what that node sees.
+async fn append_all(catalog: &Catalog, numbers: std::ops::Range<i64>) -> Vec<Arc<TableHead>> {
+    let mut heads = Vec::new();
+    for number in numbers {
+        let base = load(catalog, "t").await.unwrap();
+        let change = append("t", base.metadata(), number);
+        let (allowed, cx, lake) = (allowed(), cx(), lake());
+        let done = catalog.commit_table(&allowed, &cx, &lake, &change).await;
+        heads.push(done.unwrap().head);
+    }
+    heads
+}
+
+fn commit_of(store: &Store, table: TableId) -> CommitId {
+    let row = store.local().get::<TableHeadRow>(&keys::head(table));
+    row.unwrap().expect("the table").commit_id
+}
+
+/// What other nodes commit leaves the leader's heads warm, also if it began before the leader had
+/// read the table; and they are what its rows say.
+#[tokio::test(start_paused = true)]
+async fn the_leader_has_the_heads_that_other_nodes_leave() {
+    let cluster = Cluster::start(300).await;
+    let leader = cluster.leader().await;
+    let (own, store) = (cluster.catalog(leader), cluster.store(leader));
+    let front = cluster.catalog(cluster.another(leader));
+    let id = create(&front, &cx(), "t").await.unwrap();
+    let first = load(&front, "t").await.unwrap();
+    let made = commit_of(&store, id);
+    append_all(&front, 1..4).await;
+    let newest = commit_of(&store, id);
+    assert!(
+        own.inner.heads.get(id, newest).is_none(),
+        "nothing was known to build on"
+    );
+
+    own.inner.heads.insert(id, made, first);
+    let seen = own
+        .inner
+        .heads
+        .get(id, newest)
+        .expect("it was told of all three");
+    let rows = load(&front, "t").await.unwrap();
+    assert_eq!(
+        (seen.info(), seen.metadata()),
+        (rows.info(), rows.metadata())
+    );
+
+    let heads = append_all(&front, 4..9).await;
+    let renamed = rename(&front, &patient(1)).await.unwrap();
+    let seen = own
+        .inner
+        .heads
+        .get(id, commit_of(&store, id))
+        .expect("warm");
+    assert_eq!(seen.info(), &renamed);
+    let last = heads.last().expect("five commits");
+    assert_eq!(seen.metadata(), last.metadata());
+    assert_eq!(seen.etag(SnapshotsMode::All), last.etag(SnapshotsMode::All));
+    assert_eq!(
+        seen.rendered(SnapshotsMode::All),
+        last.rendered(SnapshotsMode::All)
+    );
 }
