@@ -39,6 +39,7 @@ pub use config::{
 };
 pub use error::StartError;
 pub use floeberg_auth::{RootKey, RootKeyError};
+pub use floeberg_catalog::PieceSizes;
 pub use listen::BindError;
 pub use node::Node;
 pub use restore::{RestoreError, Restored, restore};

@@ -345,7 +345,7 @@ impl Node {
             }),
         };
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
-        let (catalog, objects) = services.use_cases(&files);
+        let (catalog, objects) = services.use_cases(&files, opened.pieces);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
         let vigil = ground.vigil(&base, room, &concerns);
         background.extend(ground.tend(&catalog, &objects, &concerns.alarms, vigil));

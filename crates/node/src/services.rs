@@ -9,7 +9,7 @@ use floeberg_api_s3::{S3Api, S3Settings, S3State};
 use floeberg_api_s3tables::{S3TablesState, Settings as S3TablesSettings};
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Authorizer, Keyring};
-use floeberg_catalog::{Catalog, CatalogConfig};
+use floeberg_catalog::{Catalog, CatalogConfig, PieceSizes};
 use floeberg_env::Env;
 use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_members::{Identity, Members};
@@ -40,11 +40,19 @@ pub(crate) struct Services<'a> {
 }
 
 impl Services<'_> {
-    pub(crate) fn use_cases(&self, files: &Arc<ObjectsPort>) -> (Catalog, Arc<Objects>) {
+    pub(crate) fn use_cases(
+        &self,
+        files: &Arc<ObjectsPort>,
+        pieces: PieceSizes,
+    ) -> (Catalog, Arc<Objects>) {
+        let config = CatalogConfig {
+            pieces,
+            ..CatalogConfig::default()
+        };
         let catalog = Catalog::new(
             self.stores.catalog.clone(),
             self.env.clone(),
-            &CatalogConfig::default(),
+            &config,
             files.clone(),
             self.metrics.catalog.clone(),
         );

@@ -2,6 +2,7 @@
 
 use crate::network::{self, Papers};
 use crate::{ClusterPart, NodeConfig, StartError, belongings, restore};
+use floeberg_catalog::PieceSizes;
 use floeberg_consensus::OnFatal;
 use floeberg_env::{DiskFile, Env, OpenMode};
 use floeberg_kv::{Damage, Kv, KvMemory, MemKv, MemKvStore, RocksKv, RocksKvConfig};
@@ -33,6 +34,8 @@ pub struct MemoryStores {
     pub objects: MemKvStore,
     /// Index of the volume.
     pub volume_index: MemKvStore,
+    /// Which metadata documents the catalog writes in pieces: small ones, where large ones take too long.
+    pub pieces: PieceSizes,
     /// What the death of the process is to the simulator.
     pub on_fatal: FatalHook,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Opened {
     /// Reads of the rows of each group that met damage.
     pub(crate) damage: [Damage; 2],
     pub(crate) volume_index: IndexStore,
+    pub(crate) pieces: PieceSizes,
     pub(crate) on_fatal: OnFatal,
     /// Held while the node lives, so that no second process uses the directory.
     pub(crate) lock: Arc<dyn DiskFile>,
@@ -113,6 +117,7 @@ pub(crate) fn open(
             objects: Arc::new(MemKv::open(&memory.objects)),
             damage: Default::default(),
             volume_index: IndexStore::Memory(memory.volume_index.clone()),
+            pieces: memory.pieces,
             on_fatal: on_fatal(stores),
             lock,
         }),
@@ -152,6 +157,7 @@ fn open_disk(
         objects: open_rows("1", &object_rows)?,
         damage: [catalog_rows.damage, object_rows.damage],
         volume_index: IndexStore::Rocks(rows()),
+        pieces: PieceSizes::default(),
         on_fatal: on_fatal(&Stores::Disk),
         lock,
     })

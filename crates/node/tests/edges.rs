@@ -8,8 +8,8 @@ use axum::body::Body;
 use floeberg_env::Env;
 use floeberg_kv::MemKvStore;
 use floeberg_node::{
-    ClientLimits, ClusterPart, FatalHook, ListenConfig, MemoryStores, Node, NodeConfig, RootKey,
-    Server, Stores,
+    ClientLimits, ClusterPart, FatalHook, ListenConfig, MemoryStores, Node, NodeConfig, PieceSizes,
+    RootKey, Server, Stores,
 };
 use floeberg_raftlog::MemLogStore;
 use http::{Request, StatusCode};
@@ -128,6 +128,7 @@ async fn a_node_says_when_its_disk_takes_no_new_data() {
         catalog: MemKvStore::new(),
         objects: MemKvStore::new(),
         volume_index: MemKvStore::new(),
+        pieces: PieceSizes::default(),
         on_fatal: FatalHook(Arc::new(|group, cause| {
             panic!("group {group} failed: {cause}")
         })),

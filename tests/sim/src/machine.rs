@@ -6,7 +6,7 @@ use crate::life::Life;
 use floeberg_env::{DiskImage, Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
 use floeberg_kv::{KvImage, MemKvStore};
 use floeberg_members::FeatureLevels;
-use floeberg_node::{FatalHook, MemoryStores};
+use floeberg_node::{FatalHook, MemoryStores, PieceSizes};
 use floeberg_raftlog::{LogImage, MemLogStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,12 @@ use tokio::time::Instant;
 
 /// Where the volume of a machine is.
 pub(crate) const VOLUME: &str = "/data/volume";
+
+/// Documents of some KiB are large here, and written in several pieces.
+const PIECES: PieceSizes = PieceSizes {
+    above: 2 << 10,
+    bytes: 1 << 10,
+};
 
 /// One machine with its disk, its clock and, at times, a node on it.
 pub(crate) struct Machine {
@@ -98,6 +104,7 @@ impl Machine {
             catalog: self.catalog.clone(),
             objects: self.objects.clone(),
             volume_index: self.volume_index.clone(),
+            pieces: PIECES,
             on_fatal,
         }
     }
