@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// Objects that all clients write and read.
 pub(crate) const OBJECTS: u64 = 6;
+/// Objects after those that are written once, to be there at the end.
+pub(crate) const KEPT: u64 = 3;
+/// Content up to here is kept inline, and no volume has it.
+const INLINE: usize = 16 << 10;
 
 /// Bytes of metadata files, which never change.
 pub(crate) type Rendered = Arc<Mutex<BTreeMap<String, Bytes>>>;
@@ -314,20 +318,44 @@ impl Client {
     }
 
     async fn put(&mut self) {
-        let key = self.key();
+        let (key, marker) = (self.key(), self.marker());
+        self.put_as(key, marker).await;
+    }
+
+    /// A random object that is not long: those would take most of a run's time; real processes write them.
+    fn marker(&self) -> u64 {
         let rng: &dyn Rng = &self.rng;
-        let mut marker = rng.next_u64();
-        // Long objects would take most of a run's time; real processes write them.
-        while content::is_long(marker) {
-            marker = rng.next_u64();
+        loop {
+            let marker = rng.next_u64();
+            if !content::is_long(marker) {
+                return marker;
+            }
         }
+    }
+
+    /// Writes the objects that are kept, each until it is acknowledged.
+    pub(crate) async fn keep(&mut self) {
+        for number in OBJECTS..OBJECTS + KEPT {
+            let mut marker = self.marker();
+            while content::bytes(marker).len() <= INLINE {
+                marker = self.marker();
+            }
+            while !self.put_as(format!("o{number}"), marker).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// Whether it was acknowledged.
+    async fn put_as(&mut self, key: String, marker: u64) -> bool {
         let call = Call::Put {
             key: key.clone(),
             marker,
         };
         let path = format!("{FILES}/{key}");
         let request = ("PUT", path.as_str(), content::bytes(marker));
-        self.ask_s3(call, request, |_| Some(Answer::Done)).await;
+        let asked = self.ask_s3(call, request, |_| Some(Answer::Done)).await;
+        matches!(asked, Asked::Done(_))
     }
 
     /// Whether there was an answer.

@@ -3,7 +3,7 @@
 use crate::clock::MachineClock;
 use crate::door::{ACCESS_KEY, Door, REGION, SECRET_KEY};
 use crate::life::Life;
-use crate::machine::{Image, Machine, VOLUME};
+use crate::machine::{DATA, Image, Machine, VOLUME};
 use crate::planted::Bug;
 use crate::record::Record;
 use bytes::Bytes;
@@ -28,7 +28,6 @@ use tokio::time::Instant;
 
 /// Small segments, so that a run fills and reclaims several.
 const SEGMENT_BYTES: u64 = 1 << 20;
-const DATA: &str = "/data";
 const ACCOUNT: &str = "000000000000";
 /// How long somebody who wants to join goes on asking.
 const KNOCKS: u32 = 200;
@@ -164,6 +163,9 @@ impl Cluster {
             self.record
                 .note("volume put back to an older image", &[node]);
             machine.restore_volume(image);
+            if let Some(bug) = self.bug {
+                bug.volume_put_back(machine);
+            }
         }
     }
 

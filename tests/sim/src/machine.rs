@@ -3,7 +3,7 @@
 use crate::clock::MachineClock;
 use crate::door::Door;
 use crate::life::Life;
-use floeberg_env::{DiskImage, Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
+use floeberg_env::{Disk, DiskImage, Env, MemDisk, Rng, SeededRng, Tasks, UnsyncedData};
 use floeberg_kv::{KvImage, MemKvStore};
 use floeberg_members::FeatureLevels;
 use floeberg_node::{FatalHook, MemoryStores, PieceSizes};
@@ -13,8 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The data directory of a machine.
+pub(crate) const DATA: &str = "/data";
 /// Where the volume of a machine is.
 pub(crate) const VOLUME: &str = "/data/volume";
+/// Where a node keeps what it knows that others, and its own volume, have acknowledged.
+const WITNESSED: &str = "/data/witness";
 
 /// Documents of some KiB are large here, and written in several pieces.
 const PIECES: PieceSizes = PieceSizes {
@@ -137,6 +141,15 @@ impl Machine {
         put_back.expect("the volume was there when the image was made");
         let [.., index] = &image.rows;
         self.volume_index.put_back(index);
+    }
+
+    /// What the machine, which has no process, had witnessed is gone.
+    pub(crate) fn forget_witnessed(&self) {
+        let disk: &dyn Disk = &self.disk;
+        let removed = disk.remove_file(Path::new(WITNESSED));
+        removed.expect("marks were exchanged before the volume was put back");
+        let synced = disk.sync_dir(Path::new(DATA));
+        synced.expect("the data directory is there");
     }
 
     /// Power loss: whatever was not synced is lost, or torn. Returns the dead node.

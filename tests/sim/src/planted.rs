@@ -51,11 +51,14 @@ pub enum Bug {
     BudgetLeaked,
     /// A node that decides for another leader sends commands above the limit.
     LimitNotChecked,
+    /// Nobody tells a node what its volume is known to have acknowledged, and a node whose volume is
+    /// put back loses what it has kept of that itself.
+    VolumeLetIn,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
@@ -67,6 +70,7 @@ impl Bug {
         Self::StaleSnapshot,
         Self::BudgetLeaked,
         Self::LimitNotChecked,
+        Self::VolumeLetIn,
     ];
 
     /// What it does to a machine.
@@ -86,6 +90,13 @@ impl Bug {
             for (_, store) in node.groups() {
                 std::mem::forget(store.group().reserve(1).now_or_never());
             }
+        }
+    }
+
+    /// What it does to a machine whose volume alone was put back.
+    pub(crate) fn volume_put_back(self, machine: &Machine) {
+        if self == Self::VolumeLetIn {
+            machine.forget_witnessed();
         }
     }
 
@@ -130,6 +141,27 @@ impl Faulty {
             unreached_ms: 0,
         };
         said.encode_to_vec().into()
+    }
+
+    /// Sends a proposal once more, at times and a while later, as a new command that was decided on nothing.
+    fn send_again(
+        &self,
+        way: Arc<dyn Transport>,
+        to: NodeId,
+        request: &Request,
+        patience: Duration,
+    ) {
+        let again = changed(request, |command| {
+            forget_reads(command);
+            command.commit_id = self.new_id();
+        });
+        if let Some(again) = again.filter(|_| self.draw(4) == 0) {
+            let after = Duration::from_millis(self.draw(200));
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                drop(way.call(to, again, patience).await);
+            });
+        }
     }
 
     fn new_id(&self) -> Bytes {
@@ -184,6 +216,17 @@ fn untold(request: Request) -> Request {
     }
 }
 
+/// What is known of the caller, but nothing of its volume.
+fn without_volume(answer: Bytes) -> Bytes {
+    match rpc::MarksReply::decode(answer.clone()) {
+        Ok(mut reply) => {
+            reply.known_volume = None;
+            reply.encode_to_vec().into()
+        }
+        Err(_) => answer,
+    }
+}
+
 fn has_entries(request: &Request) -> bool {
     rpc::AppendRequest::decode(request.body.clone()).is_ok_and(|r| !r.entries.is_empty())
 }
@@ -231,20 +274,14 @@ impl Meddler for Faulty {
                 };
                 Ok(silent.encode_to_vec().into())
             }
+            (Bug::VolumeLetIn, Method::Marks) => {
+                let answer = way.call(to, request, patience).await?;
+                Ok(without_volume(answer))
+            }
             (Bug::RolledBackLetIn, _) => way.call(to, untold(request), patience).await,
             (Bug::DeltaResubmitted, Method::Propose) => {
-                let again = changed(&request, |command| {
-                    forget_reads(command);
-                    command.commit_id = self.new_id();
-                });
-                let answer = way.call(to, request, patience).await;
-                if let Some(again) = again.filter(|_| self.draw(4) == 0) {
-                    let after = Duration::from_millis(self.draw(200));
-                    tokio::spawn(async move {
-                        tokio::time::sleep(after).await;
-                        drop(way.call(to, again, patience).await);
-                    });
-                }
+                let answer = way.call(to, request.clone(), patience).await;
+                self.send_again(way, to, &request, patience);
                 answer
             }
             _ => way.call(to, request, patience).await,

@@ -85,8 +85,8 @@ impl Record {
         self.kept.lock().violations.push(what);
     }
 
-    pub(crate) fn violation(&self) -> Option<String> {
-        self.kept.lock().violations.first().cloned()
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.kept.lock().violations.clone()
     }
 
     pub(crate) fn history(&self) -> History {

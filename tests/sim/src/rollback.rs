@@ -3,6 +3,7 @@
 //! Only what the others have had the time to hear of can be noticed (docs/decisions/0008-marks.md), so
 //! it is put back once each of them knows of something that the image lacks.
 
+use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::door::Door;
 use crate::run::PutBack;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// Longer than two exchanges of marks whose questions are not answered.
 const HEARD: Duration = Duration::from_secs(9);
+/// How long a node may take to count the copies that it lacks.
+const PATIENCE: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How often a machine whose volume was put back is started again before it is left alone.
@@ -21,19 +24,22 @@ const STARTS: u64 = 3;
 pub(crate) struct Rollback {
     cluster: Arc<Cluster>,
     kind: PutBack,
+    client: Client,
 }
 
 impl Rollback {
-    pub(crate) fn new(cluster: &Arc<Cluster>, kind: PutBack) -> Self {
+    /// Of a cluster to which `client` writes what the image lacks.
+    pub(crate) fn new(cluster: &Arc<Cluster>, kind: PutBack, client: Client) -> Self {
         Self {
             cluster: cluster.clone(),
             kind,
+            client,
         }
     }
 
     /// Goes on until it is dropped.
-    pub(crate) async fn run(self) {
-        let cluster = &self.cluster;
+    pub(crate) async fn run(mut self) {
+        let cluster = &self.cluster.clone();
         self.pause(2_000).await;
         let members = cluster.members();
         let at = cluster.draw(members.len() as u64);
@@ -52,6 +58,10 @@ impl Rollback {
             tokio::time::sleep(LOOK).await;
         };
         cluster.record.note("image", &[node]);
+        if self.kind == PutBack::Volume {
+            // Other objects are written again and again, so that hardly one would be lost at the end.
+            self.client.keep().await;
+        }
         while !self.all(node, &*knows_more) {
             tokio::time::sleep(LOOK).await;
         }
@@ -94,6 +104,7 @@ impl Rollback {
                     if !marks.is_some_and(|marks| marks.are_missed()) {
                         let what = format!("node {node} trusts a volume that was put back");
                         cluster.record.broken(what);
+                        self.lost(node, &door).await;
                     }
                     break;
                 }
@@ -103,6 +114,18 @@ impl Rollback {
             cluster.crash(node);
         }
         cluster.boot(node).await;
+    }
+
+    /// What that does: copies are lost and nobody brings them back. Looked for at once, because a new leader of
+    /// the catalog compares all copies with the map, and would copy them by chance.
+    async fn lost(&self, node: u64, door: &Door) {
+        let missing = tokio::time::timeout(PATIENCE, door.node.missing_copies()).await;
+        if let Ok(Some(missing)) = missing
+            && missing > 0
+        {
+            let what = format!("node {node} has lost {missing} copies and does not know it");
+            self.cluster.record.broken(what);
+        }
     }
 
     /// Whether each of the others is up and `knows_more`.

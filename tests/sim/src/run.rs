@@ -127,6 +127,8 @@ pub struct Report {
     pub trace: String,
     /// The first broken promise, if any.
     pub violation: Option<String>,
+    /// All of them: what was seen during the run, then what its history shows.
+    pub violations: Vec<String>,
     /// Simulated time.
     pub simulated: Duration,
     /// Requests.
@@ -148,9 +150,11 @@ pub fn simulate(plan: Plan) -> Report {
     // Whatever is left of the nodes ends here.
     drop(runtime);
     let found = check::check(&record.history());
-    let first = found.violations.first().map(ToString::to_string);
+    let mut violations = record.violations();
+    violations.extend(found.violations.iter().map(ToString::to_string));
     Report {
-        violation: record.violation().or(first),
+        violation: violations.first().cloned(),
+        violations,
         trace: record.text(),
         simulated,
         requests: found.ops,
@@ -180,18 +184,24 @@ fn client(plan: Plan, cluster: &Arc<Cluster>, rendered: &Rendered, number: u64) 
     }
 }
 
-async fn work(plan: Plan, cluster: &Arc<Cluster>) {
-    cluster.arm();
-    let rendered = Rendered::default();
+/// Everybody who works while things go wrong.
+fn busy(plan: Plan, cluster: &Arc<Cluster>, rendered: &Rendered) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     for number in 0..plan.clients {
-        let mut one = client(plan, cluster, &rendered, number);
+        let mut one = client(plan, cluster, rendered, number);
         clients.spawn(async move {
             loop {
                 one.step().await;
             }
         });
     }
+    clients
+}
+
+async fn work(plan: Plan, cluster: &Arc<Cluster>) {
+    cluster.arm();
+    let rendered = Rendered::default();
+    let mut clients = busy(plan, cluster, &rendered);
     let nemesis = tokio::task::spawn_local(Nemesis::new(cluster).run());
     let watch = tokio::spawn(watch(cluster.clone()));
     let kinds = plan.members.changes();
@@ -207,7 +217,8 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
         })
     });
     let rollback = (plan.put_back != PutBack::Nothing).then(|| {
-        let rollback = Rollback::new(cluster, plan.put_back);
+        let keeper = client(plan, cluster, &rendered, 60);
+        let rollback = Rollback::new(cluster, plan.put_back, keeper);
         tokio::task::spawn_local(rollback.run())
     });
     let ended = tokio::time::timeout(plan.disturbed, clients.join_next()).await;
@@ -227,6 +238,10 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     settle(cluster).await;
     // What clients gave up may still be applied, or be found lost.
     tokio::time::sleep(LATE).await;
+    // Before anything is read: a copy that is found to be lost by a reader is repaired.
+    if plan.put_back == PutBack::Volume {
+        verify::volumes(cluster).await;
+    }
     verify::read_back(cluster, |node| {
         let mut client = client(plan, cluster, &rendered, 100 + node);
         client.patience = Duration::from_secs(20);
@@ -235,9 +250,6 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     .await;
     watch.abort();
     verify::converge(cluster).await;
-    if plan.put_back == PutBack::Volume {
-        verify::volumes(cluster).await;
-    }
     verify::drained(cluster).await;
 }
 

@@ -1,7 +1,7 @@
 //! What a run looks at once everything is healed: every table and object through every node, and
 //! whether all nodes have the same state.
 
-use crate::client::{Client, OBJECTS};
+use crate::client::{Client, KEPT, OBJECTS};
 use crate::cluster::Cluster;
 use crate::record::short;
 use crate::tables::TABLES;
@@ -31,7 +31,7 @@ pub(crate) async fn read_back(cluster: &Arc<Cluster>, mut client: impl FnMut(u64
                 snapshots: view.snapshots,
             });
         }
-        for number in 0..OBJECTS {
+        for number in 0..OBJECTS + KEPT {
             let key = format!("o{number}");
             let got = insist(&mut client, node, async |c| c.get(&key).await.then_some(())).await;
             if got.is_none() {
