@@ -1,7 +1,8 @@
-//! A machine's wall clock: the simulation's time, and whatever a jump has added to it.
+//! A machine's clocks: the simulation's time, and whatever a jump has added to the wall clock.
 
 use floeberg_env::Clock;
 use floeberg_types::TimestampMs;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,8 @@ const EPOCH_MS: i64 = 1_767_225_600_000;
 pub(crate) struct MachineClock {
     started: Instant,
     skew_ms: Arc<AtomicI64>,
+    /// Where monotonic time stands still.
+    stopped: Arc<Mutex<Option<Duration>>>,
 }
 
 impl MachineClock {
@@ -23,6 +26,7 @@ impl MachineClock {
         Self {
             started,
             skew_ms: Arc::default(),
+            stopped: Arc::default(),
         }
     }
 
@@ -30,17 +34,24 @@ impl MachineClock {
     pub(crate) fn jump(&self, delta_ms: i64) {
         self.skew_ms.fetch_add(delta_ms, Ordering::Relaxed);
     }
+
+    /// Monotonic time stands still, until it is let go; wall time does not.
+    pub(crate) fn stop(&self, stops: bool) {
+        *self.stopped.lock() = stops.then(|| self.started.elapsed());
+    }
 }
 
 impl Clock for MachineClock {
     fn now(&self) -> TimestampMs {
-        let ms = i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
         TimestampMs(EPOCH_MS)
             .plus_ms(ms)
             .plus_ms(self.skew_ms.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        self.stopped
+            .lock()
+            .unwrap_or_else(|| self.started.elapsed())
     }
 }

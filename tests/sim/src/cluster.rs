@@ -230,6 +230,29 @@ impl Cluster {
         }
     }
 
+    /// Nothing passes between a node and the one that leads the catalog.
+    pub(crate) fn cut_off(&self, node: u64, leader: u64) {
+        self.record.note("cut off from the catalog", &[node]);
+        self.network.cut(NodeId(node), NodeId(leader));
+        self.network.cut(NodeId(leader), NodeId(node));
+        self.age(node, true);
+    }
+
+    /// What [`Self::cut_off`] cut comes back.
+    pub(crate) fn rejoin(&self, node: u64) {
+        self.record.note("heal", &[node]);
+        self.network.heal();
+        self.age(node, false);
+    }
+
+    fn age(&self, node: u64, is_cut: bool) {
+        if let Some(bug) = self.bug
+            && let Some(machine) = self.machines.lock().get(&node)
+        {
+            bug.cut_off(machine, is_cut);
+        }
+    }
+
     fn install(&self, node: u64, machine: Machine) {
         if let Some(bug) = self.bug
             && self.armed.load(Ordering::Relaxed)

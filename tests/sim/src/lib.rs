@@ -8,18 +8,21 @@
 //! membership, placement, volumes.
 //!
 //! Verified, by the checkers of `floeberg-test-chaos` and by what is watched here: every table and
-//! object is linearizable, transactions over several tables are atomic, what was acknowledged
-//! survives and what was refused never appears, a commit that is sent again is recognised, rendered
-//! metadata files never change, nodes that have applied the same log have the same state, no group
-//! fails, who has forgotten something takes no part and nobody else is barred, a volume that was put back is
-//! not trusted before it has everything again, and everything answers again once it is healed. [`Bug`] shows that the checks are not
-//! blind.
+//! object is linearizable,
+//! transactions over several tables are atomic, what was acknowledged survives and what was refused
+//! never appears, a commit that is sent again is recognised, rendered metadata files never change,
+//! nodes that have applied the same log have the same state, no group fails,
+//! what was deleted in the catalog is gone in time on nodes that hear nothing of it,
+//! who has forgotten something takes no part and nobody else is barred, a volume that was put back is
+//! not trusted before it has everything again, and everything answers again once it is healed. [`Bug`]
+//! shows that the checks are not blind.
 //! Not verified here: RocksDB, real disks, sockets and threads (kill cycles and chaos runs do that).
 
 mod client;
 mod clock;
 mod cluster;
 mod door;
+mod lately;
 mod life;
 mod machine;
 mod nemesis;

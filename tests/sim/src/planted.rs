@@ -54,11 +54,13 @@ pub enum Bug {
     /// Nobody tells a node what its volume is known to have acknowledged, and a node whose volume is
     /// put back loses what it has kept of that itself.
     VolumeLetIn,
+    /// To a node that is cut off from the catalog its rows do not age: they are read however old they are.
+    StaleCatalog,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
@@ -71,6 +73,7 @@ impl Bug {
         Self::BudgetLeaked,
         Self::LimitNotChecked,
         Self::VolumeLetIn,
+        Self::StaleCatalog,
     ];
 
     /// What it does to a machine.
@@ -100,6 +103,14 @@ impl Bug {
         }
     }
 
+    /// What it does to a machine that is cut off from the catalog, or no longer is. How old rows are is
+    /// told by monotonic time alone.
+    pub(crate) fn cut_off(self, machine: &Machine, is_cut: bool) {
+        if self == Self::StaleCatalog {
+            machine.clock.stop(is_cut);
+        }
+    }
+
     /// What it does to calls, once it is `armed`.
     pub(crate) fn meddler(self, seed: u64, armed: &Arc<AtomicBool>) -> Option<Arc<dyn Meddler>> {
         match self {
@@ -107,7 +118,8 @@ impl Bug {
             | Self::ReplayRowLost
             | Self::LostVote
             | Self::StaleSnapshot
-            | Self::BudgetLeaked => None,
+            | Self::BudgetLeaked
+            | Self::StaleCatalog => None,
             bug => Some(Arc::new(Faulty {
                 bug,
                 armed: armed.clone(),

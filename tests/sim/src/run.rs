@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Rendered};
 use crate::cluster::Cluster;
+use crate::lately;
 use crate::nemesis::{CALM, Nemesis};
 use crate::operator::{Change, Operator};
 use crate::planted::Bug;
@@ -249,6 +250,10 @@ async fn work(plan: Plan, cluster: &Arc<Cluster>) {
     })
     .await;
     watch.abort();
+    // Who was put back is one less that can be cut off.
+    if plan.nodes > 1 && plan.put_back == PutBack::Nothing {
+        lately::watch(cluster).await;
+    }
     verify::converge(cluster).await;
     verify::drained(cluster).await;
 }

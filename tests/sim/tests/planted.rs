@@ -98,3 +98,12 @@ fn rows_that_are_older_than_they_say_are_found() {
 fn a_volume_that_was_put_back_and_is_trusted_is_found() {
     is_found_as(Bug::VolumeLetIn, (1010, 10), "copies and does not know it");
 }
+
+#[test]
+fn rows_of_the_catalog_that_are_too_old_are_found() {
+    is_found_as(
+        Bug::StaleCatalog,
+        (1020, 10),
+        "of a bucket that was deleted",
+    );
+}
