@@ -56,6 +56,19 @@ impl Client {
         rng.below(below)
     }
 
+    /// The same client once more, with a random stream of its own, at `node`.
+    pub(crate) fn twin(&self, node: u64) -> Self {
+        let rng: &dyn Rng = &self.rng;
+        Self {
+            name: format!("{}-{node}", self.name),
+            home: node,
+            cluster: self.cluster.clone(),
+            rng: SeededRng::new(rng.next_u64()),
+            rendered: self.rendered.clone(),
+            ..*self
+        }
+    }
+
     fn draw_id(&self) -> i64 {
         let rng: &dyn Rng = &self.rng;
         i64::try_from(rng.next_u64() >> 2).expect("62 bits")
@@ -77,7 +90,7 @@ impl Client {
     }
 
     /// Goes to a random node.
-    fn wander(&mut self) {
+    pub(crate) fn wander(&mut self) {
         let doors = self.cluster.doors();
         let count = u64::try_from(doors.len()).unwrap_or(0);
         let at = usize::try_from(self.draw(count)).unwrap_or(0);
@@ -87,7 +100,7 @@ impl Client {
     }
 
     /// One request to the lakehouse port. `503` is a refusal there: it says that nothing was done.
-    async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         call: Call,
         request: (&str, &str, Option<&Value>),

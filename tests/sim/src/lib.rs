@@ -8,7 +8,7 @@
 //! membership, placement, volumes.
 //!
 //! Verified, by the checkers of `floeberg-test-chaos` and by what is watched here: every table and
-//! object is linearizable,
+//! object is linearizable, what is written ahead in pieces is seen whole or not at all,
 //! transactions over several tables are atomic, what was acknowledged survives and what was refused
 //! never appears, a commit that is sent again is recognised, rendered metadata files never change,
 //! nodes that have applied the same log have the same state, no group fails,
@@ -29,6 +29,7 @@ mod nemesis;
 mod operator;
 mod planted;
 mod prepare;
+mod publisher;
 mod record;
 mod rollback;
 mod run;

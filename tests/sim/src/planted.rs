@@ -15,6 +15,7 @@ use floeberg_rpc::memory::Meddler;
 use floeberg_rpc::{CallError, Method, Request, Transport};
 use floeberg_types::{NodeId, limits};
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use prost::Message as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,14 @@ use tokio::time::Instant;
 
 /// First byte of the keys under which the catalog remembers the requests it has applied.
 const SEEN: u8 = 0x18;
+
+/// First bytes of the keys of table heads, of fragments of documents and of series that are written ahead. In
+/// those of the first two an id follows: of the table, and of the series, which is the table's for its first.
+const HEAD: u8 = 0x13;
+const FRAGMENT: u8 = 0x14;
+const PIECES: u8 = 0x1e;
+/// Bytes of an id.
+const ID: usize = 16;
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +65,16 @@ pub enum Bug {
     VolumeLetIn,
     /// To a node that is cut off from the catalog its rows do not age: they are read however old they are.
     StaleCatalog,
+    /// A node that decides for another leader writes pieces of a document where those of a table are that is
+    /// there, so that they are seen before they are published.
+    PiecesShown,
+    /// The same node publishes pieces without saying what it read, so nobody compares.
+    PiecesNotCompared,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SkippedFsync,
         Self::CasNotChecked,
         Self::AnsweredBeforeQuorum,
@@ -74,6 +88,8 @@ impl Bug {
         Self::LimitNotChecked,
         Self::VolumeLetIn,
         Self::StaleCatalog,
+        Self::PiecesShown,
+        Self::PiecesNotCompared,
     ];
 
     /// What it does to a machine.
@@ -125,6 +141,7 @@ impl Bug {
                 armed: armed.clone(),
                 rng: SeededRng::new(seed ^ 0x6d65_6464),
                 clock: MachineClock::new(Instant::now()),
+                table: Mutex::default(),
             })),
         }
     }
@@ -136,6 +153,8 @@ struct Faulty {
     armed: Arc<AtomicBool>,
     rng: SeededRng,
     clock: MachineClock,
+    /// The table that was changed last.
+    table: Mutex<Option<[u8; ID]>>,
 }
 
 impl Faulty {
@@ -153,6 +172,25 @@ impl Faulty {
             unreached_ms: 0,
         };
         said.encode_to_vec().into()
+    }
+
+    /// Writes pieces, which come without the head of a table, as fragments of the table that was changed last.
+    fn show_pieces(&self, command: &mut Command) {
+        let heads = command
+            .ops
+            .iter()
+            .filter(|op| op.key.first() == Some(&HEAD));
+        let mut table = self.table.lock();
+        if let Some(head) = heads.last() {
+            *table = head.key[1..].first_chunk().copied();
+            return;
+        }
+        let Some(table) = *table else { return };
+        for op in &mut command.ops {
+            if op.key.first() == Some(&FRAGMENT) && op.key.len() > 1 + ID {
+                op.key = [&[FRAGMENT], &table[..], &op.key[1 + ID..]].concat().into();
+            }
+        }
     }
 
     /// Sends a proposal once more, at times and a while later, as a new command that was decided on nothing.
@@ -198,6 +236,14 @@ fn changed(request: &Request, change: impl FnOnce(&mut Command)) -> Option<Reque
 fn forget_reads(command: &mut Command) {
     command.reads.clear();
     command.ranges_empty.clear();
+}
+
+/// Whether a command takes a series from those that are written ahead.
+fn publishes(command: &Command) -> bool {
+    let takes = |op: &RowOp| {
+        op.key.first() == Some(&PIECES) && matches!(op.op, Some(row_op::Op::Delete(_)))
+    };
+    command.ops.iter().any(takes)
 }
 
 fn too_large() -> RowOp {
@@ -260,6 +306,18 @@ impl Meddler for Faulty {
             (Bug::CasNotChecked, Method::Propose) => {
                 let blind = changed(&request, forget_reads).unwrap_or(request);
                 way.call(to, blind, patience).await
+            }
+            (Bug::PiecesShown, Method::Propose) => {
+                let shown = changed(&request, |command| self.show_pieces(command));
+                way.call(to, shown.unwrap_or(request), patience).await
+            }
+            (Bug::PiecesNotCompared, Method::Propose) => {
+                let blind = changed(&request, |command| {
+                    if publishes(command) {
+                        forget_reads(command);
+                    }
+                });
+                way.call(to, blind.unwrap_or(request), patience).await
             }
             (Bug::LimitNotChecked, Method::Propose) if self.draw(4) == 0 => {
                 let large = changed(&request, |command| command.ops.push(too_large()));

@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::operator::Operator;
+use crate::publisher::DOCUMENTS;
 use crate::tables::{BUCKET, FILES, PREFIX, TABLES};
 use bytes::Bytes;
 use http::StatusCode;
@@ -32,7 +33,7 @@ pub(crate) async fn prepare(cluster: &Arc<Cluster>, nodes: u64) -> bool {
         ),
         ("POST".to_owned(), format!("{PREFIX}/namespaces"), space),
     ];
-    for name in TABLES {
+    for name in TABLES.into_iter().chain([DOCUMENTS]) {
         let table = json!({"name": name, "schema": {"type": "struct", "fields": [
             {"id": 1, "name": "id", "type": "long", "required": true}]}});
         let path = format!("{PREFIX}/namespaces/ns/tables");

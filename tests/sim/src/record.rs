@@ -3,6 +3,7 @@
 
 use floeberg_test_chaos::history::{Answer, Call, Event, Final, History, Line};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -18,6 +19,8 @@ struct Kept {
     lines: Vec<Line>,
     ops: u64,
     violations: Vec<String>,
+    /// What was published on top of each version of a table that was pointed at a document.
+    published: BTreeMap<String, u64>,
 }
 
 impl Record {
@@ -76,6 +79,20 @@ impl Record {
             what: what.into(),
             nodes: nodes.iter().map(|node| short(*node)).collect(),
         });
+    }
+
+    /// A document was published on top of a version of its table, which nothing else may be.
+    pub(crate) fn published(&self, version: &str, marker: u64) {
+        let before = self
+            .kept
+            .lock()
+            .published
+            .insert(version.to_owned(), marker);
+        if let Some(before) = before {
+            self.broken(format!(
+                "documents {before} and {marker} were both published on version {version}"
+            ));
+        }
     }
 
     /// A promise was broken.

@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// A request that was given up has no effect after this time.
 const LATE: Duration = Duration::from_secs(10);
 
+/// Clients that publish documents, beside those of the plan.
+const PUBLISHERS: u64 = 2;
+
 /// Which members of the cluster come and go during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Members {
@@ -193,6 +196,14 @@ fn busy(plan: Plan, cluster: &Arc<Cluster>, rendered: &Rendered) -> JoinSet<()> 
         clients.spawn(async move {
             loop {
                 one.step().await;
+            }
+        });
+    }
+    for number in 0..PUBLISHERS {
+        let mut one = client(plan, cluster, rendered, 50 + number);
+        clients.spawn(async move {
+            loop {
+                one.publish_step().await;
             }
         });
     }

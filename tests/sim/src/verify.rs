@@ -39,6 +39,11 @@ pub(crate) async fn read_back(cluster: &Arc<Cluster>, mut client: impl FnMut(u64
                 return cluster.record.broken(what);
             }
         }
+        let read = async |c: &mut Client| c.read_document().await.then_some(());
+        if insist(&mut client, node, read).await.is_none() {
+            let what = format!("node {node} does not show the document although all is healed");
+            return cluster.record.broken(what);
+        }
         let rendered: Vec<String> = client.rendered.lock().keys().cloned().collect();
         for location in rendered {
             let got = async |c: &mut Client| c.compare_metadata(&location).await.then_some(());

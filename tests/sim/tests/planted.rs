@@ -107,3 +107,13 @@ fn rows_of_the_catalog_that_are_too_old_are_found() {
         "of a bucket that was deleted",
     );
 }
+
+#[test]
+fn pieces_that_are_seen_before_they_are_published_are_found() {
+    is_found(Bug::PiecesShown, 3, 10);
+}
+
+#[test]
+fn pieces_that_are_published_without_a_comparison_are_found() {
+    is_found_as(Bug::PiecesNotCompared, (1000, 20), "were both published");
+}
