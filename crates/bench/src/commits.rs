@@ -3,7 +3,7 @@
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::scrape::{Sample, ServerCounters};
-use crate::tables::{Draft, Table, Tables};
+use crate::tables::{Afterwards, Draft, Table, Tables};
 use crate::{BenchError, at};
 use floeberg_client::{AppendCommit, ClientError, IcebergClient, IcebergConfig, transaction_body};
 use http::StatusCode;
@@ -41,6 +41,8 @@ pub struct CommitsConfig {
     pub bound: Bound,
     /// Full address of a Floeberg metrics page, to report commits per fsync.
     pub metrics_uri: Option<String>,
+    /// What becomes of the tables.
+    pub afterwards: Afterwards,
 }
 
 /// What a run measured.
@@ -194,7 +196,7 @@ pub(crate) fn shares(tables: usize, writers: usize, per_commit: usize) -> Vec<Ve
         .collect()
 }
 
-/// Makes the tables, runs the load, removes the tables.
+/// Makes the tables, runs the load, removes the tables unless they are to stay.
 ///
 /// # Errors
 /// If the catalog cannot be reached or prepared; failures of measured commits are counted instead.
@@ -217,7 +219,7 @@ pub async fn run_commits(config: &CommitsConfig) -> Result<CommitsReport, BenchE
         .map_err(at("connect to the catalog"))?;
     let tables = Arc::new(Tables::create(client, config.tables).await?);
     let measured = measure(config, per_commit, &tables).await;
-    let removed = tables.remove().await;
+    let removed = config.afterwards.of_tables(&tables).await;
     let report = measured?;
     removed?;
     Ok(report)

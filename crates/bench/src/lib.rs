@@ -17,11 +17,12 @@ mod walks;
 
 pub use commits::{CommitMode, CommitsConfig, CommitsReport, run_commits};
 pub use history::{HistoryConfig, HistoryPoint, HistoryReport, run_history};
-pub use listings::{Afterwards, ListingsConfig, ListingsReport, WalksReport, run_listings};
+pub use listings::{ListingsConfig, ListingsReport, WalksReport, run_listings};
 pub use load::{Bound, Pace};
 pub use objects::{ObjectsConfig, ObjectsReport, run_objects};
 pub use report::{Latency, LoadReport};
 pub use scrape::ServerCounters;
+pub use tables::Afterwards;
 pub use walks::WalkedObjects;
 
 use floeberg_client::ClientError;

@@ -3,7 +3,7 @@
 use crate::commits::{Writer, reason, shares};
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
-use crate::tables::Tables;
+use crate::tables::{Afterwards, Tables};
 use crate::walks::{Bucket, WalkedObjects, Walker};
 use crate::{BenchError, at};
 use floeberg_client::{IcebergClient, IcebergConfig};
@@ -39,15 +39,6 @@ pub struct ListingsConfig {
     pub objects: Option<WalkedObjects>,
     /// What becomes of what was made.
     pub afterwards: Afterwards,
-}
-
-/// What becomes of the tables and objects that a run made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
-    /// They are removed.
-    Remove,
-    /// They stay: removing them would take as long as making them.
-    Leave,
 }
 
 /// Commits beside walks over a large bucket.
@@ -174,15 +165,6 @@ pub async fn run_listings(config: &ListingsConfig) -> Result<ListingsReport, Ben
         Err(error) => Err(error),
     };
     config.afterwards.of_tables(&listed).await.and(measured)
-}
-
-impl Afterwards {
-    async fn of_tables(self, tables: &Tables) -> Result<(), BenchError> {
-        match self {
-            Self::Remove => tables.remove().await,
-            Self::Leave => Ok(()),
-        }
-    }
 }
 
 fn writers(config: &ListingsConfig, written: &Arc<Tables>) -> Vec<Writer> {

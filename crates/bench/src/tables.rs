@@ -21,6 +21,24 @@ const COLUMNS: &[(&str, ColumnType)] = &[
 const PARALLEL: usize = 32;
 const ROWS_PER_COMMIT: u64 = 1000;
 
+/// What becomes of the tables and objects that a run made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// They are removed.
+    Remove,
+    /// They stay: removing them would take as long as making them.
+    Leave,
+}
+
+impl Afterwards {
+    pub(crate) async fn of_tables(self, tables: &Tables) -> Result<(), BenchError> {
+        match self {
+            Self::Remove => tables.remove().await,
+            Self::Leave => Ok(()),
+        }
+    }
+}
+
 /// Where the next commit of a table starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {

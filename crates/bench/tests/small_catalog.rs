@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use floeberg_bench::{
-    Bound, CommitMode, CommitsConfig, HistoryConfig, Pace, run_commits, run_history,
+    Afterwards, Bound, CommitMode, CommitsConfig, HistoryConfig, Pace, run_commits, run_history,
 };
 use floeberg_client::{IcebergAuth, IcebergConfig};
 use http::{Method, Request, Response, StatusCode};
@@ -182,6 +182,7 @@ fn commits(catalog: IcebergConfig, tables: usize, writers: usize) -> CommitsConf
         pace: Pace::Closed,
         bound: Bound::Operations(200),
         metrics_uri: None,
+        afterwards: Afterwards::Remove,
     }
 }
 

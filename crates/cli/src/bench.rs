@@ -60,6 +60,9 @@ pub struct CommitsArguments {
     /// Floeberg metrics page, to report commits per fsync
     #[arg(long)]
     metrics: Option<String>,
+    /// Leave the tables where they are
+    #[arg(long)]
+    keep: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -169,6 +172,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<()> {
                     Bound::Operations,
                 ),
                 metrics_uri: a.metrics,
+                afterwards: afterwards(a.keep),
             };
             print_report(a.json, &run_commits(&config).await?)
         }
@@ -219,11 +223,15 @@ fn listings(a: ListingsArguments) -> anyhow::Result<ListingsConfig> {
         per_second: a.rate,
         time: Duration::from_secs(a.seconds),
         objects,
-        afterwards: match a.keep {
-            true => Afterwards::Leave,
-            false => Afterwards::Remove,
-        },
+        afterwards: afterwards(a.keep),
     })
+}
+
+fn afterwards(keep: bool) -> Afterwards {
+    match keep {
+        true => Afterwards::Leave,
+        false => Afterwards::Remove,
+    }
 }
 
 fn print_report<R: Serialize + Display>(json: bool, report: &R) -> anyhow::Result<()> {
