@@ -288,6 +288,21 @@ impl IcebergClient {
         parse("createTable", &self.post(path, table.render()).await?)
     }
 
+    /// `registerTable`; the answer is left unparsed, as it can be large.
+    ///
+    /// # Errors
+    /// 409 if the name is taken, 400 for a file that is not taken over.
+    pub async fn register_table(
+        &self,
+        namespace: &[&str],
+        table: &str,
+        metadata_location: &str,
+    ) -> Result<Reply, ClientError> {
+        let path = format!("{}/register", self.namespace_path(namespace));
+        let body = json!({"name": table, "metadata-location": metadata_location});
+        self.post(path, body.to_string()).await
+    }
+
     /// `loadTable`.
     ///
     /// # Errors

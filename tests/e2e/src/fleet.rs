@@ -1,7 +1,7 @@
 //! A cluster of `floeberg server` processes on the loopback interface, changed by the command line
 //! as a person would.
 
-use crate::process::{Endpoints, copy_dir};
+use crate::process::{Endpoints, Memory, copy_dir};
 use crate::seat::Seat;
 use anyhow::{Context as _, bail, ensure};
 use floeberg_client::{Auth, Endpoint, Request};
@@ -413,6 +413,16 @@ impl Fleet {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
+    }
+
+    /// How much memory a node holds.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn memory(&self, node: u64) -> anyhow::Result<Memory> {
+        let running = self.seat(node)?.running.as_ref();
+        let id = running.and_then(Child::id);
+        Memory::of(id.with_context(|| format!("node {node} does not run"))?)
     }
 
     /// A node's data directory.

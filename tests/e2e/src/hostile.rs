@@ -11,6 +11,7 @@ mod shapes;
 mod targets;
 mod victim;
 
+use crate::log_lines::tail;
 use crate::process::{Home, Memory, Node};
 use anyhow::{Context as _, ensure};
 use attack::Attacker;
@@ -99,12 +100,6 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Report> {
         attacked.with_context(|| format!("the end of the node's log:\n{}", tail(&log())))?;
     node.stop().await?;
     Ok(report)
-}
-
-/// The last lines of a log.
-fn tail(log: &str) -> String {
-    let lines: Vec<_> = log.lines().rev().take(20).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 async fn attack(plan: &Plan, node: &Node) -> anyhow::Result<Report> {

@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod sandbox;
 mod seat;
+pub mod standing;
 pub mod table;
 pub mod verify;
 pub mod workload;

@@ -2,6 +2,13 @@
 
 use serde_json::Value;
 
+/// The last lines of a log.
+#[must_use]
+pub fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
 /// Lines that are a warning, an error or no log line at all (a panic message, for example).
 ///
 /// A process that was killed may leave half a line at the end; that one is let pass.

@@ -74,6 +74,23 @@ pub struct Memory {
     pub peak: u64,
 }
 
+impl Memory {
+    /// Reads what the system says of a process.
+    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let field = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next());
+            let kib: u64 = kib.with_context(|| format!("no {name}"))?.parse()?;
+            Ok(kib << 10)
+        };
+        Ok(Self {
+            resident: field("VmRSS:")?,
+            peak: field("VmHWM:")?,
+        })
+    }
+}
+
 /// A process that ended by itself before it served.
 #[derive(Debug)]
 pub struct Ended {
@@ -329,18 +346,7 @@ impl Node {
     /// If the process has ended.
     pub fn memory(&self) -> anyhow::Result<Memory> {
         let id = self.process.child.id();
-        let id = id.context("the node had ended already")?;
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let field = |name: &str| -> anyhow::Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|line| line.split_whitespace().next());
-            let kib: u64 = kib.with_context(|| format!("no {name}"))?.parse()?;
-            Ok(kib << 10)
-        };
-        Ok(Memory {
-            resident: field("VmRSS:")?,
-            peak: field("VmHWM:")?,
-        })
+        Memory::of(id.context("the node had ended already")?)
     }
 
     /// Begins to measure the most memory anew.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use floeberg_test_e2e::connect::{Clients, FILES, create_buckets};
 use floeberg_test_e2e::fleet::{Fleet, leader_of, state_of};
 use floeberg_test_e2e::process::binary;
+use floeberg_test_e2e::standing::caught_up;
 use floeberg_test_e2e::table::Observed;
 use floeberg_test_e2e::world::{append, create_table, manifest_list};
 use serde_json::Value;
@@ -74,18 +75,6 @@ impl Known {
 }
 
 const CONSENT: &str = "--i-accept-losing-unreplicated-commits";
-
-/// Whether a node lacks nothing, by its leaders.
-fn caught_up(status: &Value, node: u64) -> bool {
-    let group = |group: &Value| {
-        let progress = group["progress"].as_array().map_or(&[][..], Vec::as_slice);
-        progress
-            .iter()
-            .any(|p| p["node"] == node && p["behind"] == 0)
-    };
-    let groups = status["groups"].as_array().map_or(&[][..], Vec::as_slice);
-    groups.len() == 2 && groups.iter().all(group)
-}
 
 /// The majority dies; the third node goes on alone by order.
 async fn lose_and_recover(fleet: &mut Fleet) -> anyhow::Result<()> {
