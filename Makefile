@@ -11,7 +11,7 @@ SEEDS ?= 300
 CYCLES ?= 200
 ROUNDS ?= 20
 
-.PHONY: help demo cluster test sim chaos bench bench-cluster lint fmt system venv build clean
+.PHONY: help demo cluster test sim chaos bench bench-cluster bench-memory lint fmt system venv build clean
 
 help:
 	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos  kill a node under load: CYCLES=200; break three nodes and their network: ROUNDS=20 of each fault"
 	@echo "make bench  commits per second on this machine, as JSON"
 	@echo "make bench-cluster  the same for three nodes against one"
+	@echo "make bench-memory  memory and restarts of one node with up to 100,000 tables"
 
 system:
 	@tests/setup/install-system
@@ -52,6 +53,7 @@ sim: system
 chaos: build
 	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin kill-cycles -- --floeberg $(FLOEBERG) --cycles $(CYCLES)
 	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin hostile-requests -- --floeberg $(FLOEBERG)
+	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin largest-requests -- --floeberg $(FLOEBERG)
 	cargo run $(CARGO_FLAGS) -p floeberg-test-chaos --bin chaos-rounds -- --floeberg $(FLOEBERG) --nodes 3 --rounds $(ROUNDS)
 
 bench: build
@@ -59,6 +61,9 @@ bench: build
 
 bench-cluster: build
 	tests/setup/bench-cluster $(FLOEBERG)
+
+bench-memory: build
+	tests/setup/bench-memory $(FLOEBERG)
 
 lint: system
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings

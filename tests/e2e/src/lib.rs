@@ -14,6 +14,7 @@ pub mod hostile;
 pub mod kept;
 pub mod kill_cycles;
 pub mod lake;
+pub mod largest;
 pub mod log_lines;
 pub mod names;
 pub mod outcome;
