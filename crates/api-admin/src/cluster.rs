@@ -115,6 +115,7 @@ fn cx(call: &Call, principal: &Principal) -> Cx {
         principal: principal.id.clone(),
         deadline: Some(call.deadline),
         attendance: call.attendance.clone(),
+        caller: call.peer,
         idempotency: None,
     }
 }

@@ -86,6 +86,7 @@ impl IcebergState {
             principal: principal.id.clone(),
             deadline: Some(call.deadline),
             attendance: call.attendance.clone(),
+            caller: call.peer,
             idempotency: None,
         }
     }

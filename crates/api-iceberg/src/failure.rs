@@ -172,7 +172,10 @@ impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
             // Nothing was proposed, so repeating the request is safe.
-            Outage::Unavailable | Outage::Crowded(_) | Outage::TooManyDocuments(_) => {
+            Outage::Unavailable
+            | Outage::Crowded(_)
+            | Outage::TooManyDocuments(_)
+            | Outage::Exhausted(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }
@@ -418,6 +421,7 @@ impl From<RegisterTableError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floeberg_env::Exhausted;
     use floeberg_iceberg::RequirementFailed;
     use floeberg_metastore::Crowded;
     use floeberg_types::BucketName;
@@ -494,6 +498,7 @@ mod tests {
         };
         assert!(retry(Outage::Unavailable));
         assert!(retry(Outage::Crowded(Crowded)));
+        assert!(retry(Outage::Exhausted(Exhausted { total: 1 })));
         assert!(!retry(Outage::Indefinite));
         assert!(!retry(Outage::storage("disk")));
     }

@@ -8,7 +8,7 @@ use floeberg_api_iceberg::{IcebergState, Settings, router};
 use floeberg_auth::{Authorizer, action};
 use floeberg_auth::{PrincipalKind, Resource};
 use floeberg_catalog::CreateTableBucket;
-use floeberg_env::Attendance;
+use floeberg_env::{Attendance, Peer};
 use floeberg_metastore::Cx;
 use floeberg_types::RequestId;
 use http::Method;
@@ -34,6 +34,7 @@ async fn catalog() -> Catalog {
         principal: root.id.clone(),
         deadline: None,
         attendance: Attendance::default(),
+        caller: Peer::INSIDE,
         idempotency: None,
     };
     let bucket = CreateTableBucket {

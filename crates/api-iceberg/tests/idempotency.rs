@@ -7,7 +7,7 @@ mod support;
 use floeberg_api_iceberg::{IcebergState, Settings, router};
 use floeberg_auth::{Authorizer, Resource, action};
 use floeberg_catalog::CreateTableBucket;
-use floeberg_env::{Attendance, Env, SimControl};
+use floeberg_env::{Attendance, Env, Peer, SimControl};
 use floeberg_metastore::Cx;
 use floeberg_types::RequestId;
 use http::Method;
@@ -36,6 +36,7 @@ async fn catalog() -> Catalog {
         principal: root.id.clone(),
         deadline: None,
         attendance: Attendance::default(),
+        caller: Peer::INSIDE,
         idempotency: None,
     };
     for name in ["lake", "pond"] {

@@ -7,7 +7,7 @@ use crate::xml_tags::TagCount;
 use floeberg_auth::{Keyring, LookupError};
 use floeberg_env::Env;
 use floeberg_http::limits::BODY_PATIENCE;
-use floeberg_http::{BodyWatch, ByteBudget, Peer};
+use floeberg_http::{BodyWatch, ByteBudget, peer_of};
 use floeberg_types::limits::{XML_TAG_BYTES, XML_TAGS};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -80,7 +80,7 @@ impl Gate {
     /// Takes the share of a document that is about to be read; it is given back with the request.
     async fn hold_document(&self, cx: &mut S3AccessContext<'_>, limit: usize) -> S3Result<()> {
         let extensions = cx.extensions_mut();
-        let peer = Peer::of(extensions);
+        let peer = peer_of(extensions);
         let empty = extensions
             .get::<BodyWatch>()
             .is_some_and(BodyWatch::complete);

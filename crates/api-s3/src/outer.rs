@@ -9,7 +9,7 @@ use crate::seen::Seen;
 use crate::state::{Api, S3State};
 use crate::xml_tags::{Counting, TagCount};
 use bytes::Bytes;
-use floeberg_http::{Access, BodyWatch, Moving, Pace, Peer, request_span};
+use floeberg_http::{Access, BodyWatch, Moving, Pace, peer_of, request_span};
 use floeberg_telemetry::HttpLabels;
 use floeberg_types::RequestId;
 use futures::future::BoxFuture;
@@ -120,7 +120,7 @@ impl S3Api {
         seen: &Seen,
     ) -> Result<Response<Body>, HttpError> {
         let closable = request.version() < Version::HTTP_2;
-        let peer = Peer::of(request.extensions());
+        let peer = peer_of(request.extensions());
         let (mut request, watch, tags) = self.watch(request);
         let mut response = match head::check(&request) {
             Err(refused) => refused.answer(),

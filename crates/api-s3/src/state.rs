@@ -2,7 +2,7 @@
 
 use crate::errors::{denied, no_room};
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Principal, Resource};
-use floeberg_env::{Attendance, Env};
+use floeberg_env::{Attendance, Env, Peer};
 use floeberg_http::{Door, Room};
 use floeberg_metastore::Cx;
 use floeberg_objects::{ObjectKey, Objects};
@@ -116,6 +116,7 @@ impl Api {
             principal: principal.id.clone(),
             deadline: None,
             attendance: Attendance::default(),
+            caller: Peer::INSIDE,
             idempotency: None,
         })
     }

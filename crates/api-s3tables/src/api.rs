@@ -92,6 +92,7 @@ impl S3TablesState {
             principal: principal.id.clone(),
             deadline: Some(call.deadline),
             attendance: call.attendance.clone(),
+            caller: call.peer,
             idempotency: None,
         }
     }

@@ -109,7 +109,10 @@ impl From<Denied> for Failure {
 impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
-            Outage::Unavailable | Outage::Crowded(_) | Outage::TooManyDocuments(_) => {
+            Outage::Unavailable
+            | Outage::Crowded(_)
+            | Outage::TooManyDocuments(_)
+            | Outage::Exhausted(_) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "ServiceUnavailableException", outage)
             }
@@ -289,6 +292,7 @@ impl From<UpdateMetadataLocationError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use floeberg_env::Exhausted;
     use floeberg_metastore::Crowded;
 
     #[test]
@@ -300,7 +304,11 @@ mod tests {
             answer.headers()["x-amzn-errortype"],
             "NotImplementedException"
         );
-        for busy in [Outage::Unavailable, Outage::Crowded(Crowded)] {
+        for busy in [
+            Outage::Unavailable,
+            Outage::Crowded(Crowded),
+            Outage::Exhausted(Exhausted { total: 1 }),
+        ] {
             let busy = Failure::from(busy).answer(id);
             assert_eq!(busy.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(busy.headers()["retry-after"], "1");

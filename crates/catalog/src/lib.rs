@@ -49,12 +49,12 @@ pub use namespaces::{
 };
 pub use page::{LISTING_BYTES_MAX, Page, PageRequest};
 pub use register::{
-    MetadataReader, Overwrite, ReadMetadataError, RegisterTable, UpdateMetadataLocation,
+    FoundFile, MetadataReader, Overwrite, ReadMetadataError, RegisterTable, UpdateMetadataLocation,
 };
 pub use rename::RenameTable;
 pub use survey::bucket_names;
 
-use floeberg_env::Env;
+use floeberg_env::{ByteBudget, Env};
 use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};
 use floeberg_telemetry::CatalogMetrics;
 use floeberg_types::TimestampMs;
@@ -103,6 +103,8 @@ struct Inner {
     files: Arc<dyn MetadataReader>,
     metrics: CatalogMetrics,
     pieces: PieceSizes,
+    /// Memory for metadata files that are read for clients, and for what becomes of them.
+    files_held: ByteBudget,
     /// Places to write documents ahead.
     writers: Semaphore,
 }
@@ -135,6 +137,7 @@ impl Catalog {
                 files,
                 metrics,
                 pieces: config.pieces,
+                files_held: register::files_budget(),
                 writers: Semaphore::new(pieces::WRITERS),
             }),
         }

@@ -24,10 +24,12 @@ use std::sync::Arc;
 
 mod file;
 mod prepare;
+mod weigh;
 
 use file::{File, file_path};
-pub use file::{MetadataReader, ReadMetadataError};
+pub use file::{FoundFile, MetadataReader, ReadMetadataError};
 use prepare::{Filed, Prepared};
+pub(crate) use weigh::budget as files_budget;
 
 /// What to do when the name is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Catalog {
             })
             .await?;
         let uri = &request.metadata_location;
-        let file = Arc::new(self.read_file(&in_bucket, uri).await?);
+        let file = Arc::new(self.read_file(cx, &in_bucket, uri).await?);
         self.file(cx, &in_bucket.name, &file, |txn, heads, prepared| {
             register(txn, cx, heads, request, &file, prepared)
         })
@@ -114,8 +116,8 @@ impl Catalog {
                 Ok::<_, UpdateMetadataLocationError>(found.0)
             })
             .await?;
-        let file = self.read_file(&bucket, &request.metadata_location).await?;
-        let file = Arc::new(file);
+        let uri = &request.metadata_location;
+        let file = Arc::new(self.read_file(cx, &bucket, uri).await?);
         self.file(cx, &bucket.name, &file, |txn, heads, prepared| {
             point(txn, cx, heads, request, &file, prepared)
         })

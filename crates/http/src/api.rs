@@ -1,6 +1,6 @@
 //! What a protocol brings to the shell.
 
-use crate::{Query, Refusal, Room};
+use crate::{Peer, Query, Refusal, Room};
 use axum::body::Body;
 use bytes::Bytes;
 use floeberg_auth::{Effect, Principal};
@@ -81,6 +81,8 @@ pub struct Call {
     pub deadline: tokio::time::Instant,
     /// Whether it still waits.
     pub attendance: Attendance,
+    /// The connection it came on.
+    pub peer: Peer,
     /// The decoded query.
     pub query: Query,
     /// All headers.

@@ -10,7 +10,6 @@
 mod access;
 mod api;
 mod body;
-mod budget;
 mod credentials;
 mod door;
 mod guesses;
@@ -26,12 +25,12 @@ mod shell;
 
 pub use access::{Access, ErrorCode, request_span};
 pub use api::{Answer, Api, BodySize, Call, NotRouted, Route, Routed};
-pub use budget::{ByteBudget, Exhausted, Held, Shares};
 pub use door::Door;
+pub use floeberg_env::{ByteBudget, Exhausted, Held, Network, Peer, Shares};
 pub use guesses::Guesses;
 pub use moving::{BodyWatch, Moving, Pace, Stalled};
 pub use path::{PathError, Segments};
-pub use peer::{Network, Peer};
+pub use peer::peer_of;
 pub use query::{Query, QueryError};
 pub use refusal::{Refusal, RefusalNames};
 pub use reply::{JSON, empty, json, json_bytes, with_code, with_header, with_retry_after};

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 /// How long a request waits for others' bodies to be answered before it is told to come again.
-pub const BODY_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Requests that wait so at one time; the next ones are told to come again at once.
-pub const BODY_WAITERS_MAX: usize = 256;
+pub const BODY_PATIENCE: Duration = floeberg_env::SHARE_PATIENCE;
 
 /// The longest time, in times of a permitted stall, that a body may take however small it is.
 pub const BODY_STALLS_MAX: u32 = 5;

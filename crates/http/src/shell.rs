@@ -4,7 +4,7 @@ use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::body::{self, Gathered, Hashing, Reading};
 use crate::credentials::{Credentials, HeaderTexts};
 use crate::{
-    Access, BodySize, Door, ErrorCode, Peer, Query, Refusal, Room, Segments, credentials,
+    Access, BodySize, Door, ErrorCode, Query, Refusal, Room, Segments, credentials, peer_of,
     request_span, with_retry_after,
 };
 use axum::body::Body;
@@ -158,6 +158,7 @@ impl Shell {
                 attendance,
                 query: Query::parse(raw_query).map_err(Refusal::Query)?,
                 headers: parts.headers.clone(),
+                peer: peer_of(&parts.extensions),
                 body,
                 room: self.room.clone(),
             })
@@ -213,7 +214,7 @@ impl Shell {
     ) -> Result<Gathered, Refusal> {
         let checked = self.check_in(parts, body, size, now, known).await;
         if let Err(Refusal::Signature(SignatureError::Mismatch) | Refusal::Bearer(_)) = &checked {
-            self.door.guesses.slow(Peer::of(&parts.extensions)).await;
+            self.door.guesses.slow(peer_of(&parts.extensions)).await;
         }
         checked
     }
@@ -259,7 +260,7 @@ impl Shell {
             limit: size.bytes(self.limits.body_bytes),
             stall: self.limits.body_stall,
             budget: &self.door.bodies,
-            peer: Peer::of(&parts.extensions),
+            peer: peer_of(&parts.extensions),
         };
         let gathered = reading.gather(&parts.headers, body, hashing).await?;
         known.body_read |= size != BodySize::Nothing;

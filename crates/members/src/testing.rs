@@ -7,7 +7,7 @@ use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Standing};
-use floeberg_env::{Attendance, Env};
+use floeberg_env::{Attendance, Env, Peer};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -426,6 +426,7 @@ impl Lab {
             principal: "root".into(),
             deadline: None,
             attendance: Attendance::default(),
+            caller: Peer::INSIDE,
             idempotency: None,
         }
     }

@@ -1,6 +1,6 @@
 //! What a use case carries from its request into a transaction.
 
-use floeberg_env::{Attendance, Env};
+use floeberg_env::{Attendance, Env, Peer};
 use floeberg_types::{AccountId, RequestId};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ pub struct Cx {
     pub deadline: Option<Instant>,
     /// Whether the caller still waits.
     pub attendance: Attendance,
+    /// The connection that asks: whose share counts what is held for the request.
+    pub caller: Peer,
     /// By what the request is known when it comes again. Use cases that change the state do so once
     /// for each; without one, a request that comes again is another request.
     pub idempotency: Option<Idempotency>,
@@ -40,6 +42,7 @@ impl Cx {
             principal: "floeberg".into(),
             deadline: None,
             attendance: Attendance::default(),
+            caller: Peer::INSIDE,
             idempotency: None,
         }
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use floeberg_consensus::{
     CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Pending, SizedCommand,
 };
-use floeberg_env::{Attendance, Env, Rng, UnsyncedData};
+use floeberg_env::{Attendance, Env, Peer, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
     Done, LogError, LogRecord, LogState, LogStore, MemLog, MemLogStore, RocksLog,
@@ -293,6 +293,7 @@ pub(crate) fn cx() -> Cx {
         principal: "root".into(),
         deadline: None,
         attendance: Attendance::default(),
+        caller: Peer::INSIDE,
         idempotency: None,
     }
 }

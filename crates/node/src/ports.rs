@@ -4,7 +4,7 @@
 //! files that clients wrote as objects.
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use floeberg_auth::{Authorizer, Principal, Resource, action};
 use floeberg_catalog as catalog;
 use floeberg_metastore::Cx;
@@ -20,9 +20,9 @@ pub(crate) struct CatalogPort(pub(crate) catalog::Catalog);
 
 fn outage(outage: catalog::Outage) -> objects::errors::Outage {
     match outage {
-        catalog::Outage::Unavailable | catalog::Outage::TooManyDocuments(_) => {
-            objects::errors::Outage::Unavailable
-        }
+        catalog::Outage::Unavailable
+        | catalog::Outage::TooManyDocuments(_)
+        | catalog::Outage::Exhausted(_) => objects::errors::Outage::Unavailable,
         catalog::Outage::Crowded(crowded) => objects::errors::Outage::Crowded(crowded),
         catalog::Outage::Indefinite => objects::errors::Outage::Indefinite,
         catalog::Outage::TooLarge(large) => objects::errors::Outage::TooLarge(large),
@@ -276,23 +276,25 @@ impl ObjectsPort {
 
 #[async_trait]
 impl catalog::MetadataReader for ObjectsPort {
-    async fn read(
+    async fn find(
         &self,
         bucket: BucketId,
         key: &str,
-        limit: u64,
-    ) -> Result<Bytes, catalog::ReadMetadataError> {
+    ) -> Result<catalog::FoundFile, catalog::ReadMetadataError> {
         let opened = self.open(bucket, key).await?;
         let len = opened.found.head.size;
-        if len > limit {
-            return Err(catalog::ReadMetadataError::TooLarge { len });
-        }
-        let gather = opened
-            .stream
-            .try_fold(BytesMut::new(), |mut all, part| async move {
+        let bytes = async move {
+            // Room that doubles would take more than the reader holds.
+            let room = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
+            let gather = opened.stream.try_fold(room, |mut all, part| async move {
                 all.extend_from_slice(&part);
                 Ok(all)
             });
-        Ok(gather.await.map_err(catalog::Outage::storage)?.freeze())
+            Ok(gather.await.map_err(catalog::Outage::storage)?.freeze())
+        };
+        Ok(catalog::FoundFile {
+            len,
+            bytes: Box::pin(bytes),
+        })
     }
 }

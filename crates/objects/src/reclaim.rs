@@ -15,7 +15,7 @@ use crate::publish::{Reason, discard};
 use crate::service::Objects;
 use crate::store::CommitFailure;
 use bytes::Bytes;
-use floeberg_env::Attendance;
+use floeberg_env::{Attendance, Peer};
 use floeberg_metastore::{Cx, PageLimit, ReadView, Rows, Store};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_shards::{DeleteError, Shards};
@@ -130,6 +130,7 @@ impl Objects {
             principal: principal.into(),
             deadline: None,
             attendance: Attendance::default(),
+            caller: Peer::INSIDE,
             idempotency: None,
         }
     }

@@ -154,6 +154,16 @@ limits! {
     /// Bytes of a metadata file that is registered, unpacked. What no command takes is written ahead in
     /// pieces.
     METADATA_FILE_BYTES = 32 * MIB;
+    /// Values in such a file, counted by the commas that separate them: as many as Spark's summaries of
+    /// 32 MiB of snapshots have.
+    METADATA_FILE_VALUES = 1_000_000;
+    /// Bytes that a value in such a file counts for beside its text: short properties become 390, fields
+    /// of a schema 420 for four of them while they are looked at.
+    METADATA_FILE_VALUE_BYTES = 320;
+    /// How often such a file's text counts: as read, as members, as items of lists, as parts.
+    METADATA_FILE_COPIES = 4;
+    /// Bytes of all metadata files that are held in memory at once, and of what becomes of them.
+    METADATA_FILES_HELD_BYTES = 576 * MIB;
 }
 
 // Each fits into what carries it.
@@ -180,6 +190,12 @@ const _: () = assert!(PROPERTY_NAME_BYTES + PROPERTY_VALUE_BYTES < COMMAND_BYTES
 const _: () = assert!(NAMESPACE_PROPERTIES_BYTES < COMMAND_BYTES / 8);
 const _: () = assert!(FIELD_PATHS_BYTES <= TABLE_METADATA_BYTES);
 const _: () = assert!(METADATA_FILE_BYTES <= TABLE_METADATA_BYTES);
+// The largest file is read as long as a sixth of the budget stays free for small ones.
+const _: () = assert!(
+    METADATA_FILE_BYTES * METADATA_FILE_COPIES + METADATA_FILE_VALUES * METADATA_FILE_VALUE_BYTES
+        <= METADATA_FILES_HELD_BYTES - METADATA_FILES_HELD_BYTES / 6
+);
+const _: () = assert!(METADATA_FILE_VALUES >= BODY_VALUES);
 const _: () = assert!(LOCATION_BYTES < OBJECT_KEY_BYTES);
 const _: () = assert!(PUT_BYTES <= OBJECT_BYTES && OBJECT_BYTES <= PUT_BYTES * PARTS);
 const _: () = assert!(2 * SNAPSHOTS >= UPDATES && UPDATES >= 50_000);

@@ -4,7 +4,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use floeberg_auth::sigv4::{RegionRule, ScopeRules};
 use floeberg_auth::{Keyring, RootKey};
-use floeberg_catalog::{Catalog, CatalogConfig, MetadataReader, Outage, ReadMetadataError};
+use floeberg_catalog::{
+    Catalog, CatalogConfig, FoundFile, MetadataReader, Outage, ReadMetadataError,
+};
 use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
 use floeberg_env::Env;
 use floeberg_http::{Door, Limits, Room, Shell};
@@ -49,10 +51,14 @@ impl Files {
 
 #[async_trait::async_trait]
 impl MetadataReader for Files {
-    async fn read(&self, _: BucketId, key: &str, _: u64) -> Result<Bytes, ReadMetadataError> {
+    async fn find(&self, _: BucketId, key: &str) -> Result<FoundFile, ReadMetadataError> {
         let files = self.0.lock().unwrap();
         let found = files.get(key).ok_or(ReadMetadataError::NotFound)?;
-        found.clone().ok_or(Outage::Unavailable.into())
+        let bytes = found.clone().ok_or(Outage::Unavailable)?;
+        Ok(FoundFile {
+            len: bytes.len() as u64,
+            bytes: Box::pin(async { Ok(bytes) }),
+        })
     }
 }
 

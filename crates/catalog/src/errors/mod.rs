@@ -9,6 +9,7 @@ pub use operations::*;
 
 use crate::idempotency::KeyUsed;
 use crate::page::LISTING_BYTES_MAX;
+use floeberg_env::Exhausted;
 use floeberg_metastore::{CommandTooLarge, Crowded, StoreError, VIEW_LASTS};
 use floeberg_types::{BucketName, Namespace, TableIdent};
 
@@ -30,6 +31,9 @@ pub enum Outage {
     /// Too much of its kind is under way. Nothing of the request is or will be applied.
     #[error(transparent)]
     TooManyDocuments(#[from] TooManyDocuments),
+    /// Other requests hold the memory that this one needs. Nothing of it is or will be applied.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
     /// Stored rows could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -13,7 +13,7 @@ use crate::errors::Outage;
 use crate::rows::CollectedRow;
 use crate::{Catalog, keys};
 use bytes::Bytes;
-use floeberg_env::Attendance;
+use floeberg_env::{Attendance, Peer};
 use floeberg_metastore::{Cx, Rows as _, Txn};
 use floeberg_types::{AccountId, RequestId, TableId};
 use std::sync::Arc;
@@ -165,6 +165,7 @@ impl Janitor {
             principal: Arc::from("janitor"),
             deadline: None,
             attendance: Attendance::default(),
+            caller: Peer::INSIDE,
             idempotency: None,
         }
     }

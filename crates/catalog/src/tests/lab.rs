@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Principal, PrincipalKind, Resource};
 use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
-use floeberg_env::{Attendance, SimControl, UnsyncedData};
+use floeberg_env::{Attendance, Peer, SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Idempotency, Rows, StoreConfig, StoreParts};
@@ -24,14 +24,13 @@ pub(crate) struct Objects(pub Mutex<BTreeMap<String, Bytes>>);
 
 #[async_trait]
 impl MetadataReader for Objects {
-    async fn read(&self, _: BucketId, key: &str, limit: u64) -> Result<Bytes, ReadMetadataError> {
+    async fn find(&self, _: BucketId, key: &str) -> Result<FoundFile, ReadMetadataError> {
         let found = self.0.lock().get(key).cloned();
         let bytes = found.ok_or(ReadMetadataError::NotFound)?;
-        let len = bytes.len() as u64;
-        if len > limit {
-            return Err(ReadMetadataError::TooLarge { len });
-        }
-        Ok(bytes)
+        Ok(FoundFile {
+            len: bytes.len() as u64,
+            bytes: Box::pin(async { Ok(bytes) }),
+        })
     }
 }
 
@@ -265,6 +264,7 @@ pub(crate) fn cx() -> Cx {
         principal: "root".into(),
         deadline: None,
         attendance: Attendance::default(),
+        caller: Peer::INSIDE,
         idempotency: None,
     }
 }

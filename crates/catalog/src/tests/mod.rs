@@ -18,4 +18,5 @@ mod locations;
 mod namespaces;
 mod pieces;
 mod recovery;
+mod room;
 mod tables;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
 use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
-use floeberg_env::{Attendance, Env, SimControl, UnsyncedData};
+use floeberg_env::{Attendance, Env, Peer, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_objects::errors::{BucketExists, GetError, NoSuchBucket, Outage, PutError};
@@ -482,6 +482,7 @@ pub fn cx() -> Cx {
         principal: "tester".into(),
         deadline: None,
         attendance: Attendance::default(),
+        caller: Peer::INSIDE,
         idempotency: None,
     }
 }

@@ -4,9 +4,7 @@
 //! is left when others hold their shares is a reserve for whoever holds little: a small request is
 //! served however many large ones are under way.
 
-use crate::limits::BODY_WAITERS_MAX;
 use crate::{Network, Peer};
-use floeberg_types::limits::{BODIES_HELD_BYTES, BODY_VALUES, VALUE_BYTES};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,6 +12,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// How long somebody waits for others to give back what they hold before being told to come again.
+pub const SHARE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many wait so for one budget; the next ones are told to come again at once.
+pub const SHARE_WAITERS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;
@@ -32,17 +36,15 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Shares for bodies of at most `body_max` bytes and what becomes of them: three of the largest, of
-    /// which one network has not more than half, and a reserve.
+    /// Shares of `total` bytes where one request holds at most `largest`: one network has not more than
+    /// half if half is enough for that, and a sixth is the reserve.
     #[must_use]
-    pub fn for_bodies(body_max: usize) -> Self {
-        let connection = (body_max + BODY_VALUES * VALUE_BYTES) as u64;
-        let total = (BODIES_HELD_BYTES as u64).max(connection.saturating_mul(3));
+    pub fn of(total: u64, largest: u64) -> Self {
         Self {
             total,
             reserve: total / 6,
-            network: connection.max(total / 2),
-            connection,
+            network: largest.max(total / 2),
+            connection: largest,
         }
     }
 }
@@ -104,6 +106,12 @@ impl ByteBudget {
         self.0.state.lock().held
     }
 
+    /// How the bytes are shared out.
+    #[must_use]
+    pub fn shares(&self) -> Shares {
+        self.0.shares
+    }
+
     /// Holds `bytes` for `peer` if they are free.
     ///
     /// # Errors
@@ -144,6 +152,38 @@ impl ByteBudget {
 }
 
 impl Held {
+    /// Bytes that are held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Holds `bytes` from now on: gives back what is more, and waits for what is missing.
+    ///
+    /// # Errors
+    /// When what is missing is not free in time; what was held before still is.
+    pub async fn resize(&mut self, bytes: u64, patience: Duration) -> Result<(), Exhausted> {
+        if bytes > self.bytes {
+            return self.grow(bytes - self.bytes, patience).await;
+        }
+        self.release(self.bytes - bytes);
+        Ok(())
+    }
+
+    /// Gives back some of what is held.
+    fn release(&mut self, bytes: u64) {
+        let inner = &self.budget.0;
+        {
+            let mut state = inner.state.lock();
+            state.held -= bytes;
+            give_back(&mut state.networks, self.peer.network, bytes);
+            give_back(&mut state.connections, self.peer, bytes);
+        }
+        self.bytes -= bytes;
+        // Each waiter asks for another number of bytes, so all of them look; they are few.
+        inner.freed.notify_waiters();
+    }
+
     /// Holds `more` bytes beside those that are held already.
     fn try_grow(&mut self, more: u64) -> Result<(), Exhausted> {
         let inner = &self.budget.0;
@@ -188,15 +228,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let inner = &self.budget.0;
-        {
-            let mut state = inner.state.lock();
-            state.held -= self.bytes;
-            give_back(&mut state.networks, self.peer.network, self.bytes);
-            give_back(&mut state.connections, self.peer, self.bytes);
-        }
-        // Each waiter asks for another number of bytes, so all of them look; they are few.
-        inner.freed.notify_waiters();
+        self.release(self.bytes);
     }
 }
 
@@ -228,7 +260,7 @@ struct Waiter<'a>(&'a ByteBudget);
 impl<'a> Waiter<'a> {
     fn enter(budget: &'a ByteBudget) -> Option<Self> {
         let mut state = budget.0.state.lock();
-        (state.waiters < BODY_WAITERS_MAX).then(|| {
+        (state.waiters < SHARE_WAITERS_MAX).then(|| {
             state.waiters += 1;
             Self(budget)
         })

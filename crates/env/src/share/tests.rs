@@ -1,7 +1,7 @@
 //! The budget against a model that adds up everything anew, and what waiting for bytes is like.
 
 use super::*;
-use floeberg_env::{Rng, SeededRng};
+use crate::{Rng, SeededRng};
 use std::net::Ipv4Addr;
 
 const SHARES: Shares = Shares {
@@ -47,9 +47,13 @@ fn it_does_what_a_naive_model_does() {
                 _ => rng.below(40),
             };
             let at = usize::try_from(rng.below(1 + all.len() as u64)).unwrap();
-            match rng.below(4) {
-                0 if at < all.len() => drop(all.swap_remove(at)),
-                1 if at < all.len() => {
+            match rng.below(16) {
+                8 if at < all.len() => {
+                    let less = rng.below(1 + all[at].bytes);
+                    all[at].release(less);
+                }
+                0..4 if at < all.len() => drop(all.swap_remove(at)),
+                4..8 if at < all.len() => {
                     let wanted = allowed(&all, all[at].peer, bytes);
                     assert_eq!(all[at].try_grow(bytes).is_ok(), wanted);
                 }
@@ -131,7 +135,7 @@ async fn only_so_many_wait() {
     let _also = budget.try_hold(peer(2, 0), 400).unwrap();
     let ask = |c| budget.hold(peer(3, c), 300, Duration::from_secs(60));
     let began = tokio::time::Instant::now();
-    let asks = (0..=BODY_WAITERS_MAX as u64).map(ask);
+    let asks = (0..=SHARE_WAITERS_MAX as u64).map(ask);
     let first = futures::future::select_all(asks.map(Box::pin)).await.0;
     assert!(first.is_err());
     assert_eq!(began.elapsed(), Duration::ZERO);
