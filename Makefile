@@ -53,8 +53,8 @@ sim: system
 chaos: build
 	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin kill-cycles -- --floeberg $(FLOEBERG) --cycles $(CYCLES)
 	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin hostile-requests -- --floeberg $(FLOEBERG)
-	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin largest-requests -- --floeberg $(FLOEBERG)
 	cargo run $(CARGO_FLAGS) -p floeberg-test-chaos --bin chaos-rounds -- --floeberg $(FLOEBERG) --nodes 3 --rounds $(ROUNDS)
+	cargo run $(CARGO_FLAGS) -p floeberg-test-e2e --bin largest-requests -- --floeberg $(FLOEBERG)
 
 bench: build
 	tests/setup/bench $(FLOEBERG)
