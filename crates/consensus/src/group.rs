@@ -128,25 +128,17 @@ impl RaftGroup {
         }
         let acks = Acks::recovered(&*parts.log, group).map_err(|e| failed(e.into()))?;
 
-        let GroupParts {
-            log,
-            machine,
-            transport,
-            footing: Footing { standing, witness },
-            hooks,
-            budget,
-            room,
-            ..
-        } = parts;
-        let log = GroupLog::new(group, log, acks, config.ring_bytes);
+        let Footing { standing, witness } = parts.footing;
+        let hooks = parts.hooks;
+        let log = GroupLog::new(group, parts.log, acks, config.ring_bytes);
         let rate = config.snapshot_bytes_per_second;
-        let outgoing = Outgoing::new(machine.copier(), staging, env, rate);
+        let outgoing = Outgoing::new(parts.machine.copier(), staging, env, rate);
         let metrics = hooks.metrics.clone();
-        let machine = Machine::new(machine, &log, outgoing.clone(), metrics);
+        let machine = Machine::new(parts.machine, &log, outgoing.clone(), metrics);
         let wiring = Wiring {
             group,
             node,
-            transport,
+            transport: parts.transport,
             outgoing,
             clocks: Clocks::new(Arc::clone(&env.clock)),
             unsendable: Unsendable::new(group),
@@ -159,8 +151,8 @@ impl RaftGroup {
             standing,
             on_fatal: hooks.on_fatal,
             metrics: hooks.metrics,
-            budget,
-            room,
+            budget: parts.budget,
+            room: parts.room,
         };
         let (network, address) = (wiring.network(config), config.address.clone());
         let build = async move {
