@@ -8,7 +8,6 @@ use crate::config::GroupConfig;
 use crate::going::{Going, GoingError};
 use crate::leadership::{Addresses, Follower, Leader, Leadership};
 use crate::log::GroupLog;
-use crate::log_room::LogRoom;
 use crate::machine::EntryId;
 use crate::mark::{AckMark, Acks, Witness};
 use crate::members::Administration;
@@ -25,7 +24,7 @@ use crate::transfer::incoming::Incoming;
 use crate::transfer::outgoing::Outgoing;
 use crate::unsendable::Unsendable;
 use crate::{NoLeader, Term, recovery, retention, survivor};
-use floeberg_env::{Env, Tasks};
+use floeberg_env::{Env, Reserve, Tasks};
 use floeberg_rpc::{Handler, Transport};
 use floeberg_telemetry::ConsensusMetrics;
 use floeberg_types::{GroupId, NodeId};
@@ -337,7 +336,7 @@ struct Wiring {
     on_fatal: OnFatal,
     metrics: ConsensusMetrics,
     budget: CommandBudget,
-    room: LogRoom,
+    room: Reserve,
 }
 
 impl Wiring {

@@ -26,7 +26,6 @@ mod going;
 mod group;
 mod leadership;
 mod log;
-mod log_room;
 mod machine;
 mod mark;
 mod members;
@@ -56,7 +55,6 @@ pub use catch_up::{CatchUp, Progress};
 pub use config::{ConfigInvalid, GroupConfig};
 pub use group::{GroupStatus, RaftGroup};
 pub use leadership::{Leader, Leadership};
-pub use log_room::LogRoom;
 pub use machine::{
     Applied, ApplyError, CheckpointError, CheckpointJob, CommittedEntry, Copier, EntryId,
     InstallError, Payload, StateMachine,

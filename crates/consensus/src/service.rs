@@ -2,7 +2,6 @@
 
 use crate::RaftGroup;
 use crate::barrier;
-use crate::log_room::LogRoom;
 use crate::mark::{AckMark, Acks};
 use crate::raft::Raft;
 use crate::reach::Reach;
@@ -12,7 +11,7 @@ use crate::transfer::incoming::{Incoming, ReceiveError};
 use crate::wire::{self, Informed, WireError};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_env::Tasks;
+use floeberg_env::{Reserve, Tasks};
 use floeberg_proto::floeberg::rpc::v1 as pb;
 use floeberg_rpc::{Handler, Method, Refusal, RefusalCode, Request};
 use floeberg_types::{GroupId, NodeId};
@@ -29,7 +28,7 @@ pub(crate) struct GroupHandler {
     pub(crate) reach: Reach,
     pub(crate) acks: Acks,
     pub(crate) standing: Standing,
-    pub(crate) room: LogRoom,
+    pub(crate) room: Reserve,
     /// Entries come before a snapshot is installed or after it, never beside it: the library
     /// panics if it finds entries to apply that the snapshot has already covered.
     pub(crate) installing: Arc<tokio::sync::RwLock<()>>,

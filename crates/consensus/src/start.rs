@@ -2,11 +2,10 @@
 
 use crate::budget::CommandBudget;
 use crate::config::ConfigInvalid;
-use crate::log_room::LogRoom;
 use crate::machine::StateMachine;
 use crate::standing::Footing;
 use crate::transfer::staging::Staging;
-use floeberg_env::Env;
+use floeberg_env::{Env, Reserve};
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
 use floeberg_telemetry::ConsensusMetrics;
@@ -59,7 +58,7 @@ pub struct GroupParts {
     /// What commands may take on this node, shared by its groups.
     pub budget: CommandBudget,
     /// Whether what others send still fits on the disk.
-    pub room: LogRoom,
+    pub room: Reserve,
 }
 
 impl GroupParts {

@@ -9,11 +9,11 @@ use crate::machine::{
 };
 use crate::transfer::files::read_chunk;
 use crate::{
-    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, LogRoom,
-    NoPeers, RaftGroup,
+    Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, NoPeers,
+    RaftGroup,
 };
 use bytes::{Buf, BufMut, Bytes};
-use floeberg_env::{Disk, Env, OpenMode};
+use floeberg_env::{Disk, Env, OpenMode, Reserve};
 use floeberg_raftlog::{LogRecord, LogStore, MemLog, MemLogStore, RocksLog};
 use floeberg_telemetry::{ConsensusMetrics, RaftLogMetrics};
 use floeberg_types::{GroupId, NodeId};
@@ -293,7 +293,7 @@ impl Node {
         let snapshots = Snapshots::new();
         let parts = GroupParts {
             budget: CommandBudget::default(),
-            room: LogRoom::default(),
+            room: Reserve::default(),
             log: log.clone(),
             machine: Box::new(machine),
             transport: Arc::new(NoPeers),

@@ -6,8 +6,8 @@ use crate::plan::{GroupView, Rules};
 use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Standing};
-use floeberg_env::{Attendance, Env, Peer};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Standing};
+use floeberg_env::{Attendance, Env, Peer, Reserve};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -318,7 +318,7 @@ async fn open(env: &Env) -> Store {
     };
     let parts = StoreParts {
         budget: CommandBudget::default(),
-        room: LogRoom::default(),
+        room: Reserve::default(),
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), env)),
         transport: Arc::new(NoPeers),

@@ -1,6 +1,7 @@
 //! Settings of a store and what it is made of.
 
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupConfig, GroupHooks, LogRoom};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupConfig, GroupHooks};
+use floeberg_env::Reserve;
 use floeberg_kv::Kv;
 use floeberg_raftlog::LogStore;
 use floeberg_rpc::Transport;
@@ -83,7 +84,7 @@ pub struct StoreParts {
     /// What commands may take on this node, shared by its groups.
     pub budget: CommandBudget,
     /// Whether what others send still fits on the disk.
-    pub room: LogRoom,
+    pub room: Reserve,
     /// Where consensus reports to; a failed flush is reported as fatal, too.
     pub hooks: GroupHooks,
     /// Counters of this store.

@@ -7,10 +7,8 @@ use crate::{
     Cx, OpenError, ReadView, Row, Rows, Store, StoreConfig, StoreError, StoreParts, Txn, UsageRow,
 };
 use bytes::Bytes;
-use floeberg_consensus::{
-    CommandBudget, Footing, GroupHooks, LogRoom, NoPeers, Pending, SizedCommand,
-};
-use floeberg_env::{Attendance, Env, Peer, Rng, UnsyncedData};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers, Pending, SizedCommand};
+use floeberg_env::{Attendance, Env, Peer, Reserve, Rng, UnsyncedData};
 use floeberg_kv::{Kv, MemKv, MemKvStore, RocksKv, RocksKvConfig};
 use floeberg_raftlog::{
     Done, LogError, LogRecord, LogState, LogStore, MemLog, MemLogStore, RocksLog,
@@ -203,7 +201,7 @@ pub(crate) async fn try_start(
     let copies = tempfile::tempdir().unwrap();
     let parts = StoreParts {
         budget: CommandBudget::default(),
-        room: LogRoom::default(),
+        room: Reserve::default(),
         kv,
         log,
         transport: Arc::new(NoPeers),

@@ -2,11 +2,9 @@
 
 use crate::NodeConfig;
 use crate::group_stores::GroupStores;
-use floeberg_consensus::LogRoom;
-use floeberg_env::{Disk, DiskSpace, Env};
+use floeberg_env::{Disk, DiskSpace, Env, Reserve};
 use floeberg_http::{NoRoom, Room};
 use floeberg_members::Witnesses;
-use floeberg_shards::Reserve;
 use floeberg_types::NodeId;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -78,9 +76,9 @@ impl OwnRoom {
     }
 
     /// Room for what others send for the log: their deletes may be in it, so it is that of deletes.
-    pub(crate) fn for_the_log(&self) -> LogRoom {
+    pub(crate) fn for_the_log(&self) -> Reserve {
         let room = self.clone();
-        LogRoom::new(move || room.check_last().map_err(|full| full.to_string()))
+        Reserve::new(move || room.check_last().map_err(|full| full.to_string()))
     }
 
     /// What chunks of others must leave free: the volume may be on the same file system.

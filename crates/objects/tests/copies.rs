@@ -5,14 +5,14 @@
 mod support;
 
 use bytes::Bytes;
-use floeberg_env::{Env, SimControl};
+use floeberg_env::{Env, Reserve, SimControl};
 use floeberg_kv::MemKvStore;
 use floeberg_metastore::Rows;
 use floeberg_objects::errors::{GetError, IngestError, Outage, PutError};
 use floeberg_objects::{Body, DeleteRequest, OrphanSweep, Repaired, Repairs, WriteConditions};
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_rpc::{Routes, Transport};
-use floeberg_shards::{Holdings, Reserve, ServerParts, ShardServer, ShardsConfig};
+use floeberg_shards::{Holdings, ServerParts, ShardServer, ShardsConfig};
 use floeberg_telemetry::testing::CapturedLog;
 use floeberg_types::{ChunkId, NodeId};
 use floeberg_volume::Volume;

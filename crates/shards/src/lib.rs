@@ -33,7 +33,7 @@ pub use error::{CopyError, DeleteError, ReadError, RepairError, StatError, Write
 pub use holdings::Holdings;
 pub use reader::ShardStream;
 pub use repair::{Depth, MissingPage, RepairReport};
-pub use room::{FullNodes, Reserve};
+pub use room::FullNodes;
 pub use server::{ServerParts, ShardServer};
 pub use stat::{CopyState, Listed};
 pub use store::{BadCopy, Flaw, Shards, ShardsParts};

@@ -4,7 +4,6 @@ use crate::config::ShardsConfig;
 use crate::holdings::Holdings;
 use crate::local;
 use crate::repair::Depth;
-use crate::room::Reserve;
 use crate::staging::{Rejected, Staging};
 use crate::stat::{self, CopyState};
 use crate::wire::{
@@ -12,7 +11,7 @@ use crate::wire::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_env::Env;
+use floeberg_env::{Env, Reserve};
 use floeberg_placement::PlacementMap;
 use floeberg_proto::floeberg::rpc::v1 as pb;
 use floeberg_rpc::{Handler, Method, Refusal, RefusalCode, Request};

@@ -7,8 +7,8 @@ use floeberg_auth::{Keyring, RootKey};
 use floeberg_catalog::{
     Catalog, CatalogConfig, FoundFile, MetadataReader, Outage, ReadMetadataError,
 };
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
-use floeberg_env::Env;
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_env::{Env, Reserve};
 use floeberg_http::{Door, Limits, Room, Shell};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Store, StoreConfig, StoreParts};
@@ -92,7 +92,7 @@ pub async fn parts_on(env: Env) -> Parts {
     let copies = tempfile::tempdir().unwrap();
     let store_parts = StoreParts {
         budget: CommandBudget::default(),
-        room: LogRoom::default(),
+        room: Reserve::default(),
         kv: Arc::new(MemKv::open(&MemKvStore::new())),
         log: Arc::new(MemLog::open(&MemLogStore::new(), &env)),
         transport: Arc::new(NoPeers),

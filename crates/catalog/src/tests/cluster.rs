@@ -3,8 +3,8 @@
 use super::lab::*;
 use crate::rows::TableHeadRow;
 use crate::*;
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, LogRoom, RaftService};
-use floeberg_env::{SimControl, UnsyncedData};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
+use floeberg_env::{Reserve, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, ProposalService, Rows, StoreConfig, StoreParts};
 use floeberg_raftlog::{MemLog, MemLogStore};
@@ -124,7 +124,7 @@ impl Cluster {
         };
         let parts = StoreParts {
             budget: CommandBudget::default(),
-            room: LogRoom::default(),
+            room: Reserve::default(),
             kv: Arc::new(MemKv::open(&medium.rows)),
             log: Arc::new(MemLog::open(&medium.log, &medium.env)),
             transport: self.network.node(node, routes.clone()),

@@ -5,8 +5,8 @@ use crate::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Principal, PrincipalKind, Resource};
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
-use floeberg_env::{Attendance, Peer, SimControl, UnsyncedData};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_env::{Attendance, Peer, Reserve, SimControl, UnsyncedData};
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Idempotency, Rows, StoreConfig, StoreParts};
@@ -53,7 +53,7 @@ async fn open(env: &Env, kv: &MemKvStore, log: &MemLogStore) -> Store {
     };
     let parts = StoreParts {
         budget: CommandBudget::default(),
-        room: LogRoom::default(),
+        room: Reserve::default(),
         kv: Arc::new(MemKv::open(kv)),
         log: Arc::new(MemLog::open(log, env)),
         transport: Arc::new(NoPeers),

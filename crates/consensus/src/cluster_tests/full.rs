@@ -1,8 +1,9 @@
 //! Nodes without room for more of the log.
 
 use super::small;
+use crate::GroupConfig;
 use crate::testing::cluster::{Cluster, until};
-use crate::{GroupConfig, LogRoom};
+use floeberg_env::Reserve;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,9 +14,9 @@ impl Disk {
         Self(Arc::default())
     }
 
-    fn room(&self) -> LogRoom {
+    fn room(&self) -> Reserve {
         let full = self.0.clone();
-        LogRoom::new(move || match full.load(Ordering::Relaxed) {
+        Reserve::new(move || match full.load(Ordering::Relaxed) {
             true => Err("the disk is full".to_owned()),
             false => Ok(()),
         })

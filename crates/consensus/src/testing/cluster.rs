@@ -3,10 +3,10 @@
 use super::{Durable, Flush, GROUP, Ledger, TestMachine};
 use crate::{
     Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader,
-    LogRoom, ProposeError, RaftGroup, RaftService, SizedCommand,
+    ProposeError, RaftGroup, RaftService, SizedCommand,
 };
 use bytes::Bytes;
-use floeberg_env::{Env, SimControl, UnsyncedData};
+use floeberg_env::{Env, Reserve, SimControl, UnsyncedData};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::{Handler, Routes, memory::MemNetwork};
 use floeberg_telemetry::{ConsensusMetrics, testing::CapturedLog};
@@ -27,7 +27,7 @@ pub(crate) struct Seat {
     /// Of its next start; what it knows of others outlives it.
     pub(crate) footing: Footing,
     /// Whether the disk has room for more of the log.
-    pub(crate) room: LogRoom,
+    pub(crate) room: Reserve,
     pub(crate) node: Option<Running>,
 }
 
@@ -112,7 +112,7 @@ impl Cluster {
                 durable: Durable::default(),
                 flush: Flush::default(),
                 footing: Footing::alone(),
-                room: LogRoom::default(),
+                room: Reserve::default(),
                 node: None,
             }
         })

@@ -4,8 +4,8 @@ use super::{CLUSTER, GROUP, cx, value};
 use crate::{ProposalService, Rows, Store, StoreConfig, StoreParts};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, LogRoom, RaftService};
-use floeberg_env::{Env, Rng, SimControl, UnsyncedData};
+use floeberg_consensus::{Begin, CommandBudget, Footing, GroupHooks, RaftService};
+use floeberg_env::{Env, Reserve, Rng, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::memory::MemNetwork;
@@ -185,7 +185,7 @@ impl Cluster {
             footing: Footing::alone(),
             hooks,
             budget: medium.budget.clone(),
-            room: LogRoom::default(),
+            room: Reserve::default(),
             metrics: MetastoreMetrics::default(),
         };
         let begin = if node == NODES[0] {

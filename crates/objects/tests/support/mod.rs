@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Authorizer, Keyring, Resource, RootKey};
-use floeberg_consensus::{CommandBudget, Footing, GroupHooks, LogRoom, NoPeers};
-use floeberg_env::{Attendance, Env, Peer, SimControl, UnsyncedData};
+use floeberg_consensus::{CommandBudget, Footing, GroupHooks, NoPeers};
+use floeberg_env::{Attendance, Env, Peer, Reserve, SimControl, UnsyncedData};
 use floeberg_kv::{MemKv, MemKvStore};
 use floeberg_metastore::{Cx, Store, StoreConfig, StoreParts};
 use floeberg_objects::errors::{BucketExists, GetError, NoSuchBucket, Outage, PutError};
@@ -18,7 +18,7 @@ use floeberg_objects::{
 use floeberg_placement::{Domain, Member, NodeState, PlacementMap};
 use floeberg_raftlog::{MemLog, MemLogStore};
 use floeberg_rpc::Transport;
-use floeberg_shards::{FullNodes, Holdings, Reserve, Shards, ShardsConfig, ShardsParts};
+use floeberg_shards::{FullNodes, Holdings, Shards, ShardsConfig, ShardsParts};
 use floeberg_telemetry::{ConsensusMetrics, MetastoreMetrics, ObjectsMetrics, VolumeMetrics};
 use floeberg_types::TimestampMs;
 use floeberg_types::{AccountId, BucketId, BucketName, ClusterId, GroupId, NodeId, RequestId};
@@ -404,7 +404,7 @@ impl World {
         let metrics = MetastoreMetrics::default();
         let parts = StoreParts {
             budget: CommandBudget::default(),
-            room: LogRoom::default(),
+            room: Reserve::default(),
             kv: Arc::new(MemKv::open(&self.rows)),
             log: Arc::new(MemLog::open(&self.log, &self.env)),
             transport: Arc::new(NoPeers),

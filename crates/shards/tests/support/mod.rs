@@ -3,14 +3,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_env::{Env, SimControl, UnsyncedData};
+use floeberg_env::{Env, Reserve, SimControl, UnsyncedData};
 use floeberg_kv::MemKvStore;
 use floeberg_placement::{Domain, Member, NodeState, PlacementMap, Profile};
 use floeberg_rpc::memory::MemNetwork;
 use floeberg_rpc::{Handler, Refusal, Request, Routes};
 use floeberg_shards::{
-    ChunkRef, CopyState, Depth, FullNodes, Holdings, ReadError, Reserve, ServerParts, ShardServer,
-    Shards, ShardsConfig, ShardsParts, WriteError,
+    ChunkRef, CopyState, Depth, FullNodes, Holdings, ReadError, ServerParts, ShardServer, Shards,
+    ShardsConfig, ShardsParts, WriteError,
 };
 use floeberg_telemetry::VolumeMetrics;
 use floeberg_telemetry::testing::CapturedLog;
