@@ -12,7 +12,7 @@ use crate::unsendable::Unsendable;
 use crate::wire::{self, WireError};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_rpc::{CallError, Method, Request, Transport};
+use floeberg_rpc::{CallError, Method, Refusal, RefusalCode, Request, Transport};
 use floeberg_types::{GroupId, NodeId};
 use openraft::base::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -70,6 +70,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             target: NodeId(target),
             matched: None,
             lost_reported: false,
+            heartbeat: Method::Heartbeat,
         }
     }
 }
@@ -81,6 +82,8 @@ pub(crate) struct Link {
     /// The last entry that the node acknowledged here.
     matched: Option<LogId>,
     lost_reported: bool,
+    /// How an append without entries is sent: an earlier version takes it as any other append.
+    heartbeat: Method,
 }
 
 /// Unreachable makes the library pause before it tries again; after a lost answer the pause has
@@ -108,19 +111,46 @@ fn send_error(error: SendError) -> StreamingError<TypeConfig> {
 }
 
 impl Link {
-    async fn call(
+    async fn ask(
         &self,
         method: Method,
         body: Bytes,
         patience: Duration,
-    ) -> Result<Bytes, RPCError<TypeConfig>> {
+    ) -> Result<Bytes, CallError> {
         let request = Request {
             method,
             group: self.network.group,
             body,
         };
         let called = self.network.transport.call(self.target, request, patience);
-        called.await.map_err(rpc_error)
+        called.await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, RPCError<TypeConfig>> {
+        self.ask(method, body, patience).await.map_err(rpc_error)
+    }
+
+    /// Tells the node who leads, beside the stream of entries: behind a large one it would come too late.
+    async fn beat(
+        &mut self,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, RPCError<TypeConfig>> {
+        match self.ask(self.heartbeat, body.clone(), patience).await {
+            Err(CallError::Refused(Refusal {
+                code: RefusalCode::UnknownMethod,
+                ..
+            })) if self.heartbeat != Method::Append => {
+                self.heartbeat = Method::Append;
+                self.call(self.heartbeat, body, patience).await
+            }
+            answer => answer.map_err(rpc_error),
+        }
     }
 
     /// The node does not have entries that it acknowledged: its disk was emptied or replaced by an
@@ -147,11 +177,6 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let is_heartbeat = request.entries.is_empty();
-        let patience = if is_heartbeat {
-            option.soft_ttl()
-        } else {
-            self.network.append_patience
-        };
         if self.network.unsendable.notice(&request.entries) {
             let text =
                 "an entry of an earlier version is too large to be sent; a snapshot takes it";
@@ -160,7 +185,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         let known = self.network.witness.known(self.target);
         let body = wire::write(&wire::append_request(&request, known));
         let asked = self.network.clocks.monotonic();
-        let body = self.call(Method::Append, body, patience).await?;
+        let body = if is_heartbeat {
+            self.beat(body, option.soft_ttl()).await?
+        } else {
+            let patience = self.network.append_patience;
+            self.call(Method::Append, body, patience).await?
+        };
         let answer = wire::read_append_response(body).map_err(unreadable)?;
         let (response, clock_ms) = (answer.response, answer.clock_ms);
         self.network.clocks.answered(self.target, asked, clock_ms);

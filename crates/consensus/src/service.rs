@@ -181,7 +181,7 @@ impl Handler for GroupHandler {
         }
         self.check_standing()?;
         match method {
-            Method::Append => self.append(from, body).await,
+            Method::Append | Method::Heartbeat => self.append(from, body).await,
             Method::Vote | Method::PreVote => self.vote(from, method, body).await,
             Method::TransferLeader => self.transfer_leader(from, body).await,
             Method::ReadIndex => self.read_index(body).await,
@@ -212,10 +212,11 @@ pub struct RaftService {
 
 impl RaftService {
     /// The methods it serves.
-    pub const METHODS: [Method; 8] = [
+    pub const METHODS: [Method; 9] = [
         Method::Vote,
         Method::PreVote,
         Method::Append,
+        Method::Heartbeat,
         Method::TransferLeader,
         Method::SnapshotBegin,
         Method::SnapshotChunk,

@@ -6,7 +6,7 @@ use crate::model::Member;
 use crate::ports::GroupsError;
 use floeberg_env::Env;
 use floeberg_metastore::{Cx, Rows, Store, Txn};
-use floeberg_placement::{Domain, Member as Holder, NodeState, PlacementMap};
+use floeberg_placement::{Domain, Epoch, Member as Holder, NodeState, PlacementMap};
 use floeberg_proto::floeberg::placement::v1 as pb;
 use floeberg_types::{AccountId, GroupId, NodeId};
 use prost::Message as _;
@@ -46,10 +46,14 @@ fn holder(member: &Member) -> Holder {
 }
 
 pub(crate) fn read(rows: &impl Rows) -> Result<PlacementMap, ChangeError> {
-    let Some(row) = rows.get::<pb::PlacementMap>(&keys::placement())? else {
-        return Ok(no_data());
-    };
-    PlacementMap::decode(&row.value.encode_to_vec())
+    match rows.get::<pb::PlacementMap>(&keys::placement())? {
+        Some(row) => decode(&row.value),
+        None => Ok(no_data()),
+    }
+}
+
+fn decode(row: &pb::PlacementMap) -> Result<PlacementMap, ChangeError> {
+    PlacementMap::decode(&row.encode_to_vec())
         .map_err(|error| GroupsError::Refused {
             group: GroupId::CATALOG,
             reason: format!("the placement map cannot be read: {error}"),
@@ -131,20 +135,25 @@ impl Placing {
         Ok(())
     }
 
+    /// The map as applied here, if it is later than `known`. Asked after every command, so only a later one
+    /// is put together: that orders all nodes for each of its groups.
+    fn later(&self, known: Epoch) -> Result<Option<PlacementMap>, ChangeError> {
+        let row = self.store.local().get(&keys::placement())?;
+        let row = row.map(|row| row.value);
+        let later = row.filter(|row: &pb::PlacementMap| Epoch(row.epoch) > known);
+        later.as_ref().map(decode).transpose()
+    }
+
     /// Passes the map on whenever it has changed here, until the group stops.
     pub async fn follow(self, to: watch::Sender<Arc<PlacementMap>>) {
         let mut applied = self.store.group().applied();
         loop {
-            match self.local() {
-                Ok(map) => {
-                    to.send_if_modified(|known| {
-                        let newer = map.epoch() > known.epoch();
-                        if newer {
-                            tracing::info!(epoch = %map.epoch(), "the placement map has changed");
-                            *known = Arc::new(map);
-                        }
-                        newer
-                    });
+            let known = to.borrow().epoch();
+            match self.later(known) {
+                Ok(None) => {}
+                Ok(Some(map)) => {
+                    tracing::info!(epoch = %map.epoch(), "the placement map has changed");
+                    to.send_replace(Arc::new(map));
                 }
                 Err(error) => tracing::error!(%error, "the placement map stays as it was"),
             }
@@ -161,7 +170,6 @@ mod tests {
     use crate::model::{FeatureLevels, MemberState};
     use crate::testing::Lab;
     use expect_test::expect;
-    use floeberg_placement::Epoch;
     use floeberg_types::TimestampMs;
 
     fn member(node: u64) -> Member {

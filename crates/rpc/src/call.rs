@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Which of the streams to a peer carries a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
-    /// Small and urgent: elections, read indexes, membership.
+    /// Small and urgent: elections, heartbeats, read indexes, membership.
     Votes,
     /// Log entries.
     Log,
@@ -60,11 +60,13 @@ pub enum Method {
     Authority = 51,
     /// What two members know of each other's acknowledgements; asked before a node takes part.
     Marks = 52,
+    /// An append without entries: a leader shows that it leads, and must not wait behind entries.
+    Heartbeat = 53,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Vote,
         Self::PreVote,
         Self::Append,
@@ -84,6 +86,7 @@ impl Method {
         Self::Members,
         Self::Authority,
         Self::Marks,
+        Self::Heartbeat,
     ];
 
     /// Its name in metrics.
@@ -109,6 +112,7 @@ impl Method {
             Self::Members => "members",
             Self::Authority => "authority",
             Self::Marks => "marks",
+            Self::Heartbeat => "heartbeat",
         }
     }
 
@@ -124,6 +128,7 @@ impl Method {
             | Self::Join
             | Self::Members
             | Self::Authority
+            | Self::Heartbeat
             | Self::Marks => Lane::Votes,
             Self::Append => Lane::Log,
             Self::Propose | Self::Withdraw => Lane::Proposals,
@@ -151,6 +156,7 @@ impl Method {
     pub(crate) const fn crew(self) -> Crew {
         match self {
             Self::Append
+            | Self::Heartbeat
             | Self::Vote
             | Self::PreVote
             | Self::TransferLeader

@@ -84,6 +84,8 @@ fn every_method_lane_and_code_comes_back() {
         assert_eq!(read_call(sent).unwrap(), request);
         assert_eq!(lane_of(lane_number(method.lane())), Some(method.lane()));
     }
+    // A leader is not known to lead while an entry is on its way.
+    assert_ne!(Method::Heartbeat.lane(), Method::Append.lane());
     let unknown = proto::Call {
         method: 9999,
         ..proto::Call::default()

@@ -256,10 +256,12 @@ fn too_large() -> RowOp {
 /// A call without what is known of the callee.
 fn untold(request: Request) -> Request {
     let body = match request.method {
-        Method::Append => rpc::AppendRequest::decode(request.body.clone()).map(|mut call| {
-            call.known = None;
-            call.encode_to_vec()
-        }),
+        Method::Append | Method::Heartbeat => {
+            rpc::AppendRequest::decode(request.body.clone()).map(|mut call| {
+                call.known = None;
+                call.encode_to_vec()
+            })
+        }
         Method::Vote | Method::PreVote => {
             rpc::VoteRequest::decode(request.body.clone()).map(|mut call| {
                 call.known = None;
@@ -327,7 +329,7 @@ impl Meddler for Faulty {
                 tokio::spawn(async move { drop(way.call(to, request, patience).await) });
                 Ok(self.appended())
             }
-            (Bug::StaleLeader, Method::Append) if !has_entries(&request) => {
+            (Bug::StaleLeader, Method::Heartbeat) => {
                 let call = way.call(to, request, patience);
                 match tokio::time::timeout(Duration::from_millis(20), call).await {
                     Ok(Ok(answer)) => Ok(answer),

@@ -3,6 +3,7 @@
 use crate::testing::cluster::{Cluster, commands, until};
 use crate::{Begin, ChangeError, GroupConfig, ProposeError};
 use floeberg_env::{Rng, SeededRng, UnsyncedData};
+use floeberg_rpc::Method;
 use floeberg_types::NodeId;
 use std::time::Duration;
 
@@ -30,6 +31,22 @@ async fn when_the_leader_dies_another_takes_over_and_the_old_one_comes_back_as_a
     cluster.boot(1, Begin::Join).await.unwrap();
     assert_eq!(cluster.converge().await, commands(0..40));
     assert_eq!(cluster.leader().await, next, "a restart takes no lead");
+    cluster.stop().await;
+}
+
+/// Nodes of an earlier version take heartbeats as any other append.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_do_not_know_heartbeats_follow_all_the_same() {
+    let mut cluster = Cluster::empty(29, GroupConfig::default());
+    for earlier in [2, 3] {
+        cluster.seat(earlier).unknown = Some(Method::Heartbeat);
+    }
+    let cluster = cluster.grow(3).await;
+    let before = cluster.leader_seen_by(2).unwrap();
+    cluster.commit_all(0..10).await;
+    tokio::time::sleep(cluster.config.election_timeout_max * 10).await;
+    assert_eq!(cluster.leader_seen_by(2), Some(before));
+    assert_eq!(cluster.converge().await, commands(0..10));
     cluster.stop().await;
 }
 

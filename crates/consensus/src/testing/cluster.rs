@@ -5,10 +5,11 @@ use crate::{
     Begin, CommandBudget, Footing, GroupConfig, GroupHooks, GroupParts, GroupStartError, Leader,
     ProposeError, RaftGroup, RaftService, SizedCommand,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 use floeberg_env::{Env, Reserve, SimControl, UnsyncedData};
 use floeberg_raftlog::{MemLog, MemLogStore};
-use floeberg_rpc::{Handler, Routes, memory::MemNetwork};
+use floeberg_rpc::{Handler, Method, Refusal, RefusalCode, Request, Routes, memory::MemNetwork};
 use floeberg_telemetry::{ConsensusMetrics, testing::CapturedLog};
 use floeberg_types::NodeId;
 use parking_lot::Mutex;
@@ -28,6 +29,8 @@ pub(crate) struct Seat {
     pub(crate) footing: Footing,
     /// Whether the disk has room for more of the log.
     pub(crate) room: Reserve,
+    /// A method that its version does not know.
+    pub(crate) unknown: Option<Method>,
     pub(crate) node: Option<Running>,
 }
 
@@ -41,6 +44,17 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn commands(&self) -> Vec<Bytes> {
         self.live.lock().commands.clone()
+    }
+}
+
+/// Answers as a version does that does not know the method.
+struct Unknown;
+
+#[async_trait]
+impl Handler for Unknown {
+    async fn handle(&self, _from: NodeId, request: Request) -> Result<Bytes, Refusal> {
+        let text = format!("{:?} is not known to this version", request.method);
+        Err(Refusal::new(RefusalCode::UnknownMethod, text))
     }
 }
 
@@ -113,6 +127,7 @@ impl Cluster {
                 flush: Flush::default(),
                 footing: Footing::alone(),
                 room: Reserve::default(),
+                unknown: None,
                 node: None,
             }
         })
@@ -126,8 +141,13 @@ impl Cluster {
         };
         let service = RaftService::new();
         let mut routes = Routes::new();
+        let unknown = self.seat(id).unknown;
         for method in RaftService::METHODS {
-            routes = routes.on(method, Arc::clone(&service) as Arc<dyn Handler>);
+            let handler: Arc<dyn Handler> = match unknown == Some(method) {
+                true => Arc::new(Unknown),
+                false => service.clone(),
+            };
+            routes = routes.on(method, handler);
         }
         let transport = self.net.node(NodeId(id), routes);
         let seat = self.seat(id);
