@@ -23,6 +23,12 @@ const CALL: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to withdraw a command.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// How long a command that a leader has taken may stay out of sight before it is asked again, at first and
+/// at most. A leader whose lease has run out proposes nothing more and may lead on, so that no entry of a
+/// later term tells.
+pub(crate) const TAKEN: Duration = Duration::from_millis(500);
+const TAKEN_MAX: Duration = Duration::from_secs(4);
+
 /// What a request remembers from one evaluation to the next.
 pub(crate) struct Progress {
     pub(crate) deadline: Instant,
@@ -226,7 +232,7 @@ impl Forwarding<'_> {
     async fn run(&mut self, body: Bytes) -> End {
         let mut method = Method::Propose;
         let mut body = body;
-        let mut pause = RETRY;
+        let (mut pause, mut taken) = (RETRY, TAKEN);
         loop {
             let request = Request {
                 method,
@@ -240,8 +246,12 @@ impl Forwarding<'_> {
                 answer = transport.call(self.leader.node, request, CALL) => answer,
                 () = sleep_until(self.deadline) => return End::Settled(Settled::Unknown),
             };
-            match answer.map(Reply::decode) {
-                Ok(Ok(Reply::InFlight)) => return End::Settled(self.outcome(self.deadline).await),
+            let patience = match answer.map(Reply::decode) {
+                Ok(Ok(Reply::InFlight)) => {
+                    let patience = taken;
+                    taken = (taken * 2).min(TAKEN_MAX);
+                    patience
+                }
                 Ok(Ok(Reply::Refused { settled, reason })) => {
                     return self.refused(settled, reason).await;
                 }
@@ -253,16 +263,18 @@ impl Forwarding<'_> {
                 }
                 other => {
                     tracing::debug!(id = %self.id, ?method, ?other, "a command's way is unclear");
-                    let until = self.deadline.min(Instant::now() + pause);
-                    match self.outcome(until).await {
-                        Settled::Unknown if until < self.deadline && !self.stopped() => {}
-                        settled => return End::Settled(settled),
-                    }
+                    let patience = pause;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    method = Method::Withdraw;
-                    body = self.withdrawal();
+                    patience
                 }
+            };
+            let until = self.deadline.min(Instant::now() + patience);
+            match self.outcome(until).await {
+                Settled::Unknown if until < self.deadline && !self.stopped() => {}
+                settled => return End::Settled(settled),
             }
+            method = Method::Withdraw;
+            body = self.withdrawal();
         }
     }
 

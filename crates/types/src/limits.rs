@@ -28,8 +28,9 @@ limits! {
     /// between nodes, so that an entry never comes near it; a transaction over 2,000 tables needs
     /// about 4 MiB.
     COMMAND_BYTES = 8 * MIB;
-    /// Bytes of a piece of what is written ahead of its command, and of one row of it.
-    PIECE_BYTES = MIB;
+    /// Bytes of a piece of what is written ahead of its command, and of one row of it. Commands of others
+    /// wait behind a piece, so it is no larger than what makes the overhead of an entry small.
+    PIECE_BYTES = 256 * KIB;
     /// Bytes around a command in an entry, a proposal or an append: ids, terms, the time that a leader
     /// stamps. A thousand times what they take today.
     COMMAND_AROUND_BYTES = 64 * KIB;
@@ -164,6 +165,16 @@ limits! {
     METADATA_FILE_COPIES = 4;
     /// Bytes of all metadata files that are held in memory at once, and of what becomes of them.
     METADATA_FILES_HELD_BYTES = 576 * MIB;
+    /// How often a table's metadata document counts while it is read from its rows: as rows, as text, as
+    /// parts, as what they are taken apart to.
+    DOCUMENT_COPIES = 4;
+    /// Bytes of documents of tables that are read into memory or held for clients who are slow to read
+    /// them: of what no cache has, or not any more.
+    DOCUMENTS_HELD_BYTES = 384 * MIB;
+    /// Bytes of all other answers that are held until clients have read them.
+    ANSWERS_HELD_BYTES = 96 * MIB;
+    /// An answer of so many bytes is not counted: those of all connections together are bounded.
+    ANSWER_UNCOUNTED_BYTES = 64 * KIB;
 }
 
 // Each fits into what carries it.
@@ -182,6 +193,7 @@ const _: () = assert!(COMMAND_BYTES < REQUEST_BODY_BYTES);
 const _: () = assert!(3 * (REQUEST_BODY_BYTES + BODY_VALUES * VALUE_BYTES) <= BODIES_HELD_BYTES);
 const _: () = assert!(XML_BODY_BYTES + XML_TAGS * XML_TAG_BYTES <= BODIES_HELD_BYTES / 3);
 const _: () = assert!(6 * PARTS < XML_TAGS && 12 * DELETE_OBJECTS < XML_TAGS);
+const _: () = assert!(DOCUMENT_COPIES * TABLE_METADATA_BYTES < DOCUMENTS_HELD_BYTES);
 const _: () = assert!(2 * UPDATES <= BODY_VALUES && 50 * TRANSACTION_TABLES <= BODY_VALUES);
 const _: () =
     assert!(SMALL_BODY_BYTES < MEDIUM_BODY_BYTES && MEDIUM_BODY_BYTES < REQUEST_BODY_BYTES);

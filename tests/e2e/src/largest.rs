@@ -144,8 +144,8 @@ async fn prepare(
         senders.push(Sender { through, clients });
         // Connections of its own: it is somebody else.
         let clients = Clients::connect(&endpoints).await?;
-        let table = format!("small_{through}");
-        let bystander = Bystander::settle(clients, NAMESPACE, table).await?;
+        let prefix = format!("small_{through}");
+        let bystander = Bystander::settle(clients, NAMESPACE, &prefix).await?;
         bystanders.push((through, bystander));
     }
     let written = ground::files(&first, plan.rounds * nodes.len()).await?;

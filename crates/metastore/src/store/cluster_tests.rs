@@ -103,6 +103,7 @@ async fn a_commit_whose_every_answer_is_lost_is_resolved_from_the_log() {
     *cluster.mischief.lock() = Mischief {
         answers_lost: 1000,
         repeated: 1000,
+        ..Mischief::default()
     };
     let front = cluster.store(cluster.follower().await).clone();
     let one = |n: usize| {
@@ -122,6 +123,40 @@ async fn a_commit_whose_every_answer_is_lost_is_resolved_from_the_log() {
     let found = counters(&front.local(), "own/");
     assert_eq!(found.len(), 50);
     assert!(found.values().all(|count| *count == 1), "{found:?}");
+}
+
+/// A leader whose followers answer too late lets its lease run out: it proposes nothing until they have
+/// answered, and leads on. No later term tells a front that its command was taken and will never be in
+/// the log.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_was_taken_but_not_proposed_is_decided_again() {
+    let cluster = Cluster::start(17).await;
+    let leader = cluster.store(cluster.leader().await);
+    let front = cluster.store(cluster.follower().await);
+    front.transact(&cx(), |txn| add(txn, "a", 1)).await.unwrap();
+    let term = leader.group().status().term;
+    let lease = cluster.config.raft.election_timeout_max / 2;
+    cluster.mischief.lock().late = Some(lease * 3 / 2);
+    let (first, second) = (cx(), cx());
+    let slow = leader.transact(&first, |txn| add(txn, "b", 1));
+    let refused = async {
+        tokio::time::sleep(lease * 5 / 4).await;
+        let begun = Instant::now();
+        let commit = front.transact(&second, |txn| add(txn, "a", 1));
+        let healing = async {
+            tokio::time::sleep(lease / 8).await;
+            cluster.mischief.lock().late = None;
+        };
+        let (done, ()) = tokio::join!(commit, healing);
+        assert_eq!(done.unwrap().value, 2);
+        begun.elapsed()
+    };
+    let (slow, took) = tokio::join!(slow, refused);
+    slow.unwrap();
+    assert!(took > crate::front::TAKEN, "it was in the log at once");
+    assert!(took < Duration::from_secs(3), "took {took:?}");
+    let after = leader.group().status().term;
+    assert_eq!(after, term, "a change of leaders would have told");
 }
 
 #[tokio::test(start_paused = true)]
@@ -460,7 +495,8 @@ proptest! {
         answers_lost in prop_oneof![Just(0u64), Just(200), Just(600)],
         repeated in prop_oneof![Just(0u64), Just(500)],
     ) {
-        history(seed, troubles, Mischief { answers_lost, repeated });
+        let mischief = Mischief { answers_lost, repeated, ..Mischief::default() };
+        history(seed, troubles, mischief);
     }
 }
 

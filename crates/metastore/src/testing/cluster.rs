@@ -26,6 +26,9 @@ pub(crate) struct Mischief {
     pub(crate) answers_lost: u64,
     /// A copy of the call arrives once more, up to three seconds later.
     pub(crate) repeated: u64,
+    /// Followers take heartbeats and entries, but the answers to the former are lost and those to the
+    /// latter come so late.
+    pub(crate) late: Option<Duration>,
 }
 
 /// A transport that loses and repeats calls of this crate.
@@ -50,10 +53,23 @@ impl Transport for Meddling {
         request: Request,
         patience: Duration,
     ) -> Result<Bytes, CallError> {
+        let mischief = *self.mischief.lock();
+        if let Some(late) = mischief.late {
+            let method = request.method;
+            if method == Method::Heartbeat {
+                // It is taken all the same.
+                drop(self.way.call(to, request, patience).await);
+                return Err(CallError::lost("mischief"));
+            }
+            if method == Method::Append {
+                let answer = self.way.call(to, request, patience).await;
+                sleep(late).await;
+                return answer;
+            }
+        }
         if !matches!(request.method, Method::Propose | Method::Withdraw) {
             return self.way.call(to, request, patience).await;
         }
-        let mischief = *self.mischief.lock();
         let repeated = self.strikes(mischief.repeated);
         if repeated {
             let (way, copy) = (Arc::clone(&self.way), request.clone());

@@ -1,10 +1,11 @@
-//! Another client, which commits to a table of its own at a fixed rate.
+//! Another client, which commits to tables of its own at a fixed rate.
 
 use super::report::Latency;
 use crate::connect::Clients;
 use crate::table::Observed;
 use crate::world::{append, create_table, manifest_list};
 use anyhow::{Context as _, ensure};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -23,11 +24,20 @@ pub(super) struct Sample {
     pub(super) took: Duration,
 }
 
+/// Tables among which a client takes turns: a commit that is due does not wait for the one before, unless
+/// that takes longer than a turn of all tables.
+const TABLES: u32 = 20;
+
 /// A client of one node.
 pub(super) struct Bystander {
+    tables: Vec<Table>,
+}
+
+/// A table of such a client.
+struct Table {
     clients: Clients,
     namespace: &'static str,
-    table: String,
+    name: String,
     location: String,
     /// Acknowledged commits; they are numbered from 1, and so are their snapshots.
     done: i64,
@@ -37,41 +47,69 @@ impl Bystander {
     pub(super) async fn settle(
         clients: Clients,
         namespace: &'static str,
-        table: String,
+        prefix: &str,
     ) -> anyhow::Result<Self> {
-        let made = Observed::of(&create_table(&clients, namespace, &table).await?)?;
-        Ok(Self {
-            clients,
-            namespace,
-            table,
-            location: made.location,
-            done: 0,
-        })
+        let mut tables = Vec::new();
+        for number in 0..TABLES {
+            let name = format!("{prefix}_{number}");
+            let made = create_table(&clients, namespace, &name).await?;
+            tables.push(Table {
+                clients: clients.clone(),
+                namespace,
+                name,
+                location: Observed::of(&made)?.location,
+                done: 0,
+            });
+        }
+        Ok(Self { tables })
     }
 
-    /// Commits at a fixed rate, one after the other: what is late counts from when it was due, so that a
-    /// node that stands still cannot hide what it holds up.
+    /// Commits at a fixed rate: what is late counts from when it was due, so that a node that stands still
+    /// cannot hide what it holds up.
     pub(super) async fn keep_committing(
         mut self,
         per_second: f64,
         until: Until,
     ) -> anyhow::Result<(Self, Vec<Sample>)> {
         let began = Instant::now();
+        let turns = self.tables.iter_mut().zip(0..).map(|(table, first)| {
+            let dues = (first..).step_by(TABLES as usize);
+            let due = move |number: u32| Duration::from_secs_f64(f64::from(number) / per_second);
+            table.keep_committing(dues.map(move |number| began + due(number)), until.clone())
+        });
+        let samples = try_join_all(turns).await?.concat();
+        Ok((self, samples))
+    }
+
+    /// Its tables have exactly the commits that were acknowledged, seen by somebody.
+    pub(super) async fn check(&self, through: &Clients) -> anyhow::Result<()> {
+        for table in &self.tables {
+            table.check(through).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    async fn keep_committing(
+        &mut self,
+        dues: impl Iterator<Item = Instant>,
+        until: Until,
+    ) -> anyhow::Result<Vec<Sample>> {
         let mut samples = Vec::new();
-        for number in 0u32.. {
-            let due = began + Duration::from_secs_f64(f64::from(number) / per_second);
+        for due in dues {
             sleep_until(due).await;
             if until.borrow().is_some_and(|end| due >= end) {
                 break;
             }
             let number = self.done + 1;
             let committed = self.commit(number).await;
-            committed.with_context(|| format!("commit {number} of {}", self.table))?;
+            committed.with_context(|| format!("commit {number} of {}", self.name))?;
             self.done = number;
             let took = due.elapsed();
             samples.push(Sample { due, took });
         }
-        Ok((self, samples))
+        Ok(samples)
     }
 
     /// Appends a snapshot and lets the oldest go.
@@ -85,7 +123,7 @@ impl Bystander {
             let updates = body["updates"].as_array_mut();
             updates.context("an append has no updates")?.push(expire);
         }
-        let (namespace, table) = ([self.namespace], &self.table);
+        let (namespace, table) = ([self.namespace], &self.name);
         let iceberg = &self.clients.iceberg;
         iceberg
             .update_table(&namespace, table, body.to_string())
@@ -93,17 +131,16 @@ impl Bystander {
         Ok(())
     }
 
-    /// Its table has exactly the commits that were acknowledged, seen by somebody.
-    pub(super) async fn check(&self, through: &Clients) -> anyhow::Result<()> {
+    async fn check(&self, through: &Clients) -> anyhow::Result<()> {
         let namespace = [self.namespace];
-        let loaded = through.iceberg.load_table(&namespace, &self.table);
+        let loaded = through.iceberg.load_table(&namespace, &self.name);
         let seen = Observed::of(&loaded.await?)?;
         let ids: Vec<i64> = seen.snapshots.iter().map(|snapshot| snapshot.id).collect();
         let kept: Vec<i64> = (1.max(self.done + 1 - KEPT)..=self.done).collect();
         ensure!(
             seen.last_sequence == self.done && ids == kept,
             "{} has {} commits with snapshots {ids:?}, but {} were acknowledged",
-            self.table,
+            self.name,
             seen.last_sequence,
             self.done
         );
