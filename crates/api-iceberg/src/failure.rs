@@ -66,6 +66,14 @@ impl Failure {
         }
     }
 
+    /// The change is made, and there is no memory for an answer with what it has made.
+    pub(crate) fn unanswered() -> Self {
+        let message = "the change was made, but the server had no room for its answer in time: load the \
+                       table to see it";
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        Self::new(status, "CommitStateUnknownException", message)
+    }
+
     /// The request itself cannot be understood.
     pub(crate) fn bad_request(message: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)

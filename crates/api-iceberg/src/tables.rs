@@ -9,12 +9,15 @@ use crate::wire::{
     CommitTableRequest, CommitTransactionRequest, CreateTableRequest, ListTablesResponse,
     RegisterTableRequest, RenameTableRequest, TableName, requirements, updates,
 };
+use bytes::Bytes;
 use floeberg_auth::{Action, Authorized, Principal, Resource, action};
 use floeberg_catalog::{
     CreateTable, DropTable, Overwrite, Purge, RegisterTable, RenameTable, SnapshotsMode,
     TableChange, TableHead, TableSelector,
 };
-use floeberg_http::{Answer, Call, empty, json, json_bytes, with_header};
+use floeberg_http::{
+    Answer, Call, SHARE_PATIENCE, empty, json, json_bytes, json_pieces, with_header,
+};
 use floeberg_iceberg::RawJson;
 use floeberg_types::{BucketName, TableIdent};
 use http::StatusCode;
@@ -43,27 +46,38 @@ fn json_text<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// `{"metadata-location":…,"metadata":…,"config":…,"storage-credentials":…}` around a document
-/// that is already JSON. A staged table has no metadata file.
-fn document(location: Option<&str>, metadata: &[u8], access: Option<&Access>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(metadata.len() + 2048);
-    body.push(b'{');
+/// that is already JSON, which is not copied. A staged table has no metadata file.
+fn around(location: Option<&str>, metadata: Bytes, access: Option<&Access>) -> [Bytes; 3] {
+    let mut before = vec![b'{'];
     if let Some(location) = location {
-        body.extend_from_slice(b"\"metadata-location\":");
-        body.extend_from_slice(&json_text(location));
-        body.push(b',');
+        before.extend_from_slice(b"\"metadata-location\":");
+        before.extend_from_slice(&json_text(location));
+        before.push(b',');
     }
-    body.extend_from_slice(b"\"metadata\":");
-    body.extend_from_slice(metadata);
+    before.extend_from_slice(b"\"metadata\":");
+    let mut after = Vec::new();
     if let Some(access) = access {
-        body.extend_from_slice(b",\"config\":");
-        body.extend_from_slice(&json_text(&access.config));
+        after.extend_from_slice(b",\"config\":");
+        after.extend_from_slice(&json_text(&access.config));
         if !access.credentials.is_empty() {
-            body.extend_from_slice(b",\"storage-credentials\":");
-            body.extend_from_slice(&json_text(&access.credentials));
+            after.extend_from_slice(b",\"storage-credentials\":");
+            after.extend_from_slice(&json_text(&access.credentials));
         }
     }
-    body.push(b'}');
-    body
+    after.push(b'}');
+    [before.into(), metadata, after.into()]
+}
+
+/// The document of a table that a change has left. The change is made: without room for the answer until
+/// the client gives up, it has to look for itself.
+async fn changed(
+    state: &IcebergState,
+    call: &Call,
+    head: &Arc<TableHead>,
+) -> Result<Bytes, Failure> {
+    let mode = SnapshotsMode::All;
+    let document = state.catalog.document(call.peer, head, mode, call.left());
+    document.await.map_err(|_| Failure::unanswered())
 }
 
 fn quoted(head: &TableHead, mode: SnapshotsMode) -> String {
@@ -71,12 +85,12 @@ fn quoted(head: &TableHead, mode: SnapshotsMode) -> String {
 }
 
 /// An answer with a table's metadata and what a client needs to reach its files.
-async fn loaded(
+fn loaded(
     state: &IcebergState,
     call: &Call,
     principal: &Principal,
-    head: &Arc<TableHead>,
-    mode: SnapshotsMode,
+    head: &TableHead,
+    (mode, metadata): (SnapshotsMode, Bytes),
 ) -> Handled {
     let info = head.info();
     let site = TableSite {
@@ -85,10 +99,9 @@ async fn loaded(
         location: &info.location,
     };
     let access = state.access(call, principal, &site)?;
-    let metadata = state.catalog.document(head, mode).await?;
-    let body = document(Some(head.metadata_location()), &metadata, Some(&access));
+    let body = around(Some(head.metadata_location()), metadata, Some(&access));
     Ok(with_header(
-        json_bytes(StatusCode::OK, body),
+        json_pieces(StatusCode::OK, body),
         ETAG,
         &quoted(head, mode),
     ))
@@ -160,11 +173,18 @@ pub(crate) async fn create(
             location,
         };
         let access = state.access(call, principal, &site)?;
-        let body = document(None, &staged.metadata.render(), Some(&access));
-        return Ok(json_bytes(StatusCode::OK, body));
+        let body = around(None, staged.metadata.render().into(), Some(&access));
+        return Ok(json_bytes(StatusCode::OK, body.concat()));
     }
     let head = state.catalog.create_table(&allowed, &cx, &request).await?;
-    loaded(state, call, principal, &head, SnapshotsMode::All).await
+    let metadata = changed(state, call, &head).await?;
+    loaded(
+        state,
+        call,
+        principal,
+        &head,
+        (SnapshotsMode::All, metadata),
+    )
 }
 
 pub(crate) async fn register(
@@ -191,7 +211,14 @@ pub(crate) async fn register(
         .catalog
         .register_table(&allowed, &cx, &request)
         .await?;
-    loaded(state, call, principal, &head, SnapshotsMode::All).await
+    let metadata = changed(state, call, &head).await?;
+    loaded(
+        state,
+        call,
+        principal,
+        &head,
+        (SnapshotsMode::All, metadata),
+    )
 }
 
 fn snapshots_mode(call: &Call) -> Result<SnapshotsMode, Failure> {
@@ -236,7 +263,9 @@ pub(crate) async fn load(
     if names_tag(call, &tag) && !delegation_asked(call) {
         return Ok(with_header(empty(StatusCode::NOT_MODIFIED), ETAG, &tag));
     }
-    loaded(state, call, principal, &head, mode).await
+    let (catalog, peer) = (&state.catalog, call.peer);
+    let metadata = catalog.document(peer, &head, mode, SHARE_PATIENCE).await?;
+    loaded(state, call, principal, &head, (mode, metadata))
 }
 
 pub(crate) async fn exists(
@@ -323,10 +352,10 @@ pub(crate) async fn commit(
         .commit_table(&allowed, &cx, &bucket, &change)
         .await?;
     let head = &committed.head;
-    let metadata = state.catalog.document(head, SnapshotsMode::All).await?;
-    let body = document(Some(head.metadata_location()), &metadata, None);
+    let metadata = changed(state, call, head).await?;
+    let body = around(Some(head.metadata_location()), metadata, None);
     let tag = quoted(head, SnapshotsMode::All);
-    Ok(with_header(json_bytes(StatusCode::OK, body), ETAG, &tag))
+    Ok(with_header(json_pieces(StatusCode::OK, body), ETAG, &tag))
 }
 
 pub(crate) async fn transaction(

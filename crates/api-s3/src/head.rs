@@ -4,6 +4,7 @@
 //! sends them. So the head is looked at here first, in time that is linear in it.
 
 use floeberg_auth::sigv4::{self, SignatureError};
+use floeberg_http::Exhausted;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use s3s::Body;
 use std::borrow::Cow;
@@ -44,6 +45,15 @@ pub(crate) const CROWDED: Refusal = refused(
     "The XML in the request has more than 131072 tags: a request names at most 10000 parts or 1000 \
      objects, send the rest in another one",
 );
+
+/// There is no memory for an answer that a client may be slow to read.
+pub(crate) fn slow_down(exhausted: Exhausted) -> Refusal {
+    Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "SlowDown",
+        message: Cow::Owned(exhausted.to_string()),
+    }
+}
 
 const _: () = assert!(floeberg_types::limits::XML_TAGS == 131_072);
 
@@ -201,6 +211,10 @@ impl Refusal {
         *response.status_mut() = self.status;
         let xml = HeaderValue::from_static("application/xml");
         response.headers_mut().insert(header::CONTENT_TYPE, xml);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, second);
+        }
         response
     }
 }

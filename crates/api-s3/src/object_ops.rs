@@ -9,6 +9,7 @@ use crate::decode::{
 use crate::errors::IntoS3;
 use crate::state::{Api, bucket_name, object, object_name};
 use floeberg_auth::{Authorized, action};
+use floeberg_http::peer_of;
 use floeberg_objects::{
     CopyRequest, DeleteRequest, Found, Headers, PutRequest, ReadConditions, ReadRequest, Selection,
     Tags, WriteConditions,
@@ -152,9 +153,11 @@ pub(crate) async fn get(
 ) -> S3Result<S3Response<GetObjectOutput>> {
     let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
     let authorized = Api::authorize::<action::GetObject, _>(&request, object(&bucket, &key))?;
+    let caller = peer_of(&request.extensions);
     let input = &mut request.input;
     let selection = selection(input.range.take(), input.part_number)?;
     let read = ReadRequest {
+        caller,
         bucket,
         key,
         version: input.version_id.take(),
@@ -191,9 +194,11 @@ pub(crate) async fn head(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let (bucket, key) = object_name(&request.input.bucket, &request.input.key)?;
     let authorized = Api::authorize::<action::HeadObject, _>(&request, object(&bucket, &key))?;
+    let caller = peer_of(&request.extensions);
     let input = &mut request.input;
     let selection = selection(input.range.take(), input.part_number)?;
     let read = ReadRequest {
+        caller,
         bucket,
         key,
         version: input.version_id.take(),
@@ -346,6 +351,7 @@ pub(crate) fn copy_source<T>(
     let (bucket, key) = object_name(&bucket, &key)?;
     let authorized = Api::authorize::<action::GetObject, _>(request, object(&bucket, &key))?;
     let read = ReadRequest {
+        caller: peer_of(&request.extensions),
         bucket,
         key,
         version: version_id.map(String::from),

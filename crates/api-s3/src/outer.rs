@@ -12,6 +12,7 @@ use bytes::Bytes;
 use floeberg_http::{Access, BodyWatch, Moving, Pace, peer_of, request_span};
 use floeberg_telemetry::HttpLabels;
 use floeberg_types::RequestId;
+use floeberg_types::limits::ANSWER_UNCOUNTED_BYTES;
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -120,6 +121,7 @@ impl S3Api {
         seen: &Seen,
     ) -> Result<Response<Body>, HttpError> {
         let closable = request.version() < Version::HTTP_2;
+        let is_read = request.method() == Method::GET;
         let peer = peer_of(request.extensions());
         let (mut request, watch, tags) = self.watch(request);
         let mut response = match head::check(&request) {
@@ -143,6 +145,15 @@ impl S3Api {
         }
         if is_wrong_secret(&response) {
             self.state.door.guesses.slow(peer).await;
+        }
+        let response_body = response.body().bytes();
+        if let Some(body) = response_body.filter(|body| body.len() > ANSWER_UNCOUNTED_BYTES) {
+            match self.state.door.count(peer, body).await {
+                Ok(counted) => *response.body_mut() = Body::from(counted),
+                // What was changed is answered all the same.
+                Err(exhausted) if is_read => response = head::slow_down(exhausted).answer(),
+                Err(_) => {}
+            }
         }
         if closable && !watch.complete() {
             let close = HeaderValue::from_static("close");

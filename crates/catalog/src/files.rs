@@ -5,9 +5,8 @@ use crate::errors::{DamagedRow, Outage};
 use crate::heads::metadata_key;
 use crate::load::StoredTable;
 use crate::location;
-use crate::rows::{LocationRow, LocationState, VersionRow, series_of, stored, table_id};
-use crate::{Catalog, keys, versions};
-use bytes::Bytes;
+use crate::rows::{LocationRow, LocationState, VersionRow, stored, table_id};
+use crate::{Catalog, keys};
 use floeberg_metastore::{Rows, StoreError};
 use floeberg_types::{BucketId, TableId, TimestampMs};
 use prost::Message as _;
@@ -46,9 +45,9 @@ pub struct MetadataEntry {
 pub struct MetadataFile {
     /// What a listing says of it.
     pub entry: MetadataEntry,
-    table: TableId,
-    version: u64,
-    row: VersionRow,
+    pub(crate) table: TableId,
+    pub(crate) version: u64,
+    pub(crate) row: VersionRow,
 }
 
 /// What S3 calls the tag of an object in one part would look like the MD5 of its bytes; the suffix
@@ -145,19 +144,6 @@ impl Catalog {
             return Ok(Some(found));
         }
         self.read(|rows| find(rows, bucket, key)).await
-    }
-
-    /// The bytes of a metadata file: those of every earlier and later call.
-    ///
-    /// # Errors
-    /// Only outages; among them, that the version has been collected meanwhile.
-    pub async fn render_metadata_file(&self, file: &MetadataFile) -> Result<Bytes, Outage> {
-        let view = self.inner.store.local();
-        let series = series_of(file.table, &file.row)?;
-        let parts = self.parts(view, series, file.version).await?;
-        let row = file.row.clone();
-        let rendered = self.step(move || versions::render(parts, &row)).await?;
-        Ok(rendered?)
     }
 
     /// The metadata files that the catalog serves whose keys begin with `prefix` and come after

@@ -18,6 +18,7 @@ use crate::rows::{
 };
 use crate::{Catalog, Step, keys};
 use bytes::Bytes;
+use floeberg_env::Peer;
 use floeberg_iceberg::TableMetadata;
 use floeberg_metastore::{Cx, Idempotency, Rows, StoreError, Txn};
 use floeberg_types::{TableId, TimestampMs};
@@ -284,7 +285,7 @@ impl Catalog {
         });
         match found.await? {
             Found::Nothing(value) => Ok(value),
-            Found::Answer(row) => Ok(self.replay(key, *row).await?),
+            Found::Answer(row) => Ok(self.replay(cx.caller, key, *row).await?),
         }
     }
 
@@ -302,7 +303,7 @@ impl Catalog {
         let found = self.read(|rows| Ok::<_, Outage>(on_record(rows, key, now)?));
         let found = found.await?;
         Ok(match found {
-            Some(row) => Some(self.replay(key, *row).await?),
+            Some(row) => Some(self.replay(cx.caller, key, *row).await?),
             None => None,
         })
     }
@@ -335,7 +336,12 @@ impl Catalog {
         }
     }
 
-    async fn replay<T: Remembered>(&self, key: &Idempotency, row: AnswerRow) -> Result<T, Outage> {
+    async fn replay<T: Remembered>(
+        &self,
+        caller: Peer,
+        key: &Idempotency,
+        row: AnswerRow,
+    ) -> Result<T, Outage> {
         check(key, &row)?;
         let empty = || DamagedRow {
             row: "answer",
@@ -343,14 +349,14 @@ impl Catalog {
         };
         let answer = row.answer.ok_or_else(empty)?;
         let tables = match &answer {
-            Answer::Tables(DoneTables { ids }) => self.named(ids).await?,
+            Answer::Tables(DoneTables { ids }) => self.named(caller, ids).await?,
             _ => Vec::new(),
         };
         T::again(answer, tables)
     }
 
     /// The tables of an answer as they are now, also under another name or dropped.
-    async fn named(&self, ids: &[Bytes]) -> Result<Vec<Arc<TableHead>>, Outage> {
+    async fn named(&self, caller: Peer, ids: &[Bytes]) -> Result<Vec<Arc<TableHead>>, Outage> {
         let mut tables = Vec::with_capacity(ids.len());
         for id in ids {
             let table = table_id(id)?;
@@ -358,7 +364,7 @@ impl Catalog {
                 row: "answer",
                 detail: format!("table {table} has no head"),
             };
-            let found = self.warm(&ColdHead { table }).await?;
+            let found = self.warm(caller, &ColdHead { table }).await?;
             tables.push(found.ok_or_else(gone)?.2);
         }
         Ok(tables)

@@ -9,6 +9,7 @@ mod buckets;
 mod commit;
 mod create;
 mod deletion;
+mod documents;
 mod drop;
 mod errors;
 mod files;
@@ -61,7 +62,6 @@ use floeberg_types::TimestampMs;
 use heads::{HeadCache, Heads};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// Sizes of the catalog's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +105,10 @@ struct Inner {
     pieces: PieceSizes,
     /// Memory for metadata files that are read for clients, and for what becomes of them.
     files_held: ByteBudget,
+    /// Memory for documents of tables while they are read from their rows, and while clients read them.
+    documents_held: ByteBudget,
     /// Places to write documents ahead.
-    writers: Semaphore,
+    writers: ByteBudget,
 }
 
 /// What a decision found: an answer, or all tables whose metadata has to be read into memory before
@@ -138,7 +140,8 @@ impl Catalog {
                 metrics,
                 pieces: config.pieces,
                 files_held: register::files_budget(),
-                writers: Semaphore::new(pieces::WRITERS),
+                documents_held: documents::budget(),
+                writers: pieces::writers(),
             }),
         }
     }
@@ -189,7 +192,7 @@ impl Catalog {
                         if cx.is_over() {
                             return Err(Outage::Unavailable.into());
                         }
-                        if let Some((table, commit, head)) = self.warm(cold).await? {
+                        if let Some((table, commit, head)) = self.warm(cx.caller, cold).await? {
                             pinned.insert((table, commit), head);
                         }
                     }

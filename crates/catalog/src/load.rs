@@ -145,7 +145,7 @@ impl Catalog {
     pub async fn load_table(
         &self,
         _: &Authorized<action::LoadTable>,
-        _cx: &Cx,
+        cx: &Cx,
         bucket: &BucketName,
         ident: &TableIdent,
     ) -> Result<Arc<TableHead>, LoadTableError> {
@@ -157,7 +157,7 @@ impl Catalog {
             }
             .into());
         }
-        Ok(self.head(view, table).await?)
+        Ok(self.head(cx.caller, view, table).await?)
     }
 
     /// Describes a table without its metadata; also answers whether it exists.

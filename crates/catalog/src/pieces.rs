@@ -1,14 +1,16 @@
 //! Metadata documents that no single command takes: their fragments are written ahead, piece by piece,
 //! under the id of a series that no version has yet, so that no reader and no decision sees them. One
 //! last command compares everything that was read and gives the series to the table; it copies
-//! nothing. What nobody publishes expires.
+//! nothing. What its request does not publish is condemned as soon as the request has ended, and
+//! expires if its node has died.
 
 use crate::errors::{DamagedRow, Outage, TooManyDocuments};
 use crate::keys::{self, FragmentKey, SeriesId};
 use crate::location::{self, Path};
 use crate::rows::{FragmentRow, PiecesRow, SeriesRow, stored};
-use crate::{Catalog, PieceSizes};
+use crate::{Catalog, Inner, PieceSizes};
 use bytes::Bytes;
+use floeberg_env::{Attendance, ByteBudget, SHARE_WAITERS_MAX, Shares};
 use floeberg_iceberg::{Part, PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Rows, Txn};
 use floeberg_state::FEATURE_LEVEL_PIECES;
@@ -16,38 +18,89 @@ use floeberg_types::limits;
 use floeberg_types::{BucketName, TableId, TimestampMs};
 use prost::Message as _;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 /// After this time nobody publishes a series any more: many times what a request may take.
 pub(crate) const PIECES_LAST_MS: i64 = 10 * 60_000;
 
-/// Series written ahead at once in a cluster, those that expire included: what bounds their rows.
+/// Series written ahead at once in a cluster, those included that are left to expire.
 pub(crate) const SERIES_AHEAD_MAX: usize = 16;
 
-/// Series that one node writes ahead at once; each has one piece under way.
-pub(crate) const WRITERS: usize = 2;
+/// The same of one caller, those included that are condemned and not removed yet.
+pub(crate) const SERIES_OF_CALLER_MAX: usize = SERIES_AHEAD_MAX / 2;
+
+/// The same of all callers: what bounds their rows.
+pub(crate) const SERIES_KEPT_MAX: usize = 2 * SERIES_AHEAD_MAX;
+
+/// Series that one node writes ahead at once, each of another network; each has one piece under way.
+const WRITERS: u64 = 2;
 
 /// Bytes that a row takes in a command beside its payload.
 const AROUND_A_ROW: usize = 64;
 
-/// How long to try to give up a series; it expires anyway.
+/// How long a request tries to give up its series.
 const GIVING_UP: Duration = Duration::from_secs(1);
+
+/// How long it is tried when nobody waits for it any more; the series expires anyway.
+const GIVING_UP_ALONE: Duration = Duration::from_secs(10);
+
+/// Places of a node to write documents ahead.
+pub(crate) fn writers() -> ByteBudget {
+    ByteBudget::new(Shares {
+        total: WRITERS,
+        reserve: 0,
+        network: 1,
+        connection: 1,
+        waiters: SHARE_WAITERS_MAX,
+    })
+}
+
+/// A series that was begun. Whoever drops it, because it was published, refused or the client left,
+/// has it condemned: a series that a version has is not there to be condemned any more, and a command
+/// that would publish a condemned one misses.
+struct Begun {
+    catalog: Weak<Inner>,
+    cx: Cx,
+    series: SeriesId,
+    expires: TimestampMs,
+    is_settled: bool,
+}
+
+impl Begun {
+    fn key(&self) -> Bytes {
+        keys::pieces(self.expires, self.series)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending.
+        let (Some(inner), Ok(_)) = (self.catalog.upgrade(), Handle::try_current()) else {
+            return;
+        };
+        if self.is_settled {
+            return;
+        }
+        let catalog = Catalog { inner };
+        let (cx, key) = (self.cx.clone(), self.key());
+        let tasks = catalog.inner.env.tasks.clone();
+        tasks.spawn("condemn pieces", async move {
+            catalog.condemn(&cx, &key, GIVING_UP_ALONE).await;
+        });
+    }
+}
 
 /// A series that is complete and that no version has yet.
 pub(crate) struct Pieces {
-    series: SeriesId,
-    expires: TimestampMs,
+    begun: Begun,
     /// Files that snapshots name outside of the document's own location.
     strays: Vec<Arc<str>>,
 }
 
 impl Pieces {
-    fn key(&self) -> Bytes {
-        keys::pieces(self.expires, self.series)
-    }
-
     /// Files that may only be named if the table once had other locations.
     pub(crate) fn strays(&self) -> &[Arc<str>] {
         &self.strays
@@ -55,13 +108,13 @@ impl Pieces {
 
     /// Gives the series to a table, in the command that writes the version which has it.
     pub(crate) fn publish(&self, txn: &mut Txn<'_>, table: TableId) -> Result<SeriesId, Outage> {
-        let row = txn.get::<PiecesRow>(&self.key())?;
+        let row = txn.get::<PiecesRow>(&self.begun.key())?;
         if row.is_none_or(|row| row.value.condemned) {
             return Err(Outage::Unavailable);
         }
-        txn.delete(self.key());
-        txn.put(keys::series(table, self.series), &SeriesRow {});
-        Ok(self.series)
+        txn.delete(self.begun.key());
+        txn.put(keys::series(table, self.begun.series), &SeriesRow {});
+        Ok(self.begun.series)
     }
 }
 
@@ -166,11 +219,11 @@ impl Catalog {
         path: &Path,
         metadata: &TableMetadata,
     ) -> Result<Pieces, Outage> {
-        let acquired = self.inner.writers.acquire();
         let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + GIVING_UP);
-        let Ok(Ok(_writer)) = timeout_at(deadline, acquired).await else {
-            return Err(TooManyDocuments { limit: WRITERS }.into());
-        };
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let writer = self.inner.writers.hold(cx.caller, 1, patience).await;
+        let limit = WRITERS as usize;
+        let _writer = writer.map_err(|_| TooManyDocuments { limit })?;
         let (bucket, path, document) = (bucket.clone(), path.clone(), metadata.clone());
         let look = move || {
             let parts: Vec<Part> = document.parts().collect();
@@ -182,17 +235,12 @@ impl Catalog {
             idempotency: None,
             ..cx.clone()
         };
-        let bytes = metadata.rendered_len();
-        let (series, expires) = self.transact(&own, |txn| open(txn, bytes)).await?;
-        let pieces = Pieces {
-            series,
-            expires,
-            strays,
-        };
+        let begun = self.begin(&own, metadata.rendered_len()).await?;
+        let pieces = Pieces { begun, strays };
         match self.write_pieces(&own, &pieces, &parts).await {
             Ok(()) => Ok(pieces),
             Err(error) => {
-                self.give_up(&own, &pieces).await;
+                self.give_up(pieces).await;
                 Err(match error {
                     // A piece that may still be written is seen by nobody.
                     Outage::Indefinite => Outage::Unavailable,
@@ -202,11 +250,34 @@ impl Catalog {
         }
     }
 
+    /// Begins a series in a task of its own: whoever leaves meanwhile leaves nothing that nobody knows of.
+    async fn begin(&self, cx: &Cx, bytes: u64) -> Result<Begun, Outage> {
+        let (catalog, cx) = (self.clone(), cx.clone());
+        let begin = async move {
+            let caller = caller(&cx);
+            let opened = catalog.transact(&cx, |txn| open(txn, bytes, &caller));
+            let (series, expires) = opened.await?;
+            Ok(Begun {
+                catalog: Arc::downgrade(&catalog.inner),
+                // The client has gone by the time somebody needs it.
+                cx: Cx {
+                    attendance: Attendance::default(),
+                    ..cx
+                },
+                series,
+                expires,
+                is_settled: false,
+            })
+        };
+        let begun = self.inner.env.tasks.spawn("begin pieces", begin);
+        begun.await.map_err(|_| Outage::Unavailable)?
+    }
+
     async fn write_pieces(&self, cx: &Cx, pieces: &Pieces, parts: &[Part]) -> Result<(), Outage> {
         let PieceSizes { bytes: longest, .. } = self.inner.pieces;
         let (mut rows, mut weight) = (Vec::new(), 0);
         for part in parts {
-            for (key, row) in cut(pieces.series, part, longest) {
+            for (key, row) in cut(pieces.begun.series, part, longest) {
                 weight += AROUND_A_ROW + row.json.len();
                 rows.push((key, Bytes::from(row.encode_to_vec())));
                 if weight >= longest {
@@ -228,7 +299,7 @@ impl Catalog {
         rows: &[(Bytes, Bytes)],
     ) -> Result<(), Outage> {
         self.transact(cx, |txn| {
-            let row = txn.get::<PiecesRow>(&pieces.key())?;
+            let row = txn.get::<PiecesRow>(&pieces.begun.key())?;
             if row.is_none_or(|row| row.value.condemned) {
                 return Err(Outage::Unavailable);
             }
@@ -241,30 +312,54 @@ impl Catalog {
     }
 
     /// Lets a series go that will not be published, so that it does not have to expire first.
-    pub(crate) async fn give_up(&self, cx: &Cx, pieces: &Pieces) {
+    pub(crate) async fn give_up(&self, mut pieces: Pieces) {
+        let begun = &mut pieces.begun;
+        begun.is_settled = self.condemn(&begun.cx, &begun.key(), GIVING_UP).await;
+    }
+
+    /// Whether a series was condemned in time.
+    async fn condemn(&self, cx: &Cx, key: &Bytes, patience: Duration) -> bool {
         let own = Cx {
-            idempotency: None,
-            deadline: Some(Instant::now() + GIVING_UP),
+            deadline: Some(Instant::now() + patience),
             ..cx.clone()
         };
-        let key = pieces.key();
-        if let Err(error) = self.transact(&own, |txn| condemn(txn, &key)).await {
+        let condemned = self.transact(&own, |txn| condemn(txn, key)).await;
+        if let Err(error) = &condemned {
             tracing::debug!(%error, "pieces of a metadata document are left to expire");
         }
+        condemned.is_ok()
     }
 }
 
+/// Whose share a series counts against, on whatever node.
+fn caller(cx: &Cx) -> Bytes {
+    let mut hash = blake3::Hasher::new();
+    hash.update(cx.principal.as_bytes());
+    hash.update(&[0]);
+    hash.update(cx.caller.network.to_string().as_bytes());
+    Bytes::copy_from_slice(&hash.finalize().as_bytes()[..16])
+}
+
 /// Begins a series.
-fn open(txn: &mut Txn<'_>, bytes: u64) -> Result<(SeriesId, TimestampMs), Outage> {
-    let ahead = txn.scan_prefix(&keys::all_pieces(), None, SERIES_AHEAD_MAX)?;
-    if ahead.len() >= SERIES_AHEAD_MAX {
-        let limit = SERIES_AHEAD_MAX;
-        return Err(TooManyDocuments { limit }.into());
+fn open(txn: &mut Txn<'_>, bytes: u64, caller: &Bytes) -> Result<(SeriesId, TimestampMs), Outage> {
+    let kept = txn.scan::<PiecesRow>(&keys::all_pieces(), None, SERIES_KEPT_MAX)?;
+    let count = |holds: &dyn Fn(&PiecesRow) -> bool| {
+        kept.iter().filter(|(_, row)| holds(&row.value)).count()
+    };
+    for (found, limit) in [
+        (kept.len(), SERIES_KEPT_MAX),
+        (count(&|row| !row.condemned), SERIES_AHEAD_MAX),
+        (count(&|row| row.caller == caller), SERIES_OF_CALLER_MAX),
+    ] {
+        if found >= limit {
+            return Err(TooManyDocuments { limit }.into());
+        }
     }
     let series = SeriesId::from_bytes(txn.new_id());
     let expires = txn.now().plus_ms(PIECES_LAST_MS);
     let row = PiecesRow {
         bytes,
+        caller: caller.clone(),
         ..PiecesRow::default()
     };
     txn.put(keys::pieces(expires, series), &row);

@@ -5,15 +5,14 @@
 //! only what it changed, whatever the size of the table, and never touches older rows.
 
 use crate::errors::DamagedRow;
-use crate::heads::{ColdHead, SnapshotsMode, TableHead, TableInfo};
+use crate::heads::{TableHead, TableInfo};
 use crate::keys::{self, FragmentKey, FragmentRole, SeriesId};
 use crate::load::StoredTable;
-use crate::rows::{FragmentRow, TableHeadRow, VersionRow, id_bytes, series_of, stored};
-use crate::{Catalog, Outage};
+use crate::rows::{FragmentRow, VersionRow, id_bytes, stored};
 use bytes::{Bytes, BytesMut};
 use floeberg_iceberg::{Document, PartChange, Section, TableMetadata};
-use floeberg_metastore::{RawRow, ReadView, Rows, StoreError, Txn};
-use floeberg_types::{CommitId, TableId};
+use floeberg_metastore::{RawRow, Rows, StoreError, Txn};
+use floeberg_types::TableId;
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,9 +22,6 @@ const LAYOUT: u32 = 1;
 
 /// Rows read at once while a version is put together.
 const SCAN_ROWS: usize = 1024;
-
-/// A document up to here is rendered sooner than it could be handed to another thread and back.
-const RENDERED_IN_PLACE: u64 = 64 << 10;
 
 /// A version about to be written.
 pub(crate) struct NewVersion<'a> {
@@ -340,85 +336,4 @@ pub(crate) fn assemble(
         return Err(damaged(detail));
     }
     TableHead::new(TableInfo::of(*id, *commit, row)?, current, metadata)
-}
-
-impl Catalog {
-    /// Reads the parts of a version, in steps that others take turns with.
-    pub(crate) async fn parts(
-        &self,
-        view: ReadView,
-        series: SeriesId,
-        version: u64,
-    ) -> Result<Vec<StoredPart>, Outage> {
-        let mut walk = PartsWalk::new(series, version);
-        loop {
-            let view = view.clone();
-            let advance = move || walk.advance::<Outage>(&view).map(|done| (walk, done));
-            let (on, done) = self.step(advance).await??;
-            if done {
-                return Ok(on.into_parts());
-            }
-            walk = on;
-        }
-    }
-
-    /// The head of a table that a view shows, read into memory if it is not there.
-    pub(crate) async fn head(
-        &self,
-        view: ReadView,
-        table: StoredTable,
-    ) -> Result<Arc<TableHead>, Outage> {
-        let (id, commit, version) = (table.id, table.commit, table.row.version);
-        if let Some(head) = self.inner.heads.get(id, commit) {
-            return Ok(head);
-        }
-        let series = match &table.row.current {
-            Some(current) => series_of(id, current)?,
-            None => SeriesId::first_of(id),
-        };
-        let parts = self.parts(view, series, version).await?;
-        let assembled = self.step(move || assemble(&table, parts)).await?;
-        let head = Arc::new(assembled?);
-        self.inner.heads.insert(id, commit, head.clone());
-        Ok(head)
-    }
-
-    /// Reads a table's metadata into memory for a decision that found it missing there. By then
-    /// every row the decision saw is applied.
-    pub(crate) async fn warm(
-        &self,
-        cold: &ColdHead,
-    ) -> Result<Option<(TableId, CommitId, Arc<TableHead>)>, Outage> {
-        let view = self.inner.store.local();
-        let Some(row) = view.get::<TableHeadRow>(&keys::head(cold.table))? else {
-            return Ok(None);
-        };
-        let (id, commit) = (cold.table, row.commit_id);
-        let table = StoredTable {
-            id,
-            commit,
-            row: Box::new(row.value),
-        };
-        Ok(Some((id, commit, self.head(view, table).await?)))
-    }
-
-    /// The document of a head in a mode, rendered apart if it is large.
-    ///
-    /// # Errors
-    /// The process is ending.
-    pub async fn document(
-        &self,
-        head: &Arc<TableHead>,
-        mode: SnapshotsMode,
-    ) -> Result<Bytes, Outage> {
-        if head.metadata().rendered_len() <= RENDERED_IN_PLACE {
-            return Ok(head.rendered(mode));
-        }
-        if let Some(document) = head.at_hand(mode) {
-            return Ok(document);
-        }
-        let _rendering = head.rendering().await;
-        let head = Arc::clone(head);
-        self.step(move || head.rendered(mode)).await
-    }
 }

@@ -1,5 +1,6 @@
 //! Where a request comes from, as far as shares go.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The connection that a request came on. Listeners put it among the request's extensions.
@@ -26,6 +27,12 @@ impl Network {
                 Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
             }
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 /// How long somebody waits for others to give back what they hold before being told to come again.
 pub const SHARE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many wait so for one budget; the next ones are told to come again at once.
+/// How many wait so for one budget, unless those who wait hold something outside of it meanwhile.
 pub const SHARE_WAITERS_MAX: usize = 256;
 
 #[cfg(test)]
@@ -33,6 +33,8 @@ pub struct Shares {
     pub network: u64,
     /// Bytes of one connection.
     pub connection: u64,
+    /// How many wait for bytes; the next ones are told to come again at once.
+    pub waiters: usize,
 }
 
 impl Shares {
@@ -45,6 +47,7 @@ impl Shares {
             reserve: total / 6,
             network: largest.max(total / 2),
             connection: largest,
+            waiters: SHARE_WAITERS_MAX,
         }
     }
 }
@@ -260,7 +263,7 @@ struct Waiter<'a>(&'a ByteBudget);
 impl<'a> Waiter<'a> {
     fn enter(budget: &'a ByteBudget) -> Option<Self> {
         let mut state = budget.0.state.lock();
-        (state.waiters < SHARE_WAITERS_MAX).then(|| {
+        (state.waiters < budget.0.shares.waiters).then(|| {
             state.waiters += 1;
             Self(budget)
         })

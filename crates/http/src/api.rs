@@ -9,6 +9,7 @@ use floeberg_types::limits::{MEDIUM_BODY_BYTES, SMALL_BODY_BYTES};
 use floeberg_types::{RequestId, TimestampMs};
 use http::{HeaderMap, Method, Response};
 use std::future::Future;
+use std::time::Duration;
 
 /// A finished answer.
 pub type Answer = Response<Body>;
@@ -94,6 +95,13 @@ pub struct Call {
 }
 
 impl Call {
+    /// How long its client still waits.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let now = tokio::time::Instant::now();
+        self.deadline.saturating_duration_since(now)
+    }
+
     /// The value of a header, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -1,13 +1,21 @@
 //! What both client ports of a node share to keep clients from each other's throats.
 
-use crate::{ByteBudget, Guesses, Shares};
-use floeberg_types::limits::{BODIES_HELD_BYTES, BODY_VALUES, VALUE_BYTES};
+use crate::{ByteBudget, Exhausted, Guesses, Held, Peer, SHARE_PATIENCE, Shares};
+use bytes::Bytes;
+use floeberg_types::limits::{
+    ANSWER_UNCOUNTED_BYTES, ANSWERS_HELD_BYTES, BODIES_HELD_BYTES, BODY_VALUES, VALUE_BYTES,
+};
+
+/// Answers that wait for room, each already made: the next ones are given up at once.
+const ANSWERS_WAITING: usize = 16;
 
 /// Memory for bodies, and who was wrong about secrets; clones share both.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// Bytes of bodies that are held in memory.
     pub bodies: ByteBudget,
+    /// Bytes of answers that are held until clients have read them, but for documents of tables.
+    pub answers: ByteBudget,
     /// Wrong secrets.
     pub guesses: Guesses,
 }
@@ -18,8 +26,40 @@ impl Door {
     pub fn new(body_max: usize) -> Self {
         Self {
             bodies: ByteBudget::new(shares(body_max)),
+            answers: ByteBudget::new(Shares {
+                waiters: ANSWERS_WAITING,
+                ..Shares::of(ANSWERS_HELD_BYTES as u64, ANSWERS_HELD_BYTES as u64 / 3)
+            }),
             guesses: Guesses::default(),
         }
+    }
+}
+
+/// An answer that is counted for as long as some of it is left.
+struct Counted {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Door {
+    /// Counts the body of an answer as held by `caller` until the last of its bytes is dropped. A small one
+    /// is not counted, and one that is larger than a share counts as one.
+    ///
+    /// # Errors
+    /// Others hold what there is, and do not give it back in time.
+    pub async fn count(&self, caller: Peer, bytes: Bytes) -> Result<Bytes, Exhausted> {
+        if bytes.len() <= ANSWER_UNCOUNTED_BYTES {
+            return Ok(bytes);
+        }
+        let share = (bytes.len() as u64).min(self.answers.shares().connection);
+        let _held = self.answers.hold(caller, share, SHARE_PATIENCE).await?;
+        Ok(Bytes::from_owner(Counted { bytes, _held }))
     }
 }
 

@@ -26,13 +26,15 @@ mod shell;
 pub use access::{Access, ErrorCode, request_span};
 pub use api::{Answer, Api, BodySize, Call, NotRouted, Route, Routed};
 pub use door::Door;
-pub use floeberg_env::{ByteBudget, Exhausted, Held, Network, Peer, Shares};
+pub use floeberg_env::{ByteBudget, Exhausted, Held, Network, Peer, SHARE_PATIENCE, Shares};
 pub use guesses::Guesses;
 pub use moving::{BodyWatch, Moving, Pace, Stalled};
 pub use path::{PathError, Segments};
 pub use peer::peer_of;
 pub use query::{Query, QueryError};
 pub use refusal::{Refusal, RefusalNames};
-pub use reply::{JSON, empty, json, json_bytes, with_code, with_header, with_retry_after};
+pub use reply::{
+    JSON, empty, json, json_bytes, json_pieces, with_code, with_header, with_retry_after,
+};
 pub use room::{NoRoom, Room};
 pub use shell::{Limits, Shell, router};

@@ -5,7 +5,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use http_body::{Frame, SizeHint};
 use serde::Serialize;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// `application/json`.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -25,6 +30,59 @@ pub fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, JSON);
     answer
+}
+
+/// An answer whose body is JSON text in several pieces, which are not copied together. Whoever has made them has
+/// counted their bytes.
+#[must_use]
+pub fn json_pieces(status: StatusCode, pieces: impl IntoIterator<Item = Bytes>) -> Answer {
+    let mut answer = Response::new(Body::new(Pieces::of(pieces)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer.extensions_mut().insert(Counted);
+    answer
+}
+
+/// The bytes of an answer are counted already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted;
+
+/// A body of pieces that are all there.
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl Pieces {
+    fn of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        let pieces: VecDeque<Bytes> = pieces.into_iter().collect();
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces, left }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.pop_front();
+        if let Some(piece) = &piece {
+            self.left -= piece.len() as u64;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 /// An answer whose body is `value` as JSON.

@@ -3,6 +3,7 @@
 use crate::api::{Answer, Api, Call, NotRouted, Routed};
 use crate::body::{self, Gathered, Hashing, Reading};
 use crate::credentials::{Credentials, HeaderTexts};
+use crate::reply::Counted;
 use crate::{
     Access, BodySize, Door, ErrorCode, Query, Refusal, Room, Segments, credentials, peer_of,
     request_span, with_retry_after,
@@ -13,10 +14,11 @@ use floeberg_auth::sigv4::{ScopeRules, SignatureError};
 use floeberg_auth::{Keyring, Principal};
 use floeberg_env::{Attendance, Env};
 use floeberg_telemetry::{HttpLabels, HttpMetrics};
+use floeberg_types::limits::ANSWER_UNCOUNTED_BYTES;
 use floeberg_types::{RequestId, TimestampMs};
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Version, header};
 use http_body::Body as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -106,6 +108,7 @@ impl Shell {
                 refused(&**api, &Refusal::Panic, request_id)
             }
         };
+        answer = self.counted(&**api, answer, &parts, request_id).await;
         // HTTP/2 ends a stream by itself; on HTTP/1 the rest of the body is in the way of what is next.
         if !known.body_read && parts.version < Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
@@ -201,6 +204,34 @@ impl Shell {
                 read.await?;
                 Err(not_routed(parts, missing))
             }
+        }
+    }
+
+    /// Counts what is to be held until the client has read it. A client that can ask again is told to, if
+    /// there is no room for that; an answer to a change is given all the same.
+    async fn counted<A: Api>(
+        &self,
+        api: &A,
+        answer: Answer,
+        parts: &Parts,
+        request_id: RequestId,
+    ) -> Answer {
+        let is_small = answer.body().size_hint().upper();
+        let is_small = is_small.is_some_and(|bytes| bytes <= ANSWER_UNCOUNTED_BYTES as u64);
+        if is_small || answer.extensions().get::<Counted>().is_some() {
+            return answer;
+        }
+        let (head, body) = answer.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+            return refused(api, &Refusal::Panic, request_id);
+        };
+        let counted = self.door.count(peer_of(&parts.extensions), body.clone());
+        match counted.await {
+            Ok(body) => Answer::from_parts(head, Body::from(body)),
+            Err(exhausted) if parts.method == Method::GET => {
+                refused(api, &Refusal::Busy(exhausted), request_id)
+            }
+            Err(_) => Answer::from_parts(head, Body::from(body)),
         }
     }
 

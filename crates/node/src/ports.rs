@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use floeberg_auth::{Authorizer, Principal, Resource, action};
 use floeberg_catalog as catalog;
+use floeberg_env::Peer;
 use floeberg_metastore::Cx;
 use floeberg_objects as objects;
 use floeberg_types::{BucketId, BucketName};
@@ -182,8 +183,13 @@ impl objects::TableFiles for CatalogPort {
         };
         let catalog = self.0.clone();
         let described = entry(file.entry.clone());
-        let render = move || -> futures::future::BoxFuture<'static, _> {
-            Box::pin(async move { catalog.render_metadata_file(&file).await.map_err(outage) })
+        let render = move |caller| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(async move {
+                catalog
+                    .render_metadata_file(caller, &file)
+                    .await
+                    .map_err(outage)
+            })
         };
         Ok(Some(objects::MetadataFile {
             entry: described,
@@ -257,6 +263,7 @@ impl ObjectsPort {
             version: None,
             selection: Selection::default(),
             conditions: ReadConditions::default(),
+            caller: Peer::INSIDE,
         };
         objects
             .get(&allowed, &request)

@@ -14,6 +14,7 @@ use crate::multipart::{UploadRef, part_number};
 use crate::read::{Located, ReadRequest};
 use crate::service::Objects;
 use floeberg_auth::{Authorized, action};
+use floeberg_env::Peer;
 use floeberg_metastore::Cx;
 use floeberg_types::{BucketName, ChecksumAlgorithm};
 use futures::StreamExt;
@@ -82,7 +83,9 @@ impl Objects {
             .checksum
             .as_ref()
             .map(|c| c.value.algorithm());
-        let body = self.body_of(located, request.checksum.or(stored)).await?;
+        let body = self
+            .body_of(request.source.caller, located, request.checksum.or(stored))
+            .await?;
         let ingested = self.ingest(body, None).await.map_err(PutError::from)?;
         Ok(self
             .publish_ingested(cx, &target, &request.conditions, headers, tags, ingested)
@@ -109,7 +112,7 @@ impl Objects {
         check_source(located.found.range.end - located.found.range.start)?;
         let algorithm = ChecksumAlgorithm::from_id(row.checksum_algorithm);
         let body = self
-            .body_of(located, algorithm)
+            .body_of(request.source.caller, located, algorithm)
             .await
             .map_err(CopyPartError::Source)?;
         let ingested = self
@@ -124,12 +127,13 @@ impl Objects {
     /// The located bytes as a body to take in.
     async fn body_of(
         &self,
+        caller: Peer,
         located: Located,
         algorithm: Option<ChecksumAlgorithm>,
     ) -> Result<Body, GetError> {
         let range = located.found.range.clone();
         let len = range.end - range.start;
-        let stream = self.stream(located.source, range).await?;
+        let stream = self.stream(caller, located.source, range).await?;
         let stream = stream.map(|piece| {
             piece.map_err(|error| {
                 tracing::error!(%error, "a copy source could not be read");

@@ -6,6 +6,7 @@
 use crate::errors::{BucketExists, NoSuchBucket, Outage};
 use async_trait::async_trait;
 use bytes::Bytes;
+use floeberg_env::Peer;
 use floeberg_metastore::Cx;
 use floeberg_types::{BucketId, BucketName, TimestampMs};
 use futures::future::BoxFuture;
@@ -110,8 +111,8 @@ pub enum Location {
     Outside,
 }
 
-/// Renders the bytes of a metadata file when they are needed.
-pub type RenderMetadata = Box<dyn FnOnce() -> BoxFuture<'static, Result<Bytes, Outage>> + Send>;
+/// Renders the bytes of a metadata file when they are needed, for whoever they count as held by.
+pub type RenderMetadata = Box<dyn FnOnce(Peer) -> BoxFuture<'static, Result<Bytes, Outage>> + Send>;
 
 /// What LIST and HEAD return of a metadata file that the catalog serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

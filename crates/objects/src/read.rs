@@ -8,6 +8,7 @@ use crate::rows::{extent_len, head_from_row, part_range};
 use crate::service::{Objects, Target, is_metadata_name};
 use bytes::Bytes;
 use floeberg_auth::{Authorized, action};
+use floeberg_env::Peer;
 use floeberg_metastore::{ReadView, Rows};
 use floeberg_proto::floeberg::objects::v1 as pb;
 use floeberg_shards::Shards;
@@ -30,6 +31,8 @@ pub struct ReadRequest {
     pub selection: Selection,
     /// Conditions.
     pub conditions: ReadConditions,
+    /// Whose share the memory of an answer counts against that is not read from a disk piece by piece.
+    pub caller: Peer,
 }
 
 /// The bytes of an answer, in order.
@@ -94,7 +97,7 @@ impl Objects {
     ) -> Result<Opened, GetError> {
         let located = self.locate(request).await?;
         let stream = self
-            .stream(located.source, located.found.range.clone())
+            .stream(request.caller, located.source, located.found.range.clone())
             .await?;
         let sent = self.metrics.bytes_out.clone();
         let stream = stream.inspect_ok(move |bytes| {
@@ -150,12 +153,13 @@ impl Objects {
     /// Opens the bytes of `range`.
     pub(crate) async fn stream(
         &self,
+        caller: Peer,
         source: Source,
         range: Range<u64>,
     ) -> Result<ReadStream, Outage> {
         let pieces = match source {
             Source::Rendered(render) => {
-                let bytes = render().await?;
+                let bytes = render(caller).await?;
                 vec![Piece::Bytes(slice(&bytes, &range)?)]
             }
             Source::Extents(extents) => pieces(extents, &range)?,

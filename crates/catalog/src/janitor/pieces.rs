@@ -3,7 +3,7 @@
 use super::plan::{Plan, Retention};
 use crate::errors::Outage;
 use crate::keys;
-use crate::pieces::SERIES_AHEAD_MAX;
+use crate::pieces::SERIES_KEPT_MAX;
 use crate::rows::{PiecesRow, stored};
 use floeberg_metastore::Rows;
 use floeberg_types::TimestampMs;
@@ -17,7 +17,7 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> Result<(), Outage> {
     let limit = plan.deletions.len() + retention.rows_per_sweep;
-    for (key, row) in rows.scan::<PiecesRow>(&keys::all_pieces(), None, SERIES_AHEAD_MAX)? {
+    for (key, row) in rows.scan::<PiecesRow>(&keys::all_pieces(), None, SERIES_KEPT_MAX)? {
         let (expires, series) = stored("pieces key", keys::pieces_key(&key))?;
         if !row.value.condemned {
             if expires <= now {

@@ -11,7 +11,7 @@ use crate::publish::{self, Content, Parts};
 use crate::{Catalog, admit};
 use async_trait::async_trait;
 use bytes::Bytes;
-use floeberg_env::{Held, SHARE_PATIENCE};
+use floeberg_env::{Held, Peer, SHARE_PATIENCE};
 use floeberg_iceberg::{MAX_CLOCK_SKEW_MS, TableMetadata};
 use floeberg_metastore::Cx;
 use floeberg_types::{BucketId, BucketName, TimestampMs};
@@ -167,7 +167,7 @@ impl Catalog {
                 detail,
             })
         };
-        let found = self.found_file(bucket.id, path.as_str()).await;
+        let found = self.found_file(cx.caller, bucket.id, path.as_str()).await;
         let found = found.map_err(|e| match e {
             ReadMetadataError::NotFound => FileError::Missing(NoSuchMetadataFile {
                 location: uri.to_owned(),
@@ -234,6 +234,7 @@ impl Catalog {
     /// A metadata file, of which nothing is read yet: rendered, if it is one of the catalog's own.
     async fn found_file(
         &self,
+        caller: Peer,
         bucket: BucketId,
         key: &str,
     ) -> Result<FoundFile, ReadMetadataError> {
@@ -243,7 +244,7 @@ impl Catalog {
         let catalog = self.clone();
         Ok(FoundFile {
             len: own.entry.len,
-            bytes: Box::pin(async move { catalog.render_metadata_file(&own).await }),
+            bytes: Box::pin(async move { catalog.render_metadata_file(caller, &own).await }),
         })
     }
 }

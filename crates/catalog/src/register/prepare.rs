@@ -27,7 +27,7 @@ pub(super) enum Prepared {
         changes: Vec<PartChange>,
     },
     /// They are all written, whatever the table has.
-    Ahead(Pieces),
+    Ahead(Box<Pieces>),
 }
 
 /// The result of a decision over a file.
@@ -147,8 +147,8 @@ impl Catalog {
                 Ok(Filed::Done(value)) => return Ok(value),
                 Ok(Filed::Unprepared(base)) => self.prepare(cx, bucket, file, base).await?,
                 Err(error) => {
-                    if let Prepared::Ahead(pieces) = &prepared {
-                        self.give_up(cx, pieces).await;
+                    if let Prepared::Ahead(pieces) = prepared {
+                        self.give_up(*pieces).await;
                     }
                     return Err(error);
                 }
@@ -168,7 +168,7 @@ impl Catalog {
         let changes = self.step(move || compare(base.as_deref(), &shared)).await?;
         if self.takes_pieces(pieces::weight(&changes)) {
             let written = self.write_ahead(cx, bucket, &file.path, &file.metadata);
-            return written.await.map(Prepared::Ahead);
+            return Ok(Prepared::Ahead(Box::new(written.await?)));
         }
         let base = token;
         Ok(Prepared::Changes { base, changes })

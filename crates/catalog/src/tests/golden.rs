@@ -212,6 +212,7 @@ fn rows_of_further_series() {
     let row = PiecesRow {
         condemned: true,
         bytes: 300,
+        caller: Bytes::new(),
     };
     let key = keys::pieces(TimestampMs(9), series);
     check(
@@ -220,6 +221,17 @@ fn rows_of_further_series() {
         &expect![[r#"
         1e80000000000000095e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e
         080110ac02"#]],
+    );
+    let row = PiecesRow {
+        caller: id_bytes(&[0xca; 16]),
+        ..row
+    };
+    check(
+        &key,
+        &row,
+        &expect![[r#"
+        1e80000000000000095e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e
+        080110ac021a10cacacacacacacacacacacacacacacaca"#]],
     );
 }
 

@@ -209,15 +209,18 @@ impl Lab {
         self.catalog.find_bucket(&lake()).await.unwrap().unwrap().id
     }
 
+    /// A metadata file that the catalog serves, by its URI.
+    pub(crate) async fn described(&self, uri: &str) -> Option<MetadataFile> {
+        let key = uri.strip_prefix("s3://lake/").unwrap();
+        let bucket = self.bucket_id().await;
+        self.catalog.metadata_file(bucket, key).await.unwrap()
+    }
+
     /// The bytes of a metadata file by its URI, as the object service would serve it.
     pub(crate) async fn file(&self, uri: &str) -> Option<Bytes> {
-        let key = uri.strip_prefix("s3://lake/").unwrap();
-        let file = self
-            .catalog
-            .metadata_file(self.bucket_id().await, key)
-            .await
-            .unwrap()?;
-        let bytes = self.catalog.render_metadata_file(&file).await.unwrap();
+        let file = self.described(uri).await?;
+        let bytes = self.catalog.render_metadata_file(Peer::INSIDE, &file);
+        let bytes = bytes.await.unwrap();
         assert_eq!(bytes.len() as u64, file.entry.len);
         Some(bytes)
     }

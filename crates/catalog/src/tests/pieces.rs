@@ -4,8 +4,9 @@ use super::cluster::{Cluster, patient};
 use super::lab::*;
 use super::tables::register;
 use crate::janitor::{Janitor, JanitorConfig};
-use crate::pieces::{PIECES_LAST_MS, SERIES_AHEAD_MAX};
+use crate::pieces::{PIECES_LAST_MS, SERIES_AHEAD_MAX, SERIES_OF_CALLER_MAX};
 use crate::*;
+use floeberg_env::{Network, Peer};
 use floeberg_iceberg::TableMetadata;
 use floeberg_metastore::Rows as _;
 use floeberg_types::TableId;
@@ -152,16 +153,88 @@ async fn a_refused_publication_leaves_nothing_once_swept() {
     assert_eq!(lab.rows(), before);
 }
 
+fn from(network: u8) -> Cx {
+    Cx {
+        caller: Peer {
+            network: Network::of([10, 0, 0, network].into()),
+            connection: network.into(),
+        },
+        ..cx()
+    }
+}
+
+/// More publishers than there may be vanish at any point, and nobody waits for what they wrote to expire.
+#[tokio::test]
+async fn publishers_that_vanish_keep_nobody_out() {
+    let lab = Lab::with_pieces(SMALL).await;
+    put_file(&lab, "s3://lake/in/t", FILE).await;
+    let request = RegisterTable {
+        bucket: lake(),
+        ident: ident("t"),
+        metadata_location: FILE.to_owned(),
+        overwrite: Overwrite::Refuse,
+    };
+    let ahead = || {
+        let rows = lab.store.local();
+        let found = rows.scan::<rows::PiecesRow>(&keys::all_pieces(), None, usize::MAX);
+        found.unwrap()
+    };
+    let own = fragments(&lab);
+    for gone in 0..SERIES_OF_CALLER_MAX {
+        let (may, cx) = (allowed(), from(1));
+        let mut registering = Box::pin(lab.catalog.register_table(&may, &cx, &request));
+        let begun = || ahead().len() > gone && fragments(&lab) >= own + gone;
+        assert!(!until(&mut registering, begun).await, "{gone}");
+        drop(registering);
+        // As soon as the request has ended, and however busy the janitor is.
+        let is_left = || ahead().iter().any(|(_, row)| !row.value.condemned);
+        for _ in 0..10_000 {
+            if is_left() {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(!is_left(), "{gone}");
+    }
+    // Whoever left that much has to wait until it is removed, nobody else.
+    let ask = async |network: u8| {
+        let (may, cx) = (allowed(), from(network));
+        let done = lab.catalog.register_table(&may, &cx, &request).await;
+        done.map(drop)
+    };
+    let refused = ask(1).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            RegisterTableError::Outage(Outage::TooManyDocuments(_))
+        ),
+        "{refused}"
+    );
+    ask(2).await.unwrap();
+    lab.drop("t").await.unwrap();
+    sweep(&lab).await;
+    assert!(ahead().is_empty());
+    ask(1).await.unwrap();
+}
+
 #[tokio::test]
 async fn series_ahead_are_few() {
     let lab = Lab::with_pieces(SMALL).await;
     let parsed = put_file(&lab, "s3://lake/in/t", FILE).await;
     let path = location::parse(&lake(), "s3://lake/in/t").unwrap();
-    for _ in 0..SERIES_AHEAD_MAX {
-        let (cx, lake) = (cx(), lake());
+    let write = async |network: u8| {
+        let (cx, lake) = (from(network), lake());
         let written = lab.catalog.write_ahead(&cx, &lake, &path, &parsed);
-        written.await.unwrap();
+        written.await
+    };
+    let mut ahead = Vec::new();
+    for network in [1, 2] {
+        for _ in 0..SERIES_OF_CALLER_MAX {
+            ahead.push(write(network).await.unwrap());
+        }
+        let refused = write(network).await.map(drop).unwrap_err();
+        assert!(matches!(refused, Outage::TooManyDocuments(_)), "{refused}");
     }
+    assert_eq!(ahead.len(), SERIES_AHEAD_MAX);
     let refused = register(&lab, "t", FILE, Overwrite::Refuse).await;
     let refused = refused.unwrap_err();
     assert!(

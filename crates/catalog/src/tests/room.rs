@@ -182,3 +182,80 @@ async fn room_is_held_while_a_file_is_read_and_given_back_by_who_panics_or_leave
     assert!(waiting.await.unwrap_err().is_cancelled());
     assert_eq!(held(&waits), 0);
 }
+
+/// A table whose document is counted, of about so many bytes.
+async fn large_table(lab: &Lab, name: &str) -> Arc<TableHead> {
+    lab.create(name).await.unwrap();
+    let filler = "x".repeat(200 << 10);
+    let change = set_property(name, "filler", &filler);
+    lab.commit(&change).await.unwrap().head
+}
+
+/// Everybody who has not read his document yet counts, and nobody else does.
+#[tokio::test(start_paused = true)]
+async fn documents_count_until_they_are_read() {
+    let lab = Lab::with_namespace().await;
+    let head = large_table(&lab, "t").await;
+    let (catalog, mode) = (&lab.catalog, SnapshotsMode::All);
+    let used = || catalog.inner.documents_held.held();
+    let of = async |network| {
+        let document = catalog.document(peer(network), &head, mode, Duration::ZERO);
+        document.await
+    };
+    assert_eq!(used(), 0);
+    let (one, two) = (of(1).await.unwrap(), of(2).await.unwrap());
+    let length = one.len() as u64;
+    assert_eq!(one.as_ptr(), two.as_ptr(), "there is one of them");
+    assert_eq!(used(), 2 * length);
+    let part = one.slice(7..8);
+    drop((one, two));
+    assert_eq!(used(), length, "some of it is left");
+    drop(part);
+    assert_eq!(used(), 0);
+    let small = lab.create("small").await.unwrap();
+    let document = catalog.document(peer(1), &small, mode, Duration::ZERO);
+    let _document = document.await.unwrap();
+    assert_eq!(used(), 0);
+    let file = lab.described(head.metadata_location()).await.unwrap();
+    let file = catalog.render_metadata_file(peer(3), &file).await.unwrap();
+    assert_eq!(used(), length);
+    drop(file);
+    assert_eq!(used(), 0);
+}
+
+/// Who finds no room is told so, after a while that is not long, and a table is not read into memory.
+#[tokio::test(start_paused = true)]
+async fn without_room_no_document_is_read_or_answered() {
+    let lab = Lab::with_namespace().await;
+    let head = large_table(&lab, "t").await;
+    let catalog = lab.forgetful();
+    let budget = catalog.inner.documents_held.clone();
+    let shares = budget.shares();
+    let mut others = Vec::new();
+    for network in [1, 2] {
+        let half = (shares.total - shares.reserve) / 2;
+        let held = budget.hold(peer(network), half, Duration::ZERO);
+        others.push(held.await.unwrap());
+    }
+    let little = budget.hold(peer(1), shares.reserve / 4, Duration::ZERO);
+    assert!(little.await.is_err());
+    let began = Instant::now();
+    let asking = Cx {
+        caller: peer(1),
+        ..cx()
+    };
+    let (may, lake, t) = (allowed(), lake(), ident("t"));
+    let load = || catalog.load_table(&may, &asking, &lake, &t);
+    let refused = load().await.unwrap_err();
+    let took = began.elapsed();
+    assert!(
+        matches!(refused, LoadTableError::Outage(Outage::Exhausted(_))),
+        "{refused}"
+    );
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(10));
+    let late = catalog.document(peer(1), &head, SnapshotsMode::All, Duration::ZERO);
+    assert!(matches!(late.await, Err(Outage::Exhausted(_))));
+    drop(others);
+    load().await.unwrap();
+    assert_eq!(budget.held(), 0);
+}

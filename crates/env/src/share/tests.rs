@@ -9,6 +9,7 @@ const SHARES: Shares = Shares {
     reserve: 200,
     network: 500,
     connection: 400,
+    waiters: SHARE_WAITERS_MAX,
 };
 
 fn peer(network: u64, connection: u64) -> Peer {

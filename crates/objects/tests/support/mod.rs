@@ -299,7 +299,7 @@ impl TableFiles for SmallCatalog {
         let body = self.files.lock().get(key).cloned();
         Ok(body.map(|body| MetadataFile {
             entry: entry(key, &body),
-            render: Box::new(|| Box::pin(async move { Ok(body) })),
+            render: Box::new(|_| Box::pin(async move { Ok(body) })),
         }))
     }
 
@@ -525,6 +525,7 @@ pub fn read_request(bucket_name: &str, object: &str) -> ReadRequest {
         version: None,
         selection: Selection::Whole,
         conditions: ReadConditions::default(),
+        caller: Peer::INSIDE,
     }
 }
 
