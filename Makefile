@@ -11,7 +11,7 @@ SEEDS ?= 300
 CYCLES ?= 200
 ROUNDS ?= 20
 
-.PHONY: help demo cluster test sim chaos bench bench-cluster bench-memory lint fmt system venv build clean
+.PHONY: help demo cluster test sim chaos bench bench-cluster bench-memory bench-attacks lint fmt system venv build clean
 
 help:
 	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench  commits per second on this machine, as JSON"
 	@echo "make bench-cluster  the same for three nodes against one"
 	@echo "make bench-memory  memory and restarts of one node with up to 100,000 tables"
+	@echo "make bench-attacks  memory of one node under requests that want as much of it as they can get"
 
 system:
 	@tests/setup/install-system
@@ -64,6 +65,9 @@ bench-cluster: build
 
 bench-memory: build
 	tests/setup/bench-memory $(FLOEBERG)
+
+bench-attacks: build venv
+	$(PYTHON) tests/setup/bench-attacks $(FLOEBERG)
 
 lint: system
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings

@@ -58,7 +58,7 @@ pub use survey::bucket_names;
 use floeberg_env::{ByteBudget, Env};
 use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};
 use floeberg_telemetry::CatalogMetrics;
-use floeberg_types::TimestampMs;
+use floeberg_types::{TimestampMs, limits};
 use heads::{HeadCache, Heads};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ use std::sync::Arc;
 /// Sizes of the catalog's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogConfig {
-    /// Bytes of table metadata kept in memory, counted as rendered documents.
+    /// Bytes of memory for table metadata that is kept.
     pub head_cache_bytes: u64,
     /// Which documents are written in pieces.
     pub pieces: PieceSizes,
@@ -84,7 +84,7 @@ pub struct PieceSizes {
 impl Default for CatalogConfig {
     fn default() -> Self {
         Self {
-            head_cache_bytes: 256 << 20,
+            head_cache_bytes: limits::HEADS_KEPT_BYTES as u64,
             pieces: PieceSizes::default(),
         }
     }

@@ -4,7 +4,7 @@ use crate::limits::{BODY_PATIENCE, BODY_RATE_MIN};
 use crate::{ByteBudget, Held, Moving, Pace, Peer, Refusal, Stalled};
 use axum::body::Body;
 use bytes::Bytes;
-use floeberg_types::limits::{BODY_VALUES, SMALL_BODY_BYTES, VALUE_BYTES};
+use floeberg_types::limits::{BODY_COPIES, BODY_VALUES, SMALL_BODY_BYTES, VALUE_BYTES};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::Body as _;
@@ -80,7 +80,10 @@ impl Reading<'_> {
         // began all at once would else wait for each other in the middle.
         let declared = declared(headers).map(|declared| declared.min(limit));
         let mut promised = declared.unwrap_or(limit.min(SMALL_BODY_BYTES as u64));
-        let held = self.budget.hold(self.peer, promised, BODY_PATIENCE).await;
+        let held = self
+            .budget
+            .hold(self.peer, weight(promised), BODY_PATIENCE)
+            .await;
         let mut held = held.map_err(Refusal::Busy)?;
         let mut values = Values::default();
         let mut body = Moving::new(body, Pace::new(self.stall, BODY_RATE_MIN));
@@ -97,7 +100,7 @@ impl Reading<'_> {
             let mut more = values.came(&data)?;
             if with > promised {
                 let doubled = with.max(promised * 2).min(limit);
-                more += doubled - promised;
+                more += weight(doubled - promised);
                 promised = doubled;
             }
             if more > 0 {
@@ -111,6 +114,11 @@ impl Reading<'_> {
         }
         Ok(done(buffer.into_bytes(), hash, Some(held)))
     }
+}
+
+/// What so many bytes of a body become.
+fn weight(bytes: u64) -> u64 {
+    bytes * BODY_COPIES as u64
 }
 
 /// Counts what a body consists of while it comes: a few bytes of JSON can become many in memory, and

@@ -3,7 +3,8 @@
 use crate::{ByteBudget, Exhausted, Guesses, Held, Peer, SHARE_PATIENCE, Shares};
 use bytes::Bytes;
 use floeberg_types::limits::{
-    ANSWER_UNCOUNTED_BYTES, ANSWERS_HELD_BYTES, BODIES_HELD_BYTES, BODY_VALUES, VALUE_BYTES,
+    ANSWER_UNCOUNTED_BYTES, ANSWERS_HELD_BYTES, BODIES_HELD_BYTES, BODY_COPIES, BODY_VALUES,
+    VALUE_BYTES,
 };
 
 /// Answers that wait for room, each already made: the next ones are given up at once.
@@ -63,10 +64,10 @@ impl Door {
     }
 }
 
-/// For bodies and what becomes of them: three of the largest, of which one network has not more than
+/// For bodies and what becomes of them: two of the largest, of which one network has not more than
 /// half, and a reserve.
 fn shares(body_max: usize) -> Shares {
-    let largest = (body_max + BODY_VALUES * VALUE_BYTES) as u64;
-    let total = (BODIES_HELD_BYTES as u64).max(largest.saturating_mul(3));
+    let largest = (BODY_COPIES * body_max + BODY_VALUES * VALUE_BYTES) as u64;
+    let total = (BODIES_HELD_BYTES as u64).max(largest.saturating_mul(2));
     Shares::of(total, largest)
 }

@@ -6,6 +6,7 @@
 use super::TableHead;
 use super::ahead::Ahead;
 use floeberg_state::Command;
+use floeberg_types::limits::DOCUMENT_COPIES;
 use floeberg_types::{CommitId, TableId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,15 +45,15 @@ struct Entry {
     weight: u64,
 }
 
-/// The newest document and its rendering, and a little for each head: heads of one table share
-/// most of their metadata.
+/// The newest document, which is there as text, taken apart and rendered, and a little for each head: heads
+/// of one table share most of their metadata.
 fn weigh(heads: &VecDeque<(CommitId, Arc<TableHead>)>) -> u64 {
     let document = heads
         .iter()
         .map(|(_, head)| head.metadata.rendered_len())
         .max()
         .unwrap_or(0);
-    2 * document + HEAD_OVERHEAD * heads.len() as u64
+    DOCUMENT_COPIES as u64 * document + HEAD_OVERHEAD * heads.len() as u64
 }
 
 impl HeadCache {
