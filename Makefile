@@ -67,7 +67,7 @@ bench-memory: build
 	tests/setup/bench-memory $(FLOEBERG)
 
 bench-attacks: build venv
-	$(PYTHON) tests/setup/bench-attacks $(FLOEBERG)
+	$(FLOEBERG_PYTHON) tests/setup/bench-attacks $(FLOEBERG)
 
 lint: system
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings

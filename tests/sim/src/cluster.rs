@@ -375,22 +375,28 @@ impl Cluster {
         };
         self.record.note("start", &[node]);
         let starting = Node::start(config, env, Stores::Memory(stores));
-        let started = tokio::select! {
-            biased;
-            () = life.over.cancelled() => return,
-            started = starting => started,
-        };
-        match started {
-            Ok(running) => {
-                let door = Arc::new(Door::new(running, life));
-                if let Some(machine) = self.machines.lock().get_mut(&node) {
-                    machine.door = Some(door);
+        let cluster = Arc::clone(self);
+        // A machine goes on starting when who switched it on is told to stop.
+        let start = tokio::task::spawn_local(async move {
+            let started = tokio::select! {
+                biased;
+                () = life.over.cancelled() => return,
+                started = starting => started,
+            };
+            match started {
+                Ok(running) => {
+                    let door = Arc::new(Door::new(running, life));
+                    if let Some(machine) = cluster.machines.lock().get_mut(&node) {
+                        machine.door = Some(door);
+                    }
                 }
+                Err(error) => cluster.record.broken(format!(
+                    "node {node} does not start on what was left: {error}"
+                )),
             }
-            Err(error) => self.record.broken(format!(
-                "node {node} does not start on what was left: {error}"
-            )),
-        }
+        });
+        // It fails only if the simulation ends.
+        let _ = start.await;
     }
 
     /// The node's power is cut.

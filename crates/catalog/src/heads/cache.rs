@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_table_used_longest_ago_is_evicted_first() {
-        let weight = 2 * head(0).metadata.rendered_len() + HEAD_OVERHEAD;
+        let weight = DOCUMENT_COPIES as u64 * head(0).metadata.rendered_len() + HEAD_OVERHEAD;
         let cache = HeadCache::new(2 * weight);
         cache.insert(table(1), commit(1), head(1));
         cache.insert(table(2), commit(2), head(2));
