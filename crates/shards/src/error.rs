@@ -114,14 +114,22 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Whether room on disks is what is missing.
+    /// Whether room on disks is what is missing. Where another try may find enough nodes that failed
+    /// otherwise, it is not.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match self {
             Self::Volume(floeberg_volume::WriteError::DiskFull(_)) => true,
-            Self::NotEnough { failures, .. } => failures
-                .iter()
-                .any(|(_, error)| matches!(error, CopyError::DiskFull { .. })),
+            Self::NotEnough {
+                acked,
+                needed,
+                failures,
+            } => {
+                let is_full =
+                    |(_, error): &&(NodeId, CopyError)| matches!(error, CopyError::DiskFull { .. });
+                let full = failures.iter().filter(is_full).count();
+                full > 0 && acked + failures.len() - full < *needed
+            }
             _ => false,
         }
     }
@@ -203,4 +211,30 @@ pub enum RepairError {
     /// The profile cannot be written.
     #[error(transparent)]
     Profile(#[from] NotWritable),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_to_blame_only_if_no_other_node_could_take_the_copy() {
+        let full = || CopyError::DiskFull {
+            message: "full".into(),
+        };
+        let missing = |acked, failures: Vec<CopyError>| {
+            let failures = (2..).map(NodeId).zip(failures).collect();
+            let needed = 2;
+            let error = WriteError::NotEnough {
+                acked,
+                needed,
+                failures,
+            };
+            error.is_disk_full()
+        };
+        assert!(missing(1, vec![full(), full()]));
+        assert!(missing(0, vec![full(), full(), CopyError::GivenUp]));
+        assert!(!missing(1, vec![full(), CopyError::GivenUp]));
+        assert!(!missing(0, vec![]));
+    }
 }
