@@ -70,7 +70,7 @@ pub(crate) async fn list(
         };
         json(StatusCode::OK, &body)
     };
-    Ok(state.catalog.step(answer).await?)
+    Ok(state.catalog.step_behind(answer).await?)
 }
 
 pub(crate) async fn create(

@@ -133,7 +133,7 @@ impl S3Api {
                 extensions.insert(seen.clone());
                 extensions.insert(watch.clone());
                 extensions.insert(tags.clone());
-                self.inner.call(request).await?
+                self.call(request).await?
             }
         };
         // Only here: what s3s makes of a body that breaks depends on who was reading it.
@@ -162,6 +162,23 @@ impl S3Api {
         Ok(response)
     }
 
+    /// Listings become documents of hundreds of KiB, entry by entry, where others would wait for them.
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
+        if !is_listing(&request) {
+            return self.inner.call(request).await;
+        }
+        let inner = self.inner.clone();
+        let work = move |_| async move { inner.call(request).await }.in_current_span();
+        let behind = self.state.env.tasks.behind();
+        match behind.attended("s3.listing", work).await {
+            Ok(answer) => answer,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(ended) => Err(HttpError::from_std_error(Box::new(ended))),
+            },
+        }
+    }
+
     /// Has the body cut off if it stalls, or if it is a document that repeats too much.
     fn watch(&self, request: Request<Body>) -> (Request<Body>, BodyWatch, TagCount) {
         let (parts, body) = request.into_parts();
@@ -177,6 +194,12 @@ impl S3Api {
         let body = Body::http_body_unsync(body);
         (Request::from_parts(parts, body), watch, tags)
     }
+}
+
+/// GET of a bucket; with a host name for each bucket also of keys without a slash, which do no harm there.
+fn is_listing(request: &Request<Body>) -> bool {
+    let path = request.uri().path().trim_matches('/');
+    request.method() == Method::GET && !path.contains('/')
 }
 
 fn is_wrong_secret(response: &Response<Body>) -> bool {

@@ -1,6 +1,7 @@
 //! What listings of a large namespace and a large bucket do to commits beside them.
 
 use crate::commits::{Writer, reason, shares};
+use crate::elsewhere::Elsewhere;
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::tables::{Afterwards, Tables};
@@ -192,10 +193,19 @@ async fn measure(
     };
     let pace = Pace::Open { per_second };
     let alone = drive(writers(), pace, bound).await?;
+    let elsewhere = Elsewhere::start()?;
     let (beside, whole, paged) = tokio::try_join!(
         drive(writers(), pace, bound),
-        drive(listers(Way::Whole, config.whole), Pace::Closed, bound),
-        drive(listers(Way::Paged, config.paged), Pace::Closed, bound),
+        elsewhere.run(drive(
+            listers(Way::Whole, config.whole),
+            Pace::Closed,
+            bound
+        )),
+        elsewhere.run(drive(
+            listers(Way::Paged, config.paged),
+            Pace::Closed,
+            bound
+        )),
     )?;
     let walks = match &config.objects {
         Some(objects) => Some(walk(config, objects, written, (pace, &alone)).await?),
@@ -223,9 +233,10 @@ async fn walk(
     let bound = Bound::Time(config.time);
     let bucket = Bucket::create(objects).await?;
     let walkers = (0..objects.walkers).map(|_| Walker::new(&bucket));
+    let elsewhere = Elsewhere::start()?;
     let (beside, pages) = tokio::try_join!(
         drive(writers(config, written), pace, bound),
-        drive(walkers.collect(), Pace::Closed, bound),
+        elsewhere.run(drive(walkers.collect(), Pace::Closed, bound)),
     )?;
     if config.afterwards == Afterwards::Remove {
         bucket.remove(objects.count).await?;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A document of so many bytes is rendered sooner than it could be handed to another thread and back.
-const RENDERED_IN_PLACE: u64 = 64 << 10;
+const RENDERED_IN_PLACE: u64 = 256 << 10;
 
 /// What the largest table takes while it is read.
 const LARGEST: u64 = (DOCUMENT_COPIES * TABLE_METADATA_BYTES) as u64;
@@ -149,10 +149,10 @@ impl Catalog {
         patience: Duration,
     ) -> Result<Bytes, Outage> {
         let length = head.metadata().rendered_len();
-        if length <= RENDERED_IN_PLACE {
-            return Ok(head.rendered(mode));
-        }
         let held = self.room(caller, length, 1, patience).await?;
+        if length <= RENDERED_IN_PLACE {
+            return Ok(counted(head.rendered(mode), held));
+        }
         if let Some(document) = head.at_hand(mode) {
             return Ok(counted(document, held));
         }

@@ -165,7 +165,7 @@ impl Catalog {
             limit,
         };
         let view = self.view().await?;
-        self.step(move || list(&view, &wanted)).await?
+        self.step_behind(move || list(&view, &wanted)).await?
     }
 }
 

@@ -219,6 +219,18 @@ impl Catalog {
         done.map_err(|_| Outage::Unavailable)
     }
 
+    /// The same over many rows or entries, as for a listing: it stands behind all else.
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn step_behind<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Outage> {
+        let done = self.inner.store.step_behind(work).await;
+        done.map_err(|_| Outage::Unavailable)
+    }
+
     /// Rows of one moment that show everything acknowledged before the call.
     pub(crate) async fn view(&self) -> Result<ReadView, Outage> {
         let view = self.inner.store.view().await;

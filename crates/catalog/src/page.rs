@@ -109,7 +109,7 @@ impl Catalog {
                 size: (size - items.len()).min(PageLimit::STEP.rows),
             };
             let (view, list) = (view.clone(), list.clone());
-            let found = self.step(move || {
+            let found = self.step_behind(move || {
                 // Looked at where the rows are read: it may have waited for its place.
                 if view.is_expired() {
                     return Err(ListingRefused::TooSlow.into());

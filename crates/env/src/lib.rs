@@ -76,7 +76,7 @@ impl Env {
     #[must_use]
     pub fn with_threads(self, threads: &NodeThreads) -> Self {
         Self {
-            tasks: Tasks::on(threads.requests.clone()),
+            tasks: threads.of_requests(),
             consensus: threads.consensus.tasks(),
             reception: threads.reception.tasks(),
             ..self

@@ -34,6 +34,10 @@ pub struct Tasks {
     pace: Pace,
     /// For work whose size clients decide; clones share them.
     places: Arc<Semaphore>,
+    /// For such work over many rows.
+    places_behind: Arc<Semaphore>,
+    /// Where that runs: on threads that stand behind all others, if there are any.
+    behind: Option<Handle>,
 }
 
 /// One core stays free of such work, so that whoever has little to do gets it done.
@@ -99,6 +103,8 @@ impl Tasks {
             end: None,
             pace: Pace::default(),
             places: Arc::new(Semaphore::new(places)),
+            places_behind: Arc::new(Semaphore::new(places)),
+            behind: None,
         }
     }
 
@@ -110,6 +116,24 @@ impl Tasks {
         Self {
             on: Some(runtime),
             ..Self::real()
+        }
+    }
+
+    /// The same, and what may wait runs on the threads of `behind`.
+    pub(crate) fn with_steps_on(self, behind: Handle) -> Self {
+        Self {
+            behind: Some(behind),
+            ..self
+        }
+    }
+
+    /// Tasks for requests that compute much and that nothing waits for but their client: they run where
+    /// [`Self::step_behind`] does.
+    #[must_use]
+    pub fn behind(&self) -> Self {
+        Self {
+            on: self.behind.clone().or_else(|| self.on.clone()),
+            ..self.clone()
         }
     }
 
@@ -224,6 +248,27 @@ impl Tasks {
             done
         })
         .await
+    }
+
+    /// The same for work over many rows (listings, what looks after them), which has places of its own. On a
+    /// node its threads stand behind all others: where no core is idle, a commit and what it has to render do
+    /// not wait for a listing.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::step`].
+    pub async fn step_behind<F, T>(&self, name: &'static str, work: F) -> Result<T, JoinError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let behind = Self {
+            places: Arc::clone(&self.places_behind),
+            ..self.behind()
+        };
+        behind.step(name, work).await
     }
 
     /// Starts a thread of its own.

@@ -25,14 +25,33 @@ impl Threads {
         Ok(Self(Some(runtime)))
     }
 
+    /// The same with threads that run only what leaves others time enough (`nice` 10): where all cores are
+    /// busy, they get a tenth of what others do.
+    fn start_behind(name: &'static str) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name(name)
+            .on_thread_start(|| {
+                // Of this thread alone; one that cannot is as good as the others.
+                let _ = rustix::process::nice(10);
+            })
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        let runtime = self.0.as_ref().expect("only dropping takes it");
+        runtime.handle().clone()
+    }
+
     /// Tasks that run on these threads, whoever starts them. They have places of their own.
     ///
     /// # Panics
     /// Never: the runtime is there until this is dropped.
     #[must_use]
     pub fn tasks(&self) -> Tasks {
-        let runtime = self.0.as_ref().expect("only dropping takes it");
-        Tasks::on(runtime.handle().clone())
+        Tasks::on(self.handle())
     }
 }
 
@@ -54,9 +73,11 @@ impl fmt::Debug for Threads {
 /// The threads of a process that serves a node.
 #[derive(Debug)]
 pub struct NodeThreads {
-    pub(crate) requests: Handle,
+    requests: Handle,
     pub(crate) consensus: Threads,
     pub(crate) reception: Threads,
+    /// What may wait for everything else.
+    behind: Threads,
 }
 
 impl NodeThreads {
@@ -69,7 +90,14 @@ impl NodeThreads {
             requests: requests.clone(),
             consensus: Threads::start("consensus", consensus_workers())?,
             reception: Threads::start("reception", 1)?,
+            behind: Threads::start_behind("behind")?,
         })
+    }
+}
+
+impl NodeThreads {
+    pub(crate) fn of_requests(&self) -> Tasks {
+        Tasks::on(self.requests.clone()).with_steps_on(self.behind.handle())
     }
 }
 
@@ -115,6 +143,25 @@ mod tests {
                 assert_eq!(task.as_deref(), Some(of), "a task from {from}");
                 assert_eq!(work.as_deref(), Some(of), "work from {from}");
             }
+        }
+    }
+
+    /// Work of any size must not take turns as an equal with what commits wait for.
+    #[test]
+    fn what_may_wait_stands_behind_everything_else() {
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        let threads = NodeThreads::start(runtime.handle()).expect("threads");
+        let env = crate::Env::real().with_threads(&threads);
+        let niceness = || rustix::process::nice(0).expect("it may be asked");
+        let own = niceness();
+        let step = runtime.block_on(env.tasks.step_behind("step", move || (name(), niceness())));
+        let (name, behind) = step.expect("joined");
+        assert_eq!((name.as_deref(), behind), (Some("behind"), own + 10));
+        let near = runtime.block_on(env.tasks.step("near", niceness));
+        assert_eq!(near.expect("joined"), own);
+        for tasks in [&env.tasks, &env.consensus, &env.reception] {
+            let work = runtime.block_on(tasks.spawn_blocking("work", niceness));
+            assert_eq!(work.expect("joined"), own);
         }
     }
 

@@ -302,11 +302,19 @@ impl Store {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let done = self.inner.tasks().step("rows", work).await;
-        done.map_err(|error| match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Unavailable,
-        })
+        stepped(self.inner.tasks().step("rows", work).await)
+    }
+
+    /// The same over many rows, as for a listing: it stands behind all else; see
+    /// [`floeberg_env::Tasks::step_behind`].
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn step_behind<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        stepped(self.inner.tasks().step_behind("many rows", work).await)
     }
 
     /// Follows whether this node leads the group.
@@ -422,6 +430,14 @@ impl Store {
     pub(crate) fn outcomes_awaited(&self) -> usize {
         self.inner.outcomes.len()
     }
+}
+
+/// What a step came to; its panic is the caller's.
+fn stepped<T>(done: Result<T, tokio::task::JoinError>) -> Result<T, Unavailable> {
+    done.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Unavailable,
+    })
 }
 
 mod dump;

@@ -113,7 +113,7 @@ impl Objects {
         let mut present: Option<HashSet<BucketId>> = None;
         loop {
             let view = self.store.local();
-            let page = self.step(move || {
+            let page = self.step_behind(move || {
                 let limit = PageLimit::STEP.at_most(BATCH);
                 Ok(view.page::<pb::FenceRow>(&[tag::FENCE], after.as_deref(), limit)?)
             });

@@ -210,7 +210,7 @@ impl Walk<'_> {
         let behind = behind.map(|after| [&base[..], &after].concat());
         let (view, limit) = (self.view.clone(), PageLimit::STEP.at_most(self.page));
         self.objects
-            .step(move || {
+            .step_behind(move || {
                 let page = view.page::<pb::ListingRow>(&scanned, behind.as_deref(), limit)?;
                 let listed = page.rows.into_iter().map(|(key, row)| {
                     let key = keys::parse_listing(&key)?;

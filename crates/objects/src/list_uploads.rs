@@ -153,7 +153,7 @@ impl Objects {
             return Ok(UploadListing::default());
         }
         let request = request.clone();
-        let listed = self.step(move || collect(&view, bucket.id, &request, max));
+        let listed = self.step_behind(move || collect(&view, bucket.id, &request, max));
         Ok(listed.await?)
     }
 
@@ -184,8 +184,8 @@ impl Objects {
         let prefix = target.place.parts(id);
         // Parts of large rows make a shorter page.
         let limit = PageLimit::STEP.at_most(max);
-        let page =
-            self.step(move || Ok(view.page::<pb::PartRow>(&prefix, Some(&behind), limit)?));
+        let page = self
+            .step_behind(move || Ok(view.page::<pb::PartRow>(&prefix, Some(&behind), limit)?));
         let mut page = page.await?;
         if max == 0 {
             page.has_more = !page.rows.is_empty();

@@ -191,7 +191,7 @@ impl Objects {
         now: TimestampMs,
     ) -> Result<(Vec<Bytes>, Vec<ChunkId>), Outage> {
         let view = self.fresh_or_local(slot).await?;
-        self.step(move || due_rows(&view, slot, now)).await
+        self.step_behind(move || due_rows(&view, slot, now)).await
     }
 
     /// One barrier per pass is enough: garbage rows only appear, and only this task removes them.
@@ -229,7 +229,7 @@ impl Objects {
         loop {
             // The rows are at least as new as the chunks.
             let (shards, store) = (self.shards.clone(), self.store.clone());
-            let page = self.step(move || owned_chunks(&shards, &store, after.as_ref()));
+            let page = self.step_behind(move || owned_chunks(&shards, &store, after.as_ref()));
             let page = page.await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
@@ -261,7 +261,7 @@ impl Objects {
         let mut after: Option<Bytes> = None;
         loop {
             let view = self.store.local();
-            let page = self.step(move || {
+            let page = self.step_behind(move || {
                 let limit = PageLimit::STEP.at_most(BATCH);
                 Ok(view.page::<pb::UploadRow>(&[tag::UPLOAD], after.as_deref(), limit)?)
             });

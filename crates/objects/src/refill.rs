@@ -123,7 +123,7 @@ impl Objects {
         after: Option<Bytes>,
     ) -> Result<Page, Outage> {
         let (view, shards) = (self.store.local(), self.shards.clone());
-        self.step(move || {
+        self.step_behind(move || {
             let limit = PageLimit::STEP.at_most(BATCH);
             let rows = view.page::<pb::ChunkOwnerRow>(&[tag::OWNER], after.as_deref(), limit)?;
             let rows = rows.rows;

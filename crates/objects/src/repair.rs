@@ -171,7 +171,7 @@ impl Objects {
         loop {
             // What is not applied here yet is found at a later pass.
             let view = self.store.local();
-            let page = self.step(move || {
+            let page = self.step_behind(move || {
                 let limit = PageLimit::STEP.at_most(BATCH);
                 Ok(view.page::<pb::RepairRow>(&[tag::REPAIR], after.as_deref(), limit)?)
             });

@@ -92,4 +92,13 @@ impl Objects {
         let done = self.store.step(work).await;
         done.map_err(|_| Outage::Unavailable)?
     }
+
+    /// The same for listings and for what looks after rows: it stands behind all else.
+    pub(crate) async fn step_behind<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Outage> + Send + 'static,
+    ) -> Result<T, Outage> {
+        let done = self.store.step_behind(work).await;
+        done.map_err(|_| Outage::Unavailable)?
+    }
 }

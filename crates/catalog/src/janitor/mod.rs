@@ -99,7 +99,7 @@ impl Janitor {
         let (view, cursor) = (inner.store.local(), self.cursor);
         let retention = self.config.retention.clone();
         let planned = move || plan(&view, now, &retention, cursor);
-        let plan = self.catalog.step(planned).await??;
+        let plan = self.catalog.step_behind(planned).await??;
         self.cursor = plan.cursor;
         if !plan.condemned.is_empty() {
             self.condemn(&plan.condemned).await?;
