@@ -107,6 +107,17 @@ fn loaded(
     ))
 }
 
+/// The answer to a change that has made or replaced a table.
+async fn made(
+    state: &IcebergState,
+    call: &Call,
+    principal: &Principal,
+    head: &Arc<TableHead>,
+) -> Handled {
+    let metadata = changed(state, call, head).await?;
+    loaded(state, call, principal, head, (SnapshotsMode::All, metadata))
+}
+
 pub(crate) async fn list(
     state: &IcebergState,
     names: &PathNames,
@@ -177,14 +188,7 @@ pub(crate) async fn create(
         return Ok(json_bytes(StatusCode::OK, body.concat()));
     }
     let head = state.catalog.create_table(&allowed, &cx, &request).await?;
-    let metadata = changed(state, call, &head).await?;
-    loaded(
-        state,
-        call,
-        principal,
-        &head,
-        (SnapshotsMode::All, metadata),
-    )
+    made(state, call, principal, &head).await
 }
 
 pub(crate) async fn register(
@@ -211,14 +215,7 @@ pub(crate) async fn register(
         .catalog
         .register_table(&allowed, &cx, &request)
         .await?;
-    let metadata = changed(state, call, &head).await?;
-    loaded(
-        state,
-        call,
-        principal,
-        &head,
-        (SnapshotsMode::All, metadata),
-    )
+    made(state, call, principal, &head).await
 }
 
 fn snapshots_mode(call: &Call) -> Result<SnapshotsMode, Failure> {

@@ -6,7 +6,6 @@
 //! itself and returns a report that prints as a table and serializes as JSON.
 
 mod commits;
-mod elsewhere;
 mod history;
 mod listings;
 mod load;

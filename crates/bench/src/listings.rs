@@ -1,17 +1,32 @@
 //! What listings of a large namespace and a large bucket do to commits beside them.
 
 use crate::commits::{Writer, reason, shares};
-use crate::elsewhere::Elsewhere;
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::tables::{Afterwards, Tables};
 use crate::walks::{Bucket, WalkedObjects, Walker};
 use crate::{BenchError, at};
 use floeberg_client::{IcebergClient, IcebergConfig};
+use floeberg_env::Threads;
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+fn lost(error: impl fmt::Display) -> BenchError {
+    BenchError::Worker {
+        detail: error.to_string(),
+    }
+}
+
+/// Drives clients that would run on other machines: they must not take the processors of what is measured.
+async fn on(
+    elsewhere: &Threads,
+    clients: impl Future<Output = Result<LoadReport, BenchError>> + Send + 'static,
+) -> Result<LoadReport, BenchError> {
+    let ended = elsewhere.tasks().spawn("elsewhere", clients).await;
+    ended.map_err(lost)?
+}
 
 /// Tables that the writers commit to, in a namespace of their own.
 const WRITTEN: usize = 64;
@@ -193,19 +208,17 @@ async fn measure(
     };
     let pace = Pace::Open { per_second };
     let alone = drive(writers(), pace, bound).await?;
-    let elsewhere = Elsewhere::start()?;
+    let elsewhere = Threads::start_behind("elsewhere", 2).map_err(lost)?;
     let (beside, whole, paged) = tokio::try_join!(
         drive(writers(), pace, bound),
-        elsewhere.run(drive(
-            listers(Way::Whole, config.whole),
-            Pace::Closed,
-            bound
-        )),
-        elsewhere.run(drive(
-            listers(Way::Paged, config.paged),
-            Pace::Closed,
-            bound
-        )),
+        on(
+            &elsewhere,
+            drive(listers(Way::Whole, config.whole), Pace::Closed, bound)
+        ),
+        on(
+            &elsewhere,
+            drive(listers(Way::Paged, config.paged), Pace::Closed, bound)
+        ),
     )?;
     let walks = match &config.objects {
         Some(objects) => Some(walk(config, objects, written, (pace, &alone)).await?),
@@ -233,10 +246,10 @@ async fn walk(
     let bound = Bound::Time(config.time);
     let bucket = Bucket::create(objects).await?;
     let walkers = (0..objects.walkers).map(|_| Walker::new(&bucket));
-    let elsewhere = Elsewhere::start()?;
+    let elsewhere = Threads::start_behind("elsewhere", 2).map_err(lost)?;
     let (beside, pages) = tokio::try_join!(
         drive(writers(config, written), pace, bound),
-        elsewhere.run(drive(walkers.collect(), Pace::Closed, bound)),
+        on(&elsewhere, drive(walkers.collect(), Pace::Closed, bound)),
     )?;
     if config.afterwards == Afterwards::Remove {
         bucket.remove(objects.count).await?;

@@ -5,6 +5,7 @@
 //! served however many large ones are under way.
 
 use crate::{Network, Peer};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -173,6 +174,12 @@ impl Held {
         Ok(())
     }
 
+    /// Bytes that count until the last of them, or of their slices, is dropped.
+    #[must_use]
+    pub fn of_bytes(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Counted { bytes, _held: self })
+    }
+
     /// Gives back some of what is held.
     fn release(&mut self, bytes: u64) {
         let inner = &self.budget.0;
@@ -226,6 +233,18 @@ impl Held {
         };
         let waited = tokio::time::timeout(patience, wait).await;
         waited.map_err(|_| budget.exhausted())
+    }
+}
+
+/// What [`Held::of_bytes`] counts.
+struct Counted {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -120,7 +120,7 @@ impl Tasks {
     }
 
     /// The same, and what may wait runs on the threads of `behind`.
-    pub(crate) fn with_steps_on(self, behind: Handle) -> Self {
+    pub(crate) fn with_behind(self, behind: Handle) -> Self {
         Self {
             behind: Some(behind),
             ..self

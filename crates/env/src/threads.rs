@@ -17,26 +17,25 @@ impl Threads {
     /// # Errors
     /// The system has no more threads or file descriptors.
     pub fn start(name: &'static str, workers: usize) -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(workers)
-            .thread_name(name)
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
+        Self::build(Builder::new_multi_thread().worker_threads(workers), name)
     }
 
     /// The same with threads that run only what leaves others time enough (`nice` 10): where all cores are
     /// busy, they get a tenth of what others do.
-    fn start_behind(name: &'static str) -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name(name)
-            .on_thread_start(|| {
-                // Of this thread alone; one that cannot is as good as the others.
-                let _ = rustix::process::nice(10);
-            })
-            .enable_all()
-            .build()?;
+    ///
+    /// # Errors
+    /// As [`Threads::start`].
+    pub fn start_behind(name: &'static str, workers: usize) -> io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(workers).on_thread_start(|| {
+            // Of this thread alone; one that cannot is as good as the others.
+            let _ = rustix::process::nice(10);
+        });
+        Self::build(&mut builder, name)
+    }
+
+    fn build(builder: &mut Builder, name: &'static str) -> io::Result<Self> {
+        let runtime = builder.thread_name(name).enable_all().build()?;
         Ok(Self(Some(runtime)))
     }
 
@@ -90,14 +89,14 @@ impl NodeThreads {
             requests: requests.clone(),
             consensus: Threads::start("consensus", consensus_workers())?,
             reception: Threads::start("reception", 1)?,
-            behind: Threads::start_behind("behind")?,
+            behind: Threads::start_behind("behind", 1)?,
         })
     }
 }
 
 impl NodeThreads {
     pub(crate) fn of_requests(&self) -> Tasks {
-        Tasks::on(self.requests.clone()).with_steps_on(self.behind.handle())
+        Tasks::on(self.requests.clone()).with_behind(self.behind.handle())
     }
 }
 

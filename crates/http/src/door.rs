@@ -1,6 +1,6 @@
 //! What both client ports of a node share to keep clients from each other's throats.
 
-use crate::{ByteBudget, Exhausted, Guesses, Held, Peer, SHARE_PATIENCE, Shares};
+use crate::{ByteBudget, Exhausted, Guesses, Peer, SHARE_PATIENCE, Shares};
 use bytes::Bytes;
 use floeberg_types::limits::{
     ANSWER_UNCOUNTED_BYTES, ANSWERS_HELD_BYTES, BODIES_HELD_BYTES, BODY_COPIES, BODY_VALUES,
@@ -36,18 +36,6 @@ impl Door {
     }
 }
 
-/// An answer that is counted for as long as some of it is left.
-struct Counted {
-    bytes: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 impl Door {
     /// Counts the body of an answer as held by `caller` until the last of its bytes is dropped. A small one
     /// is not counted, and one that is larger than a share counts as one.
@@ -59,8 +47,8 @@ impl Door {
             return Ok(bytes);
         }
         let share = (bytes.len() as u64).min(self.answers.shares().connection);
-        let _held = self.answers.hold(caller, share, SHARE_PATIENCE).await?;
-        Ok(Bytes::from_owner(Counted { bytes, _held }))
+        let held = self.answers.hold(caller, share, SHARE_PATIENCE).await?;
+        Ok(held.of_bytes(bytes))
     }
 }
 

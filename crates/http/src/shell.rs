@@ -216,13 +216,17 @@ impl Shell {
         parts: &Parts,
         request_id: RequestId,
     ) -> Answer {
-        let is_small = answer.body().size_hint().upper();
-        let is_small = is_small.is_some_and(|bytes| bytes <= ANSWER_UNCOUNTED_BYTES as u64);
-        if is_small || answer.extensions().get::<Counted>().is_some() {
+        // A body that does not know its length is not in memory.
+        let length = answer.body().size_hint().exact();
+        let length = length.and_then(|bytes| usize::try_from(bytes).ok());
+        let Some(length) = length.filter(|bytes| *bytes > ANSWER_UNCOUNTED_BYTES) else {
+            return answer;
+        };
+        if answer.extensions().get::<Counted>().is_some() {
             return answer;
         }
         let (head, body) = answer.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+        let Ok(body) = axum::body::to_bytes(body, length).await else {
             return refused(api, &Refusal::Panic, request_id);
         };
         let counted = self.door.count(peer_of(&parts.extensions), body.clone());

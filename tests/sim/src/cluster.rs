@@ -395,8 +395,12 @@ impl Cluster {
                 )),
             }
         });
-        // It fails only if the simulation ends.
-        let _ = start.await;
+        // Else the simulation is ending.
+        if let Err(error) = start.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     /// The node's power is cut.

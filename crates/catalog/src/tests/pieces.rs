@@ -4,7 +4,7 @@ use super::cluster::{Cluster, patient};
 use super::lab::*;
 use super::tables::register;
 use crate::janitor::{Janitor, JanitorConfig};
-use crate::pieces::{PIECES_LAST_MS, SERIES_AHEAD_MAX, SERIES_OF_CALLER_MAX};
+use crate::pieces::{PIECES_LAST_MS, SERIES_AHEAD_MAX, SERIES_KEPT_MAX, SERIES_OF_CALLER_MAX};
 use crate::*;
 use floeberg_env::{Network, Peer};
 use floeberg_iceberg::TableMetadata;
@@ -153,6 +153,15 @@ async fn a_refused_publication_leaves_nothing_once_swept() {
     assert_eq!(lab.rows(), before);
 }
 
+fn registration(name: &str) -> RegisterTable {
+    RegisterTable {
+        bucket: lake(),
+        ident: ident(name),
+        metadata_location: FILE.to_owned(),
+        overwrite: Overwrite::Refuse,
+    }
+}
+
 fn from(network: u8) -> Cx {
     Cx {
         caller: Peer {
@@ -168,15 +177,10 @@ fn from(network: u8) -> Cx {
 async fn publishers_that_vanish_keep_nobody_out() {
     let lab = Lab::with_pieces(SMALL).await;
     put_file(&lab, "s3://lake/in/t", FILE).await;
-    let request = RegisterTable {
-        bucket: lake(),
-        ident: ident("t"),
-        metadata_location: FILE.to_owned(),
-        overwrite: Overwrite::Refuse,
-    };
+    let request = registration("t");
     let ahead = || {
         let rows = lab.store.local();
-        let found = rows.scan::<rows::PiecesRow>(&keys::all_pieces(), None, usize::MAX);
+        let found = rows.scan::<rows::PiecesRow>(&keys::all_pieces(), None, SERIES_KEPT_MAX);
         found.unwrap()
     };
     let own = fragments(&lab);
@@ -328,12 +332,7 @@ async fn versions_of_several_series_stay_whole_and_go() {
 async fn a_repeat_under_its_key_is_answered_alike() {
     let lab = Lab::with_pieces(SMALL).await;
     put_file(&lab, "s3://lake/in/t", FILE).await;
-    let request = RegisterTable {
-        bucket: lake(),
-        ident: ident("t"),
-        metadata_location: FILE.to_owned(),
-        overwrite: Overwrite::Refuse,
-    };
+    let request = registration("t");
     let (may, key) = (allowed(), once(1, 1));
     let go = || lab.catalog.register_table(&may, &key, &request);
     let mut both = (Box::pin(go()), Box::pin(go()));
@@ -354,12 +353,7 @@ async fn register_through(cluster: &mut Cluster, is_front: bool, delay: Duration
         true => cluster.another(leader),
         false => leader,
     };
-    let request = RegisterTable {
-        bucket: lake(),
-        ident: ident("u"),
-        metadata_location: FILE.to_owned(),
-        overwrite: Overwrite::Refuse,
-    };
+    let request = registration("u");
     let catalog = cluster.catalog(front);
     let sent = request.clone();
     let first = tokio::spawn(async move {
