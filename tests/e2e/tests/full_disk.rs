@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(50);
 /// The disks of nodes 2 and 3, in MiB. A quarter of a small disk is kept as the reserve.
 const DISKS: [(u64, u64); 2] = [(2, 512), (3, 256)];
+/// What node 3 keeps, in MiB.
+const RESERVE: u64 = 64;
 const OBJECT: usize = 2 << 20;
 /// More objects than the smaller disk can hold.
 const MOST: usize = 128;
@@ -45,7 +47,6 @@ struct Through {
     clients: Clients,
     lakehouse: Endpoint,
     s3: Endpoint,
-    probe: Endpoint,
 }
 
 impl Through {
@@ -67,7 +68,6 @@ impl Through {
             clients: Clients::connect(&ends).await?,
             lakehouse: Endpoint::new(&ends.s3tables_uri, signed("s3tables"))?,
             s3: Endpoint::new(&ends.s3_uri, signed("s3"))?,
-            probe: Endpoint::new(&ends.s3tables_uri, Auth::None)?,
         })
     }
 
@@ -108,19 +108,12 @@ impl Through {
         request.headers.push(("idempotency-key", key));
         self.lakehouse.send(&request).await.map(|_| ())
     }
+}
 
-    async fn probe(&self, path: &str) -> anyhow::Result<String> {
-        let request = Request::new(Method::GET, path.into());
-        let reply = self.probe.send(&request).await?;
-        Ok(String::from_utf8_lossy(&reply.body).into_owned())
-    }
-
-    async fn free_mebibytes(&self) -> anyhow::Result<u64> {
-        let metrics = self.probe("/metrics").await?;
-        let name = r#"floeberg_disk_free_bytes{holds="rows"} "#;
-        let found = metrics.lines().find_map(|line| line.strip_prefix(name));
-        Ok(found.context("no such metric")?.parse::<u64>()? >> 20)
-    }
+/// What is free on the disk of a node.
+fn free_mebibytes(disk: &Path) -> anyhow::Result<u64> {
+    let space = rustix::fs::statvfs(disk)?;
+    Ok((space.f_bavail * space.f_frsize) >> 20)
 }
 
 fn is_full<T: std::fmt::Debug>(answer: Result<T, ClientError>, why: &str) -> anyhow::Result<()> {
@@ -165,7 +158,7 @@ async fn inside() -> anyhow::Result<()> {
     create_buckets(&fleet.endpoints(1)?).await?;
     let one = Through::node(&fleet, 1).await?;
     one.clients.iceberg.create_namespace(&["n"]).await?;
-    let count = one_is_filled(&mut fleet, &one).await?;
+    let count = one_is_filled(&mut fleet, &one, &seat(dir.path(), 3)).await?;
     the_full_one_gives_way(&mut fleet).await?;
     the_full_one_serves_what_it_can(&fleet, count).await?;
 
@@ -185,20 +178,26 @@ async fn inside() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fills node 3 through node 1, which always succeeds; how many objects that took.
-async fn one_is_filled(fleet: &mut Fleet, one: &Through) -> anyhow::Result<usize> {
+/// Fills node 3 through node 1, which always succeeds; how many objects that took. What node 3 says itself ends
+/// the filling: the others hear of it up to seconds later, and would be full by then as well.
+async fn one_is_filled(fleet: &mut Fleet, one: &Through, disk: &Path) -> anyhow::Result<usize> {
     let mut count = 0;
-    while !has_alarm(&fleet.status(1).await?, 3, "disk-full") {
+    while free_mebibytes(disk)? >= RESERVE {
         ensure!(count < MOST, "the disk of node 3 does not fill");
         one.put(count).await?;
         count += 1;
     }
+    let full = |status: &Value| has_alarm(status, 3, "disk-full");
+    fleet.until(1, "node 3 is full", full).await?;
     for _ in 0..20 {
         one.put(count).await?;
         count += 1;
     }
-    let free = Through::node(fleet, 3).await?.free_mebibytes().await?;
-    ensure!(free >= 32, "{free} MiB are left of 64 that are kept");
+    let free = free_mebibytes(disk)?;
+    ensure!(
+        free >= RESERVE / 2,
+        "{free} MiB are left of {RESERVE} that are kept"
+    );
     let owed = |status: &Value| (1..=3).any(|node| has_alarm(status, node, "copies-owed"));
     fleet.until(1, "copies are owed", owed).await?;
     Ok(count)
@@ -241,8 +240,7 @@ async fn the_full_one_serves_what_it_can(fleet: &Fleet, count: usize) -> anyhow:
 
 /// With node 2 full as well, nobody takes what needs room; with room again, everybody does.
 async fn two_are_full(fleet: &mut Fleet, one: &Through, disk: &Path) -> anyhow::Result<()> {
-    let two = Through::node(fleet, 2).await?;
-    let free = two.free_mebibytes().await?;
+    let free = free_mebibytes(disk)?;
     let ballast = disk.join("ballast");
     let size = free.saturating_sub(100) << 20;
     let file = File::create(&ballast)?;
@@ -263,7 +261,7 @@ async fn two_are_full(fleet: &mut Fleet, one: &Through, disk: &Path) -> anyhow::
     std::fs::remove_file(ballast)?;
     let begin = Instant::now();
     while let Err(error) = one.put_small().await {
-        let free = two.free_mebibytes().await?;
+        let free = free_mebibytes(disk)?;
         ensure!(begin.elapsed() < LIMIT, "{error}: {free} MiB are free");
         tokio::time::sleep(POLL).await;
     }
