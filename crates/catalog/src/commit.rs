@@ -4,24 +4,29 @@
 //! newest heads, proposals in flight included; what is replicated are the rows that changed.
 
 use crate::buckets::{BucketInfo, table_bucket};
-use crate::create::{claim, new_uuid, settle};
-use crate::errors::{CommitError, NoMetadata, NoSuchNamespace, NoSuchTable, Occupant, TableExists};
-use crate::heads::{ColdHead, Heads, TableHead};
-use crate::load::{Named, StoredTable, named};
+use crate::create::{claim, settle};
+use crate::errors::CommitError;
+use crate::heads::{Heads, TableHead};
+use crate::idempotency::Remembered;
+use crate::load::StoredTable;
 use crate::location::{self, Path};
-use crate::namespaces::{self, NamespaceInfo};
 use crate::publish::{self, Birth, Content, Parts};
-use crate::request::{Change, Request};
+use crate::request::Request;
+use crate::rows::answer_row::Answer;
 use crate::seen;
 use crate::{Catalog, Outage, Step, keys};
 use floeberg_auth::{Authorized, action};
-use floeberg_iceberg::{
-    Applied, ApplyContext, CreateContext, MetadataLogEntry, RequirementFailed, TableMetadata,
-    TableRequirement, TableUpdate, UpdateError, check,
-};
+use floeberg_iceberg::{Applied, TableRequirement, TableUpdate, UpdateError};
 use floeberg_metastore::{Cx, Event, Txn};
 use floeberg_types::{BucketName, TableId, TableIdent, TimestampMs};
 use std::sync::Arc;
+
+mod draft;
+mod drafting;
+
+use draft::{Draft, Scene, Target};
+use drafting::Ready;
+pub(crate) use drafting::{Drafts, is_large};
 
 /// The change of one table (Iceberg REST `CommitTableRequest`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +59,24 @@ pub struct CommittedTable {
     pub outcome: CommitOutcome,
 }
 
-/// A change and the rows of what its name stands for.
-struct Target<'a, 'r> {
-    change: &'a Change<'r>,
-    namespace: NamespaceInfo,
-    table: Option<(StoredTable, Arc<TableHead>)>,
+/// What a decision over a commit found.
+pub(crate) enum Decided {
+    Done(Vec<CommittedTable>),
+    /// Nothing was decided: the metadata has to be drafted apart first, because others would wait for it.
+    Undrafted,
+}
+
+impl Remembered for Decided {
+    fn answer(&self) -> Option<Answer> {
+        match self {
+            Self::Done(tables) => tables.answer(),
+            Self::Undrafted => None,
+        }
+    }
+
+    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
+        Remembered::again(answer, tables).map(Self::Done)
+    }
 }
 
 impl Catalog {
@@ -104,11 +122,7 @@ impl Catalog {
     ) -> Result<Vec<CommittedTable>, CommitError> {
         let started = self.inner.env.clock.monotonic();
         let request = Request::new(bucket, changes)?;
-        let decided = self
-            .transact_heads(cx, |txn, heads| {
-                decide(txn, cx, heads, self.inner.env.clock.now(), &request)
-            })
-            .await;
+        let decided = self.decided(cx, &request, changes).await;
         self.count(&decided);
         let elapsed = self.inner.env.clock.monotonic().saturating_sub(started);
         self.inner
@@ -116,6 +130,30 @@ impl Catalog {
             .commit_seconds
             .observe(elapsed.as_secs_f64());
         decided
+    }
+
+    async fn decided(
+        &self,
+        cx: &Cx,
+        request: &Request<'_>,
+        changes: &[TableChange],
+    ) -> Result<Vec<CommittedTable>, CommitError> {
+        let mut drafts = Drafts::new(self.inner.pieces);
+        if is_large(changes) {
+            self.draft(cx, request.bucket, changes, &mut drafts).await?;
+        }
+        loop {
+            let decided = self.transact_heads(cx, |txn, heads| {
+                let clock = self.inner.env.clock.now();
+                decide(txn, cx, heads, clock, request, &drafts)
+            });
+            match decided.await? {
+                Decided::Done(tables) => return Ok(tables),
+                Decided::Undrafted => {
+                    self.draft(cx, request.bucket, changes, &mut drafts).await?;
+                }
+            }
+        }
     }
 
     fn count(&self, decided: &Result<Vec<CommittedTable>, CommitError>) {
@@ -145,19 +183,20 @@ pub(crate) fn decide(
     heads: &Heads<'_>,
     clock: TimestampMs,
     request: &Request<'_>,
-) -> Result<Step<Vec<CommittedTable>>, CommitError> {
-    let decision = Decision {
+    drafts: &Drafts,
+) -> Result<Step<Decided>, CommitError> {
+    let scene = Scene {
         cx,
         heads,
+        now: txn.now(),
         clock,
-        request,
         bucket: table_bucket::<CommitError>(txn, request.bucket)?,
     };
     let mut targets = Vec::with_capacity(request.changes.len());
     let mut missing = Vec::new();
     for change in &request.changes {
-        decision.goes_on()?;
-        match decision.target(txn, change)? {
+        scene.goes_on()?;
+        match scene.target(txn, change.change)? {
             Ok(target) => targets.push(target),
             Err(cold) => missing.push(cold),
         }
@@ -165,17 +204,17 @@ pub(crate) fn decide(
     if !missing.is_empty() {
         return Ok(Step::Cold(missing));
     }
+    let decision = Decision { scene, request };
     if let Some(replayed) = decision.replay(txn, &targets)? {
-        return Ok(Step::Done(replayed));
+        return Ok(Step::Done(Decided::Done(replayed)));
     }
+    let Some(ready) = decision.drafts(txn, &targets, drafts)? else {
+        return Ok(Step::Done(Decided::Undrafted));
+    };
     let mut done = Vec::with_capacity(targets.len());
-    for target in &targets {
-        decision.goes_on()?;
-        let committed = match &target.table {
-            Some((table, head)) => decision.update(txn, target, table, head)?,
-            None => decision.create(txn, target)?,
-        };
-        done.push(committed);
+    for (target, ready) in targets.iter().zip(&ready) {
+        decision.scene.goes_on()?;
+        done.push(decision.write(txn, target, ready)?);
     }
     if done
         .iter()
@@ -183,90 +222,32 @@ pub(crate) fn decide(
     {
         txn.event(event(request.bucket, &done));
     }
-    Ok(Step::Done(done))
+    Ok(Step::Done(Decided::Done(done)))
 }
 
 /// One evaluation of a request.
 struct Decision<'a> {
-    cx: &'a Cx,
-    heads: &'a Heads<'a>,
-    clock: TimestampMs,
+    scene: Scene<'a>,
     request: &'a Request<'a>,
-    bucket: BucketInfo,
 }
 
 impl Decision<'_> {
-    /// Ends a decision that nobody waits for: every other commit of the group waits behind it.
-    fn goes_on(&self) -> Result<(), Outage> {
-        if self.cx.is_over() {
-            return Err(Outage::Unavailable);
-        }
-        Ok(())
-    }
-
-    /// Finds what a change is about: a table with its head, or a free name for a table to be created.
-    fn target<'c, 'r>(
-        &self,
-        txn: &Txn<'_>,
-        change: &'c Change<'r>,
-    ) -> Result<Result<Target<'c, 'r>, ColdHead>, CommitError> {
-        let ident = &change.change.ident;
-        let namespace = namespaces::find::<CommitError>(txn, self.bucket.id, &ident.namespace)?;
-        let Some(namespace) = namespace else {
-            return Err(if change.creates {
-                NoSuchNamespace {
-                    namespace: ident.namespace.clone(),
-                }
-                .into()
-            } else {
-                NoSuchTable::named(ident).into()
-            });
-        };
-        let table = match named::<CommitError>(txn, &namespace, &ident.name)? {
-            Named::Table(table) if table.row.current.is_none() => {
-                return Err(if change.creates {
-                    RequirementFailed::TableExists.into()
-                } else {
-                    NoMetadata {
-                        ident: ident.clone(),
-                    }
-                    .into()
-                });
-            }
-            Named::Table(table) => match self.heads.get(table.id, table.commit) {
-                Ok(head) => Some((table, head)),
-                Err(cold) => return Ok(Err(cold)),
-            },
-            Named::Nothing if change.creates => None,
-            Named::View if change.creates => {
-                let (ident, occupant) = (ident.clone(), Occupant::View);
-                return Err(TableExists { ident, occupant }.into());
-            }
-            Named::Nothing | Named::View => return Err(NoSuchTable::named(ident).into()),
-        };
-        Ok(Ok(Target {
-            change,
-            namespace,
-            table,
-        }))
-    }
-
     /// The answer to a request that was applied before. It comes before any requirement: they fail
     /// because of what the request itself did.
     fn replay(
         &self,
         txn: &Txn<'_>,
-        targets: &[Target<'_, '_>],
+        targets: &[Target<'_>],
     ) -> Result<Option<Vec<CommittedTable>>, CommitError> {
         let Some(fingerprint) = &self.request.fingerprint else {
             return Ok(None);
         };
         let mut tables = Vec::with_capacity(targets.len());
-        for target in targets {
+        for (target, change) in targets.iter().zip(&self.request.changes) {
             let Some((table, head)) = &target.table else {
                 return Ok(None);
             };
-            let snapshots = &target.change.snapshots;
+            let snapshots = &change.snapshots;
             if !seen::is_replay::<CommitError>(txn, table.id, snapshots, fingerprint)? {
                 return Ok(None);
             }
@@ -279,23 +260,54 @@ impl Decision<'_> {
         Ok(Some(tables))
     }
 
+    /// What every change makes of its table; `None` if too much of it is still to be found.
+    fn drafts<'d>(
+        &self,
+        txn: &Txn<'_>,
+        targets: &[Target<'_>],
+        drafts: &'d Drafts,
+    ) -> Result<Option<Vec<Ready<'d>>>, CommitError> {
+        let mut all = Vec::with_capacity(targets.len());
+        let mut in_place = 0;
+        for (number, target) in targets.iter().enumerate() {
+            self.scene.goes_on()?;
+            if let Some(ready) = drafts.of(number, target) {
+                all.push(ready);
+                continue;
+            }
+            in_place += 1;
+            if drafts.asks_for(in_place) {
+                return Ok(None);
+            }
+            let draft = self.scene.draft(target, &|| txn.new_id())?;
+            if drafts.goes_ahead(txn.feature_level(), &draft) {
+                return Ok(None);
+            }
+            all.push(Ready::new(draft));
+        }
+        Ok(Some(all))
+    }
+
+    fn write(
+        &self,
+        txn: &mut Txn<'_>,
+        target: &Target<'_>,
+        ready: &Ready<'_>,
+    ) -> Result<CommittedTable, CommitError> {
+        match &target.table {
+            Some((table, head)) => self.update(txn, table, head, ready),
+            None => self.create(txn, target, ready),
+        }
+    }
+
     fn update(
         &self,
         txn: &mut Txn<'_>,
-        target: &Target<'_, '_>,
         table: &StoredTable,
         head: &Arc<TableHead>,
+        ready: &Ready<'_>,
     ) -> Result<CommittedTable, CommitError> {
-        let change = target.change.change;
-        let base = head.metadata();
-        check(&change.requirements, Some(base))?;
-        let context = ApplyContext {
-            now_ms: txn.now().0,
-            clock_ms: self.clock.0,
-            previous: Some(previous(head)),
-        };
-        let goes_on = || self.goes_on().is_ok();
-        let applied = base.apply_while(&change.updates, &context, &goes_on)?;
+        let Draft { applied, path, .. } = ready.draft();
         if !applied.changed {
             let outcome = CommitOutcome::Unchanged;
             return Ok(CommittedTable {
@@ -303,15 +315,12 @@ impl Decision<'_> {
                 outcome,
             });
         }
-        let metadata = &applied.metadata;
-        check_paths(&self.bucket.name, change, metadata)?;
-        let path = publish::path_of(&self.bucket.name, metadata)?;
-        if metadata.location() != base.location() {
-            move_to(txn, &self.bucket, table.id, &path)?;
+        if applied.metadata.location() != head.metadata().location() {
+            move_to(txn, &self.scene.bucket, table.id, path)?;
         }
-        self.record_seen(txn, table.id, Some(table), &applied);
-        let content = content(&applied);
-        let head = publish::advance(txn, self.cx, self.heads.cache, table, &path, &content)?;
+        self.record_seen(txn, table.id, Some(table), applied);
+        let (cx, cache) = (self.scene.cx, self.scene.heads.cache);
+        let head = publish::advance(txn, cx, cache, table, path, &content(ready))?;
         Ok(CommittedTable {
             head,
             outcome: CommitOutcome::Committed,
@@ -322,28 +331,28 @@ impl Decision<'_> {
     fn create(
         &self,
         txn: &mut Txn<'_>,
-        target: &Target<'_, '_>,
+        target: &Target<'_>,
+        ready: &Ready<'_>,
     ) -> Result<CommittedTable, CommitError> {
-        let change = target.change.change;
-        let bucket = &self.bucket;
-        let (id, path) = birthplace(txn, bucket, target)?;
-        let context = CreateContext {
-            now_ms: txn.now().0,
-            uuid: new_uuid(txn),
-            location: location::uri(&bucket.name, path.as_str()).into(),
-        };
-        let goes_on = || self.goes_on().is_ok();
-        let applied = TableMetadata::create_while(&change.updates, &context, &goes_on)?;
-        location::check_properties(&bucket.name, &applied.metadata)?;
-        self.record_seen(txn, id, None, &applied);
+        let Draft {
+            applied,
+            path,
+            fresh,
+            ..
+        } = ready.draft();
+        let (bucket, namespace) = (&self.scene.bucket, &target.namespace);
+        let name = &target.change.ident.name;
+        let id = settle::<CommitError>(txn, bucket, namespace, name, path, *fresh)?;
+        self.record_seen(txn, id, None, applied);
         let birth = Birth {
             bucket,
-            namespace: &target.namespace,
-            name: &change.ident.name,
+            namespace,
+            name,
             id,
-            path: &path,
+            path,
         };
-        let head = publish::create(txn, self.cx, self.heads.cache, &birth, &content(&applied))?;
+        let (cx, cache) = (self.scene.cx, self.scene.heads.cache);
+        let head = publish::create(txn, cx, cache, &birth, &content(ready))?;
         Ok(CommittedTable {
             head,
             outcome: CommitOutcome::Committed,
@@ -373,28 +382,6 @@ impl Decision<'_> {
     }
 }
 
-fn previous(head: &TableHead) -> MetadataLogEntry {
-    MetadataLogEntry::new(head.metadata().last_updated_ms(), head.metadata_location())
-}
-
-/// Path properties can only have changed if properties or the location did.
-fn check_paths(
-    bucket: &BucketName,
-    change: &TableChange,
-    metadata: &TableMetadata,
-) -> Result<(), CommitError> {
-    let touches = |update: &TableUpdate| {
-        matches!(
-            update,
-            TableUpdate::SetProperties { .. } | TableUpdate::SetLocation { .. }
-        )
-    };
-    if change.updates.iter().any(touches) {
-        location::check_properties(bucket, metadata)?;
-    }
-    Ok(())
-}
-
 /// Claims a further location for a table. The old one stays its own: files are still there.
 fn move_to(
     txn: &mut Txn<'_>,
@@ -411,34 +398,18 @@ fn move_to(
     Ok(())
 }
 
-fn content(applied: &Applied) -> Content<'_> {
+fn content<'a>(ready: &'a Ready<'_>) -> Content<'a> {
+    let applied = &ready.draft().applied;
+    let changes = &applied.changes;
     Content {
         metadata: &applied.metadata,
-        parts: Parts::Changed(&applied.changes),
+        parts: match ready.pieces() {
+            Some(pieces) => Parts::Rewritten { pieces, changes },
+            None => Parts::Changed(changes),
+        },
         external_key: None,
         seen: applied.added_snapshots.len() as u64,
     }
-}
-
-/// The id and location of a table to be created: those it was staged with, or new ones.
-fn birthplace(
-    txn: &mut Txn<'_>,
-    bucket: &BucketInfo,
-    target: &Target<'_, '_>,
-) -> Result<(TableId, Path), CommitError> {
-    let TableChange { ident, updates, .. } = target.change.change;
-    let fresh = TableId::from_bytes(txn.new_id());
-    let chosen = updates.iter().rev().find_map(|update| match update {
-        TableUpdate::SetLocation { location } => Some(location),
-        _ => None,
-    });
-    let path = match chosen {
-        Some(location) => location::parse(&bucket.name, location)?,
-        None => location::unique(&ident.namespace, &ident.name, fresh),
-    };
-    let namespace = &target.namespace;
-    let id = settle::<CommitError>(txn, bucket, namespace, &ident.name, &path, fresh)?;
-    Ok((id, path))
 }
 
 fn event(bucket: &BucketName, tables: &[CommittedTable]) -> Event {

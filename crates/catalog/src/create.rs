@@ -6,17 +6,21 @@ use crate::heads::{TableHead, TableInfo};
 use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
+use crate::pieces::{self, Pieces};
 use crate::publish::{self, Birth, Content, Parts};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
 use crate::{Catalog, admit, keys, versions};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{NewTable, RawJson, TableMetadata, UpdateError};
-use floeberg_metastore::{Cx, Rows as _, StoreError, Txn};
+use floeberg_metastore::{Cx, Rows, StoreError, Txn};
 use floeberg_types::{BucketName, TableId, TableIdent, TableName, TimestampMs};
 use std::sync::Arc;
 
 /// How long a staged create keeps its location.
 pub const STAGED_LIFETIME_MS: i64 = 3_600_000;
+
+/// Bytes of a new table's description that its decision makes metadata of by itself.
+const IN_PLACE_BYTES: usize = 256 << 10;
 
 /// What a new table is to be (Iceberg REST `CreateTableRequest`).
 #[derive(Clone, Debug)]
@@ -48,6 +52,24 @@ pub struct StagedTable {
     pub expires_at: TimestampMs,
 }
 
+/// A new table's metadata, found before the decision because it is large.
+struct Draft {
+    id: TableId,
+    metadata: TableMetadata,
+    /// If no command should hold its document.
+    pieces: Option<Pieces>,
+}
+
+/// Whether a table is drafted before it is decided on.
+fn is_large(request: &CreateTable) -> bool {
+    let length = |json: &RawJson| json.as_str().len();
+    let optional = |json: &Option<RawJson>| json.as_ref().map_or(0, length);
+    let properties = request.properties.iter();
+    let properties: usize = properties.map(|(n, v)| n.len() + v.len()).sum();
+    let rest = optional(&request.partition_spec) + optional(&request.sort_order);
+    length(&request.schema) + rest + properties > IN_PLACE_BYTES
+}
+
 /// Where a table is to come into being.
 struct Site {
     bucket: BucketInfo,
@@ -74,27 +96,47 @@ impl Site {
     }
 }
 
-/// Finds a free name and a free location for a new table.
-fn site(
-    txn: &mut Txn<'_>,
+/// Finds the namespace of a new table whose name is free there.
+fn vacancy(
+    rows: &impl Rows,
     bucket: &BucketName,
     ident: &TableIdent,
-    location: Option<&str>,
-) -> Result<Site, CreateTableError> {
-    let bucket = table_bucket::<CreateTableError>(txn, bucket)?;
-    let namespace = namespaces::existing::<CreateTableError>(txn, bucket.id, &ident.namespace)?;
-    if let Some(occupant) = named::<CreateTableError>(txn, &namespace, &ident.name)?.occupant() {
+) -> Result<(BucketInfo, NamespaceInfo), CreateTableError> {
+    let bucket = table_bucket::<CreateTableError>(rows, bucket)?;
+    let namespace = namespaces::existing::<CreateTableError>(rows, bucket.id, &ident.namespace)?;
+    if let Some(occupant) = named::<CreateTableError>(rows, &namespace, &ident.name)?.occupant() {
         return Err(TableExists {
             ident: ident.clone(),
             occupant,
         }
         .into());
     }
-    let fresh = TableId::from_bytes(txn.new_id());
-    let path = match location {
-        Some(location) => location::parse(&bucket.name, location)?,
-        None => location::unique(&ident.namespace, &ident.name, fresh),
-    };
+    Ok((bucket, namespace))
+}
+
+/// The place of a new table.
+fn path(
+    bucket: &BucketName,
+    ident: &TableIdent,
+    location: Option<&str>,
+    fresh: TableId,
+) -> Result<Path, InvalidLocation> {
+    match location {
+        Some(location) => location::parse(bucket, location),
+        None => Ok(location::unique(&ident.namespace, &ident.name, fresh)),
+    }
+}
+
+/// Finds a free name and a free location for a new table, whose id is `fresh` unless one was staged there.
+fn site(
+    txn: &mut Txn<'_>,
+    bucket: &BucketName,
+    ident: &TableIdent,
+    location: Option<&str>,
+    fresh: TableId,
+) -> Result<Site, CreateTableError> {
+    let (bucket, namespace) = vacancy(txn, bucket, ident)?;
+    let path = path(&bucket.name, ident, location, fresh)?;
     let id = settle::<CreateTableError>(txn, &bucket, &namespace, &ident.name, &path, fresh)?;
     Ok(Site {
         bucket,
@@ -153,34 +195,36 @@ where
     })
 }
 
-/// A fresh `table-uuid`.
-pub(crate) fn new_uuid(txn: &Txn<'_>) -> Arc<str> {
-    uuid::Builder::from_random_bytes(txn.new_id())
+/// A `table-uuid` of random bytes.
+pub(crate) fn uuid_of(random: [u8; 16]) -> Arc<str> {
+    uuid::Builder::from_random_bytes(random)
         .into_uuid()
         .to_string()
         .into()
 }
 
+/// The metadata of a new table. `ids` gives random ids.
 fn first_metadata(
-    txn: &Txn<'_>,
     request: &CreateTable,
-    site: &Site,
+    path: &Path,
+    now: TimestampMs,
+    ids: &dyn Fn() -> [u8; 16],
 ) -> Result<TableMetadata, CreateTableError> {
     let location = match &request.location {
         Some(location) => location.as_str().into(),
-        None => location::uri(&site.bucket.name, site.path.as_str()).into(),
+        None => location::uri(&request.bucket, path.as_str()).into(),
     };
     let new = NewTable {
-        uuid: new_uuid(txn),
+        uuid: uuid_of(ids()),
         location,
         schema: request.schema.clone(),
         partition_spec: request.partition_spec.clone(),
         sort_order: request.sort_order.clone(),
         properties: request.properties.clone(),
-        now_ms: txn.now().0,
+        now_ms: now.0,
     };
     let metadata = TableMetadata::new_table(&new).map_err(UpdateError::Invalid)?;
-    location::check_properties(&site.bucket.name, &metadata)?;
+    location::check_properties(&request.bucket, &metadata)?;
     Ok(metadata)
 }
 
@@ -196,20 +240,41 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<Arc<TableHead>, CreateTableError> {
         admit::create(request)?;
+        if !is_large(request) {
+            return self.create_as(cx, request, None).await;
+        }
+        if let Some(before) = self.recall::<_, CreateTableError>(cx).await? {
+            return Ok(before);
+        }
+        let draft = self.draft_table(cx, request).await?;
+        self.create_as(cx, request, Some(&draft)).await
+    }
+
+    /// Creates a table as it was drafted.
+    async fn create_as(
+        &self,
+        cx: &Cx,
+        request: &CreateTable,
+        draft: Option<&Draft>,
+    ) -> Result<Arc<TableHead>, CreateTableError> {
         let heads = &self.inner.heads;
         self.transact_once(cx, |txn| {
-            let site = site(
-                txn,
-                &request.bucket,
-                &request.ident,
-                request.location.as_deref(),
-            )?;
-            let metadata = first_metadata(txn, request, &site)?;
-            let changes = versions::all_parts(&metadata);
+            let fresh = draft.map_or_else(|| TableId::from_bytes(txn.new_id()), |draft| draft.id);
+            let location = request.location.as_deref();
+            let site = site(txn, &request.bucket, &request.ident, location, fresh)?;
+            let metadata = match draft {
+                Some(draft) => draft.metadata.clone(),
+                None => first_metadata(request, &site.path, txn.now(), &|| txn.new_id())?,
+            };
+            let pieces = draft.and_then(|draft| draft.pieces.as_ref());
+            let changes = match pieces {
+                Some(_) => Vec::new(),
+                None => versions::all_parts(&metadata),
+            };
             let birth = site.birth(&request.ident.name);
             let content = Content {
                 metadata: &metadata,
-                parts: Parts::Changed(&changes),
+                parts: pieces.map_or(Parts::Changed(&changes), Parts::Ahead),
                 external_key: None,
                 seen: 0,
             };
@@ -218,6 +283,33 @@ impl Catalog {
             Ok(publish::create(txn, cx, heads, &birth, &content)?)
         })
         .await
+    }
+
+    /// Makes the metadata of a large table where nobody waits for it, and writes it ahead if no command
+    /// should hold it.
+    async fn draft_table(&self, cx: &Cx, request: &CreateTable) -> Result<Draft, CreateTableError> {
+        let (bucket, ident) = (&request.bucket, &request.ident);
+        self.read(|rows| vacancy(rows, bucket, ident)).await?;
+        let rng = Arc::clone(&self.inner.env.rng);
+        let id = TableId::from_bytes(rng.id128());
+        let path = path(bucket, ident, request.location.as_deref(), id)?;
+        let (now, place, request) = (self.now(), path.clone(), request.clone());
+        let drafted = self.step(move || {
+            let metadata = first_metadata(&request, &place, now, &|| rng.id128())?;
+            let weight = pieces::weight(&versions::all_parts(&metadata));
+            Ok::<_, CreateTableError>((metadata, weight))
+        });
+        let (metadata, weight) = drafted.await??;
+        let level = self.inner.store.feature_level();
+        let pieces = match (self.inner.pieces).suits(level, weight, metadata.rendered_len()) {
+            true => Some(self.write_ahead(cx, bucket, &path, &metadata).await?),
+            false => None,
+        };
+        Ok(Draft {
+            id,
+            metadata,
+            pieces,
+        })
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.
@@ -232,13 +324,10 @@ impl Catalog {
     ) -> Result<StagedTable, CreateTableError> {
         admit::create(request)?;
         self.transact_once(cx, |txn| {
-            let site = site(
-                txn,
-                &request.bucket,
-                &request.ident,
-                request.location.as_deref(),
-            )?;
-            let metadata = first_metadata(txn, request, &site)?;
+            let fresh = TableId::from_bytes(txn.new_id());
+            let location = request.location.as_deref();
+            let site = site(txn, &request.bucket, &request.ident, location, fresh)?;
+            let metadata = first_metadata(request, &site.path, txn.now(), &|| txn.new_id())?;
             let expires_at = txn.now().plus_ms(STAGED_LIFETIME_MS);
             let (id, path) = (site.id, site.path.as_str());
             let row = location::staged_row(id, site.namespace.id, &request.ident.name, expires_at);
@@ -277,7 +366,8 @@ impl Catalog {
         ident: &TableIdent,
     ) -> Result<TableInfo, CreateTableError> {
         self.transact_once(cx, |txn| {
-            let site = site(txn, bucket, ident, None)?;
+            let fresh = TableId::from_bytes(txn.new_id());
+            let site = site(txn, bucket, ident, None, fresh)?;
             txn.event(publish::event("table.create", bucket, site.id, ident));
             let info: Result<TableInfo, DamagedRow> =
                 publish::create_empty(txn, cx, &site.birth(&ident.name));

@@ -203,11 +203,6 @@ fn strays(
 }
 
 impl Catalog {
-    /// Whether changes of this weight are to be written ahead.
-    pub(crate) fn takes_pieces(&self, weight: usize) -> bool {
-        weight > self.inner.pieces.above && self.inner.store.feature_level() >= FEATURE_LEVEL_PIECES
-    }
-
     /// Writes all parts of a document ahead.
     ///
     /// # Errors
@@ -366,10 +361,27 @@ fn open(txn: &mut Txn<'_>, bytes: u64, caller: &Bytes) -> Result<(SeriesId, Time
     Ok((series, expires))
 }
 
+/// Bytes of rows above which a document is written ahead if most of it is new: what comes behind an entry waits until
+/// all nodes have it.
+const ABOVE: usize = limits::COMMAND_BYTES / 8;
+
+/// A document that is larger than its changes by more is only written ahead if a command could hardly take these.
+const LARGER: u64 = 8;
+
+impl PieceSizes {
+    /// Whether a document is written ahead whose changes have this weight, and itself this length.
+    pub(crate) fn suits(self, feature_level: u32, weight: usize, document: u64) -> bool {
+        let is_new = document <= LARGER * weight as u64;
+        feature_level >= FEATURE_LEVEL_PIECES
+            && weight > self.above
+            && (is_new || weight > limits::COMMAND_BYTES / 2)
+    }
+}
+
 impl Default for PieceSizes {
     fn default() -> Self {
         Self {
-            above: limits::COMMAND_BYTES / 2,
+            above: ABOVE,
             bytes: limits::PIECE_BYTES,
         }
     }

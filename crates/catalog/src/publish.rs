@@ -46,6 +46,11 @@ pub(crate) enum Parts<'a> {
     Changed(&'a [PartChange]),
     /// All of them are written ahead.
     Ahead(&'a Pieces),
+    /// All of them are written ahead; these differ from what the table has.
+    Rewritten {
+        pieces: &'a Pieces,
+        changes: &'a [PartChange],
+    },
 }
 
 fn name_row(id: TableId) -> NameRow {
@@ -200,7 +205,9 @@ fn put_content(
 ) -> Result<Arc<TableHead>, PublishError> {
     check_manifests(&row, path, content)?;
     let (series, changes) = match content.parts {
-        Parts::Ahead(pieces) => (pieces.publish(txn, id)?, &[][..]),
+        Parts::Ahead(pieces) | Parts::Rewritten { pieces, .. } => {
+            (pieces.publish(txn, id)?, &[][..])
+        }
         Parts::Changed(changes) => match &row.current {
             Some(current) => (series_of(id, current)?, changes),
             None => (SeriesId::first_of(id), changes),
@@ -250,7 +257,7 @@ fn check_manifests(
     let bucket = crate::rows::stored("table head", BucketName::for_lookup(&row.bucket))?;
     let former: BTreeSet<&str> = row.former_paths.iter().map(String::as_str).collect();
     let changes = match content.parts {
-        Parts::Changed(changes) => changes,
+        Parts::Changed(changes) | Parts::Rewritten { changes, .. } => changes,
         Parts::Ahead(pieces) => {
             for file in pieces.strays() {
                 location::check_manifest(&bucket, path, &former, file)?;

@@ -20,7 +20,13 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Change<'a> {
     pub change: &'a TableChange,
     pub snapshots: Vec<AddedSnapshot>,
-    pub creates: bool,
+}
+
+/// Whether a change creates its table.
+pub(crate) fn creates(change: &TableChange) -> bool {
+    change
+        .requirements
+        .contains(&TableRequirement::AssertCreate)
 }
 
 impl<'a> Request<'a> {
@@ -39,9 +45,7 @@ impl<'a> Request<'a> {
                 }
                 .into());
             }
-            let creates = change
-                .requirements
-                .contains(&TableRequirement::AssertCreate);
+            let creates = creates(change);
             let alone = |r: &TableRequirement| *r == TableRequirement::AssertCreate;
             if creates && !change.requirements.iter().all(alone) {
                 return Err(InvalidCreate {
@@ -52,7 +56,6 @@ impl<'a> Request<'a> {
             prepared.push(Change {
                 change,
                 snapshots: seen::snapshots(change),
-                creates,
             });
         }
         let adds = prepared.iter().any(|change| !change.snapshots.is_empty());

@@ -88,6 +88,45 @@ pub enum TableUpdate {
     },
 }
 
+impl TableUpdate {
+    /// Bytes of the text and numbers in it, roughly: what working with it costs.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::AddSchema { schema: json }
+            | Self::AddSpec { spec: json }
+            | Self::AddSortOrder { sort_order: json }
+            | Self::AddSnapshot { snapshot: json }
+            | Self::SetStatistics { statistics: json }
+            | Self::SetPartitionStatistics {
+                partition_statistics: json,
+            }
+            | Self::AddEncryptionKey {
+                encryption_key: json,
+            } => json.as_str().len(),
+            Self::SetProperties { updates } => updates
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum(),
+            Self::RemoveProperties { removals } => removals.iter().map(|name| name.len()).sum(),
+            Self::RemoveSnapshots { snapshot_ids } => size_of_val(&snapshot_ids[..]),
+            Self::RemovePartitionSpecs { spec_ids } => size_of_val(&spec_ids[..]),
+            Self::RemoveSchemas { schema_ids } => size_of_val(&schema_ids[..]),
+            Self::AssignUuid { uuid: text }
+            | Self::RemoveSnapshotRef { ref_name: text }
+            | Self::SetLocation { location: text }
+            | Self::RemoveEncryptionKey { key_id: text } => text.len(),
+            Self::UpgradeFormatVersion { .. }
+            | Self::SetCurrentSchema { .. }
+            | Self::SetDefaultSpec { .. }
+            | Self::SetDefaultSortOrder { .. }
+            | Self::SetSnapshotRef { .. }
+            | Self::RemoveStatistics { .. }
+            | Self::RemovePartitionStatistics { .. } => size_of::<Self>(),
+        }
+    }
+}
+
 /// An update object that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedUpdate {

@@ -176,8 +176,8 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "limits.body",
-        Value(r#""64 MiB""#),
-        &["The largest request body on the lakehouse port."],
+        Value(r#""32 MiB""#),
+        &["The largest request body on the lakehouse port; at most 32 MiB, which more counts as."],
     ),
     key(
         "limits.body_stall",

@@ -434,8 +434,9 @@ impl Reader {
                 "raise it or make segments smaller",
             );
         }
+        let most = floeberg_types::limits::REQUEST_BODY_BYTES as u64;
         Limits {
-            body_bytes: self.bytes_from("limits.body", "64 KiB"),
+            body_bytes: self.bytes_from("limits.body", "64 KiB").min(most),
             body_stall: self.duration("limits.body_stall", "1s", "1h"),
             operation_time: self.duration("limits.operation_time", "1s", "10m"),
             notice: self.duration("limits.notice", "1ms", "10m"),

@@ -166,7 +166,9 @@ impl Catalog {
         let token = base.as_ref().map(|head| head.info().version_token);
         let shared = Arc::clone(file);
         let changes = self.step(move || compare(base.as_deref(), &shared)).await?;
-        if self.takes_pieces(pieces::weight(&changes)) {
+        let level = self.inner.store.feature_level();
+        let document = file.metadata.rendered_len();
+        if (self.inner.pieces).suits(level, pieces::weight(&changes), document) {
             let written = self.write_ahead(cx, bucket, &file.path, &file.metadata);
             return Ok(Prepared::Ahead(Box::new(written.await?)));
         }

@@ -1,7 +1,7 @@
 //! Requests above a limit, decisions over many cold tables, and those that nobody waits for.
 
 use super::lab::*;
-use crate::commit::decide;
+use crate::commit::{Decided, Drafts, decide};
 use crate::request::Request;
 use crate::*;
 use floeberg_env::Attendance;
@@ -11,6 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 const DAY_MS: i64 = 86_400_000;
+
+/// What asks for no draft.
+fn impatient() -> Drafts {
+    Drafts::of_the_last_time(PieceSizes::default())
+}
 
 async fn tables(lab: &Lab, count: usize) -> Vec<TableChange> {
     let mut changes = Vec::new();
@@ -34,9 +39,12 @@ async fn a_transaction_over_cold_tables_is_evaluated_twice_however_many_they_are
     let cx = cx();
     let done = catalog.transact_heads(&cx, |txn, heads| {
         evaluations.fetch_add(1, Ordering::Relaxed);
-        decide(txn, &cx, heads, lab.env.clock.now(), &request)
+        // As if everything had moved on too often.
+        decide(txn, &cx, heads, lab.env.clock.now(), &request, &impatient())
     });
-    let done = done.await.unwrap();
+    let Decided::Done(done) = done.await.unwrap() else {
+        panic!("left to be drafted");
+    };
     assert_eq!(done.len(), 120);
     assert!(done.iter().all(|t| t.outcome == CommitOutcome::Committed));
     assert_eq!(evaluations.into_inner(), 2, "one finds all that is cold");
@@ -147,7 +155,15 @@ async fn a_decision_that_nobody_waits_for_stops() {
                 cache: &lab.catalog.inner.heads,
                 pinned: &pinned,
             };
-            decide(txn, &over, &heads, lab.env.clock.now(), &request).map(|_| ())
+            decide(
+                txn,
+                &over,
+                &heads,
+                lab.env.clock.now(),
+                &request,
+                &impatient(),
+            )
+            .map(|_| ())
         });
         let stopped = stopped.await.unwrap_err();
         assert!(

@@ -7,6 +7,7 @@
 mod buckets;
 mod cluster;
 mod commits;
+mod drafts;
 mod golden;
 mod idempotency;
 mod janitor;

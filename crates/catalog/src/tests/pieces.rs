@@ -10,6 +10,7 @@ use floeberg_env::{Network, Peer};
 use floeberg_iceberg::TableMetadata;
 use floeberg_metastore::Rows as _;
 use floeberg_types::TableId;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -265,11 +266,12 @@ async fn versions_of_several_series_stay_whole_and_go() {
         Ok(done) => done.head,
         Err(error) => panic!("{head:?}: {error}"),
     };
-    let mut files = Vec::new();
+    let (mut files, mut made) = (Vec::new(), BTreeSet::from([head.series()]));
     for round in 1..=6 {
         for id in 1..=2 {
             let change = append("t", head.metadata(), round * 10 + id);
             head = lab.commit(&change).await.unwrap().head;
+            made.insert(head.series());
             files.push((
                 head.metadata_location().to_owned(),
                 head.rendered(SnapshotsMode::All),
@@ -295,6 +297,7 @@ async fn versions_of_several_series_stay_whole_and_go() {
         let info = pointed.await.unwrap();
         head = lab.load("t").await.unwrap();
         assert_eq!(head.info(), &info);
+        made.insert(head.series());
         assert_eq!(cold(&lab, "t").await.unwrap(), *head.metadata());
     }
     for (file, bytes) in &files {
@@ -305,7 +308,10 @@ async fn versions_of_several_series_stay_whole_and_go() {
         let prefix = keys::all_series(head.info().id);
         rows.scan_prefix(&prefix, None, usize::MAX).unwrap().len()
     };
-    assert_eq!(series(), 6);
+    // The first commits are written ahead as well, the later ones change too little of their document.
+    made.remove(&keys::SeriesId::first_of(head.info().id));
+    assert!(made.len() > 6, "{made:?}");
+    assert_eq!(series(), made.len());
     lab.control.jump_clock(PIECES_LAST_MS * 10);
     let mut config = JanitorConfig::new("000000000000".parse().unwrap());
     config.retention.collect_every = 1;
@@ -320,7 +326,7 @@ async fn versions_of_several_series_stay_whole_and_go() {
         left += usize::from(expected.is_some());
     }
     assert!(left > 0 && left < files.len(), "{left}");
-    assert!(series() < 6, "{}", series());
+    assert!(series() < made.len(), "{}", series());
     assert_eq!(cold(&lab, "t").await.unwrap(), *head.metadata());
     let change = append("t", head.metadata(), 99);
     let head = lab.commit(&change).await.unwrap().head;

@@ -229,6 +229,15 @@ fn overrides_go_before_the_file_and_need_no_quotes() {
     assert_eq!(settings.limits.body_bytes, 1 << 20);
 }
 
+/// Budgets are made for bodies of a limit; a file that asks for more, as the default once did, still works.
+#[test]
+fn a_body_is_at_most_what_the_budgets_are_made_for() {
+    let most = floeberg_types::limits::REQUEST_BODY_BYTES as u64;
+    assert_eq!(set(&[]).unwrap().limits.body_bytes, most);
+    let larger = set(&[("limits.body", "\"64 MiB\"")]).unwrap();
+    assert_eq!(larger.limits.body_bytes, most);
+}
+
 /// A key that is listed but never read would be accepted and ignored.
 #[test]
 fn every_key_is_looked_at() {

@@ -11,7 +11,7 @@ use crate::table::Observed;
 use crate::world::{append, manifest_list};
 
 /// Values that share the bytes of a large commit; each stays below the limit of one.
-const VALUES: usize = 5;
+const VALUES: usize = 20;
 /// Snapshots and columns of a large metadata file; the rest of it are properties.
 pub(super) const SNAPSHOTS: i64 = 50_000;
 const COLUMNS: usize = 10_000;
@@ -27,13 +27,18 @@ const SUMMARY: &str = concat!(
     r#""Apache Iceberg 1.6.1 (commit 8e9d59d299be42b0bca9461457cd1e95dbaad086)""#
 );
 
-/// The body of a commit that sets properties of `bytes` in all.
-pub(super) fn commit(bytes: usize) -> String {
+/// The body of a commit, which has `length` bytes.
+pub(super) fn commit(length: usize) -> String {
+    let empty = commit_of(std::iter::repeat_n(0, VALUES)).len();
+    let bytes = length - empty;
     let each = bytes / VALUES;
-    let lengths = (0..VALUES).map(|n| match n {
+    commit_of((0..VALUES).map(|n| match n {
         0 => bytes - each * (VALUES - 1),
         _ => each,
-    });
+    }))
+}
+
+fn commit_of(lengths: impl Iterator<Item = usize>) -> String {
     let mut body =
         r#"{"requirements":[],"updates":[{"action":"set-properties","updates":{"#.to_owned();
     body.push_str(&fillers(lengths));

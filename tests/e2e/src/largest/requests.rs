@@ -13,8 +13,6 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes of properties in a commit that is a little too large for certain.
-const TOO_MANY: usize = limits::COMMAND_BYTES - 100;
 /// Tables between two that are looked at after a refusal.
 const LOOKED_AT: usize = 100;
 
@@ -43,9 +41,9 @@ impl Journal {
 struct Refusal {
     status: u16,
     code: &'static str,
-    /// The limit, and how much there was instead.
+    /// The limit, and how much there was instead, if that is said.
     limit: usize,
-    found: usize,
+    found: Option<usize>,
 }
 
 /// Sends through one node.
@@ -86,7 +84,8 @@ impl Sender {
         request: impl Future<Output = Result<Reply, ClientError>>,
     ) -> anyhow::Result<()> {
         let answer = self.timed(journal, kind, Fate::Refused, request).await;
-        let error = refusal(answer)?;
+        let error =
+            refusal(answer).with_context(|| format!("a {kind} through the {}", self.through))?;
         let Refusal {
             status,
             code,
@@ -95,7 +94,10 @@ impl Sender {
         } = wanted;
         let names = |number: &usize| error.message.contains(&number.to_string());
         ensure!(
-            error.status.as_u16() == *status && error.code == *code && names(limit) && names(found),
+            error.status.as_u16() == *status
+                && error.code == *code
+                && names(limit)
+                && found.is_none_or(|found| names(&found)),
             "a {kind} above the limit of {limit} through the {}: {error}",
             self.through
         );
@@ -136,23 +138,20 @@ impl Sender {
             let body = documents::commit(bytes);
             iceberg.update_table(&[NAMESPACE], &table, body)
         };
-        // How long a command is depends on more than the values; the refusal says it.
-        let error = refusal(send(TOO_MANY).await)?;
-        let taken = bytes_taken(&error.message).with_context(|| error.to_string())?;
-        let fits = TOO_MANY + limits::COMMAND_BYTES - taken;
         let wanted = Refusal {
             status: 413,
-            code: "CommandTooLargeException",
-            limit: limits::COMMAND_BYTES,
-            found: limits::COMMAND_BYTES + 1,
+            code: "BadRequestException",
+            limit: limits::REQUEST_BODY_BYTES,
+            found: None,
         };
-        self.refused(journal, "commit", &wanted, send(fits + 1))
-            .await?;
+        let sent = send(limits::REQUEST_BODY_BYTES + 1);
+        self.refused(journal, "commit", &wanted, sent).await?;
         ensure!(
             self.seen(&table).await? == before,
             "a refusal changed {table}"
         );
-        self.accepted(journal, "commit", send(fits)).await?;
+        let sent = send(limits::REQUEST_BODY_BYTES);
+        self.accepted(journal, "commit", sent).await?;
         accepted.commits.push(table);
         Ok(())
     }
@@ -171,7 +170,7 @@ impl Sender {
             status: 400,
             code: "BadRequestException",
             limit: limits::METADATA_FILE_BYTES,
-            found: limits::METADATA_FILE_BYTES + 1,
+            found: Some(limits::METADATA_FILE_BYTES + 1),
         };
         let sent = iceberg.register_table(&[NAMESPACE], table, &written.longer);
         self.refused(journal, "register", &wanted, sent).await?;
@@ -196,7 +195,7 @@ impl Sender {
             status: 400,
             code: "BadRequestException",
             limit: limits::TRANSACTION_TABLES,
-            found: limits::TRANSACTION_TABLES + 1,
+            found: Some(limits::TRANSACTION_TABLES + 1),
         };
         let body = documents::transaction(NAMESPACE, crowd, number);
         let sent = iceberg.commit_transaction(body);
@@ -224,12 +223,6 @@ fn refusal(answer: Result<Reply, ClientError>) -> anyhow::Result<floeberg_client
         Err(error) => Err(error).context("no answer to what is too large"),
         Ok(_) => bail!("what is too large was accepted"),
     }
-}
-
-/// The number in "the change takes 8388609 bytes of the log".
-fn bytes_taken(message: &str) -> Option<usize> {
-    let (_, rest) = message.split_once(" takes ")?;
-    rest.split_once(' ')?.0.parse().ok()
 }
 
 /// Every one of the tables has exactly so many snapshots.
@@ -269,7 +262,7 @@ pub(super) async fn check(
         let values = properties.into_iter().flatten();
         let values = values.filter(|(name, _)| name.starts_with("filler-"));
         let bytes: usize = values.filter_map(|(_, v)| v.as_str()).map(str::len).sum();
-        let missing = limits::COMMAND_BYTES - bytes;
+        let missing = limits::REQUEST_BODY_BYTES - bytes;
         ensure!(
             missing < 64 << 10,
             "{table} has {bytes} bytes of properties"

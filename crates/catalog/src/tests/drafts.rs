@@ -1,0 +1,326 @@
+//! Large commits and creates: drafted apart from their decision and written ahead, seen whole or not at all,
+//! and decided on what their tables are by then.
+
+use super::lab::*;
+use crate::commit::is_large;
+use crate::janitor::{Janitor, JanitorConfig};
+use crate::pieces::PIECES_LAST_MS;
+use crate::rows::PiecesRow;
+use crate::*;
+use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
+use floeberg_metastore::Rows as _;
+use floeberg_types::limits;
+
+/// What is large enough to be drafted goes in pieces of a few rows.
+const SIZES: PieceSizes = PieceSizes {
+    above: 100 << 10,
+    bytes: 64 << 10,
+};
+
+async fn sweep(lab: &Lab) {
+    let config = JanitorConfig::new("000000000000".parse().unwrap());
+    let mut janitor = Janitor::new(lab.catalog.clone(), config);
+    // The first one only condemns.
+    janitor.sweep().await.unwrap();
+    while janitor.sweep().await.unwrap() > 0 {}
+}
+
+/// A change that adds 300 KiB of properties.
+fn fill(name: &str) -> TableChange {
+    let value = "v".repeat(100 << 10);
+    let set = |n: usize| set_property(name, &format!("filler-{n}"), &value).updates;
+    let change = TableChange {
+        updates: (0..3).flat_map(set).collect(),
+        ..set_property(name, "k", "v")
+    };
+    assert!(is_large(std::slice::from_ref(&change)));
+    change
+}
+
+fn wide_schema() -> RawJson {
+    let field = |id: usize| {
+        let doc = "what it says ".repeat(8);
+        format!(r#"{{"id":{id},"name":"c{id}","required":false,"type":"long","doc":"{doc}"}}"#)
+    };
+    let fields: Vec<String> = (1..=2500).map(field).collect();
+    let fields = fields.join(",");
+    RawJson::parse(&format!(r#"{{"type":"struct","fields":[{fields}]}}"#)).unwrap()
+}
+
+/// A create of 350 KiB as a commit.
+fn created(name: &str) -> TableChange {
+    let updates = vec![
+        update(r#"{"action":"assign-uuid","uuid":"6f0c9a1e-3b1a-4a52-9d29-4f0b36d6a001"}"#),
+        update(r#"{"action":"upgrade-format-version","format-version":2}"#),
+        TableUpdate::AddSchema {
+            schema: wide_schema(),
+        },
+        update(r#"{"action":"set-current-schema","schema-id":-1}"#),
+        update(r#"{"action":"add-spec","spec":{"spec-id":0,"fields":[]}}"#),
+        update(r#"{"action":"set-default-spec","spec-id":-1}"#),
+        update(r#"{"action":"add-sort-order","sort-order":{"order-id":0,"fields":[]}}"#),
+        update(r#"{"action":"set-default-sort-order","sort-order-id":-1}"#),
+    ];
+    TableChange {
+        ident: ident(name),
+        requirements: vec![TableRequirement::AssertCreate],
+        updates,
+    }
+}
+
+async fn cold(lab: &Lab, name: &str) -> Result<TableMetadata, LoadTableError> {
+    let (catalog, lake, ident) = (lab.forgetful(), lake(), ident(name));
+    let head = catalog.load_table(&allowed(), &cx(), &lake, &ident).await;
+    head.map(|head| head.metadata().clone())
+}
+
+fn pieces_begun(lab: &Lab) -> usize {
+    let rows = lab.store.local();
+    let prefix = keys::all_pieces();
+    rows.scan_prefix(&prefix, None, usize::MAX).unwrap().len()
+}
+
+/// Whether somebody may still publish a series.
+fn unsettled(lab: &Lab) -> bool {
+    let rows = lab.store.local();
+    let pieces = rows.scan::<PiecesRow>(&keys::all_pieces(), None, usize::MAX);
+    pieces.unwrap().iter().any(|(_, row)| !row.value.condemned)
+}
+
+fn fragments(lab: &Lab) -> usize {
+    let rows = lab.store.local();
+    rows.scan_prefix(&[0x14], None, usize::MAX).unwrap().len()
+}
+
+fn value_of(metadata: &TableMetadata, name: &str) -> Option<String> {
+    let property = metadata.properties().find(|(key, _)| *key == name);
+    property.map(|(_, value)| value.to_string())
+}
+
+/// What a request leaves, by the rows of the table alone.
+async fn run(lab: &Lab, kind: &str) -> Result<(), String> {
+    match kind {
+        "commit" => lab
+            .commit(&fill("t"))
+            .await
+            .map(|_| ())
+            .map_err(|e| e.to_string()),
+        "transaction" => {
+            let changes = [set_property("s", "k", "v"), fill("t"), created("new")];
+            lab.transaction(&changes)
+                .await
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        }
+        "commit that creates" => lab
+            .commit(&created("new"))
+            .await
+            .map(|_| ())
+            .map_err(|e| e.to_string()),
+        "create" => {
+            let request = CreateTable {
+                schema: wide_schema(),
+                ..new_table("new")
+            };
+            lab.create_with(&request)
+                .await
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        }
+        kind => panic!("{kind}"),
+    }
+}
+
+const KINDS: [&str; 4] = ["commit", "transaction", "commit that creates", "create"];
+
+async fn lab() -> Lab {
+    let lab = Lab::with_pieces(SIZES).await;
+    lab.create("t").await.unwrap();
+    lab.create("s").await.unwrap();
+    lab
+}
+
+#[tokio::test]
+async fn large_documents_go_in_pieces_and_read_as_they_were_made() {
+    for kind in KINDS {
+        let lab = lab().await;
+        let mut running = Box::pin(run(&lab, kind));
+        let mut begun = 0;
+        loop {
+            let done = futures::poll!(&mut running).is_ready();
+            begun = begun.max(pieces_begun(&lab));
+            if done {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(running);
+        assert!(begun > 0, "{kind} went in one command");
+        assert_eq!(pieces_begun(&lab), 0, "{kind}");
+        for name in ["t", "s", "new"] {
+            let warm = lab.load(name).await;
+            match cold(&lab, name).await {
+                Ok(metadata) => assert_eq!(warm.unwrap().metadata(), &metadata, "{kind}: {name}"),
+                Err(_) => assert!(warm.is_err() && name == "new", "{kind}: {name}"),
+            }
+        }
+        let change = append("t", lab.load("t").await.unwrap().metadata(), 1);
+        let head = lab.commit(&change).await.unwrap().head;
+        assert_eq!(cold(&lab, "t").await.unwrap(), *head.metadata(), "{kind}");
+    }
+}
+
+/// The client goes, or the node loses power, at any moment: all of it is there, or nothing.
+#[tokio::test]
+async fn a_large_change_whose_client_goes_is_whole_or_not_there() {
+    for kind in KINDS {
+        let mut moments = 0;
+        for round in 0.. {
+            let mut lab = lab().await;
+            let before = fragments(&lab);
+            let mut running = Box::pin(run(&lab, kind));
+            let mut is_done = false;
+            for _ in 0..moments {
+                is_done = futures::poll!(&mut running).is_ready();
+                if is_done {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(running);
+            if round % 2 == 1 {
+                lab.crash().await;
+            }
+            // What was begun is begun and given up although nobody waits for it.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            lab.control.jump_clock(PIECES_LAST_MS);
+            sweep(&lab).await;
+            assert_eq!(pieces_begun(&lab), 0, "{kind} after {moments}");
+            let filled = value_of(&cold(&lab, "t").await.unwrap(), "filler-2").is_some();
+            let new = cold(&lab, "new").await.is_ok();
+            if filled || new {
+                assert_eq!(filled, ["commit", "transaction"].contains(&kind));
+                assert_eq!(new, kind != "commit", "{kind} after {moments}");
+            } else {
+                assert_eq!(fragments(&lab), before, "{kind} after {moments}");
+            }
+            assert!(filled || new || !is_done, "{kind}");
+            if is_done {
+                assert!(moments > 3, "{kind} after {moments}");
+                break;
+            }
+            moments += 1 + moments / 8;
+        }
+    }
+}
+
+/// Small commits to the table come in between at every moment: nothing of either is lost.
+#[tokio::test]
+async fn a_large_change_builds_on_what_its_table_is_by_then() {
+    for after in 0..40 {
+        let lab = lab().await;
+        let change = fill("t");
+        let mut large = Box::pin(lab.commit(&change));
+        let mut done = None;
+        for _ in 0..after {
+            if let std::task::Poll::Ready(answer) = futures::poll!(&mut large) {
+                done = Some(answer);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        lab.commit(&set_property("t", "small", "s")).await.unwrap();
+        match done {
+            Some(answer) => answer.unwrap(),
+            None => large.await.unwrap(),
+        };
+        let metadata = cold(&lab, "t").await.unwrap();
+        assert_eq!(
+            value_of(&metadata, "small").as_deref(),
+            Some("s"),
+            "{after}"
+        );
+        assert!(value_of(&metadata, "filler-2").is_some(), "{after}");
+        assert_eq!(lab.load("t").await.unwrap().info().version, 3, "{after}");
+    }
+}
+
+/// One whose requirement no longer holds is refused, whatever was drafted before.
+#[tokio::test]
+async fn a_large_change_whose_requirement_fails_meanwhile_is_refused() {
+    let mut refused = 0;
+    for after in 0..40 {
+        let lab = lab().await;
+        let head = lab.load("t").await.unwrap();
+        let mut change = append("t", head.metadata(), 1);
+        change.updates.extend(fill("t").updates);
+        let mut large = Box::pin(lab.commit(&change));
+        for _ in 0..after {
+            if futures::poll!(&mut large).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let small = append("t", head.metadata(), 2);
+        match lab.commit(&small).await {
+            Ok(_) => {
+                let error = large.await.unwrap_err();
+                assert!(
+                    matches!(error, CommitError::RequirementFailed(_)),
+                    "{error}"
+                );
+                refused += 1;
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error, CommitError::RequirementFailed(_)),
+                    "{error}"
+                );
+                break;
+            }
+        }
+        let metadata = cold(&lab, "t").await.unwrap();
+        assert!(value_of(&metadata, "filler-2").is_none());
+        // Not once it expires, but as soon as it is refused.
+        while unsettled(&lab) {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(refused > 3, "{refused}");
+}
+
+/// A commit may change more than one command takes.
+#[tokio::test]
+async fn a_commit_larger_than_a_command_is_taken() {
+    let lab = Lab::with_pieces(PieceSizes::default()).await;
+    lab.create("t").await.unwrap();
+    let value = "v".repeat(limits::PROPERTY_VALUE_BYTES - 16);
+    let set = |n: usize| set_property("t", &format!("k{n}"), &value).updates;
+    let change = TableChange {
+        updates: (0..6).flat_map(set).collect(),
+        ..set_property("t", "k", "v")
+    };
+    let head = lab.commit(&change).await.unwrap().head;
+    assert!(head.metadata().rendered_len() > limits::COMMAND_BYTES as u64);
+    assert_eq!(cold(&lab, "t").await.unwrap(), *head.metadata());
+}
+
+/// A document that a small change hardly touches is not written anew.
+#[test]
+fn a_large_document_is_written_ahead_for_a_large_change_only() {
+    let sizes = PieceSizes::default();
+    let level = floeberg_state::FEATURE_LEVEL_PIECES;
+    let (mib, suits) = (1 << 20, |weight, document| {
+        sizes.suits(level, weight, document)
+    });
+    assert!(!suits(mib, 2 << 20), "one command takes it");
+    assert!(suits(mib + 1, 8 << 20));
+    assert!(!suits(mib + 1, 32 << 20));
+    assert!(suits((4 << 20) + 1, 64 << 20));
+    assert!(
+        !sizes.suits(level - 1, 8 << 20, 8 << 20),
+        "nobody knows pieces"
+    );
+}
