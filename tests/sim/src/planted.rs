@@ -314,11 +314,17 @@ impl Meddler for Faulty {
                 way.call(to, shown.unwrap_or(request), patience).await
             }
             (Bug::PiecesNotCompared, Method::Propose) => {
+                let mut is_publication = false;
                 let blind = changed(&request, |command| {
                     if publishes(command) {
+                        is_publication = true;
                         forget_reads(command);
                     }
                 });
+                if is_publication {
+                    // On its way so long that somebody else publishes meanwhile.
+                    tokio::time::sleep(Duration::from_millis(self.draw(400))).await;
+                }
                 way.call(to, blind.unwrap_or(request), patience).await
             }
             (Bug::LimitNotChecked, Method::Propose) if self.draw(4) == 0 => {

@@ -115,5 +115,5 @@ fn pieces_that_are_seen_before_they_are_published_are_found() {
 
 #[test]
 fn pieces_that_are_published_without_a_comparison_are_found() {
-    is_found_as(Bug::PiecesNotCompared, (1020, 20), "were both published");
+    is_found_as(Bug::PiecesNotCompared, (1000, 30), "were both published");
 }
