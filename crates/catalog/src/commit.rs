@@ -6,15 +6,13 @@
 use crate::buckets::{BucketInfo, table_bucket};
 use crate::create::{claim, settle};
 use crate::errors::CommitError;
-use crate::heads::{Heads, TableHead};
-use crate::idempotency::Remembered;
+use crate::heads::{Heads, Pinned, TableHead};
 use crate::load::StoredTable;
 use crate::location::{self, Path};
 use crate::publish::{self, Birth, Content, Parts};
 use crate::request::Request;
-use crate::rows::answer_row::Answer;
 use crate::seen;
-use crate::{Catalog, Outage, Step, keys};
+use crate::{Catalog, Decided, Step, keys};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{Applied, TableRequirement, TableUpdate, UpdateError};
 use floeberg_metastore::{Cx, Event, Txn};
@@ -57,26 +55,6 @@ pub struct CommittedTable {
     pub head: Arc<TableHead>,
     /// What the commit did.
     pub outcome: CommitOutcome,
-}
-
-/// What a decision over a commit found.
-pub(crate) enum Decided {
-    Done(Vec<CommittedTable>),
-    /// Nothing was decided: the metadata has to be drafted apart first, because others would wait for it.
-    Undrafted,
-}
-
-impl Remembered for Decided {
-    fn answer(&self) -> Option<Answer> {
-        match self {
-            Self::Done(tables) => tables.answer(),
-            Self::Undrafted => None,
-        }
-    }
-
-    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
-        Remembered::again(answer, tables).map(Self::Done)
-    }
 }
 
 impl Catalog {
@@ -139,18 +117,25 @@ impl Catalog {
         changes: &[TableChange],
     ) -> Result<Vec<CommittedTable>, CommitError> {
         let mut drafts = Drafts::new(self.inner.pieces);
+        let mut pinned = Pinned::new();
         if is_large(changes) {
-            self.draft(cx, request.bucket, changes, &mut drafts).await?;
+            if let Some(before) = self.recall::<_, CommitError>(cx).await? {
+                return Ok(before);
+            }
+            self.draft(cx, request.bucket, changes, &mut drafts, &mut pinned)
+                .await?;
         }
         loop {
-            let decided = self.transact_heads(cx, |txn, heads| {
+            let decided = self.transact_pinned(cx, &mut pinned, |txn, heads| {
                 let clock = self.inner.env.clock.now();
                 decide(txn, cx, heads, clock, request, &drafts)
             });
             match decided.await? {
                 Decided::Done(tables) => return Ok(tables),
-                Decided::Undrafted => {
-                    self.draft(cx, request.bucket, changes, &mut drafts).await?;
+                Decided::Undrafted(now) => {
+                    drafts.looked_at(now);
+                    self.draft(cx, request.bucket, changes, &mut drafts, &mut pinned)
+                        .await?;
                 }
             }
         }
@@ -184,7 +169,7 @@ pub(crate) fn decide(
     clock: TimestampMs,
     request: &Request<'_>,
     drafts: &Drafts,
-) -> Result<Step<Decided>, CommitError> {
+) -> Result<Step<Decided<Vec<CommittedTable>>>, CommitError> {
     let scene = Scene {
         cx,
         heads,
@@ -209,7 +194,7 @@ pub(crate) fn decide(
         return Ok(Step::Done(Decided::Done(replayed)));
     }
     let Some(ready) = decision.drafts(txn, &targets, drafts)? else {
-        return Ok(Step::Done(Decided::Undrafted));
+        return Ok(Step::Done(Decided::Undrafted(txn.now())));
     };
     let mut done = Vec::with_capacity(targets.len());
     for (target, ready) in targets.iter().zip(&ready) {
@@ -268,24 +253,24 @@ impl Decision<'_> {
         drafts: &'d Drafts,
     ) -> Result<Option<Vec<Ready<'d>>>, CommitError> {
         let mut all = Vec::with_capacity(targets.len());
-        let mut in_place = 0;
+        let (mut in_place, mut is_large) = (0, false);
         for (number, target) in targets.iter().enumerate() {
             self.scene.goes_on()?;
-            if let Some(ready) = drafts.of(number, target) {
-                all.push(ready);
-                continue;
-            }
-            in_place += 1;
-            if drafts.asks_for(in_place) {
-                return Ok(None);
-            }
-            let draft = self.scene.draft(target, &|| txn.new_id())?;
-            if drafts.goes_ahead(txn.feature_level(), &draft) {
-                return Ok(None);
-            }
-            all.push(Ready::new(draft));
+            let ready = match drafts.of(number, target, txn.now()) {
+                Some(ready) => ready,
+                None => {
+                    in_place += 1;
+                    if drafts.asks_for(number, in_place) {
+                        return Ok(None);
+                    }
+                    Ready::new(self.scene.draft(target, &|| txn.new_id())?)
+                }
+            };
+            // The rest is looked at all the same: if the request is refused, nothing is to be written ahead.
+            is_large |= drafts.lacks_pieces(txn.feature_level(), &ready);
+            all.push(ready);
         }
-        Ok(Some(all))
+        Ok((!is_large).then_some(all))
     }
 
     fn write(
@@ -337,12 +322,12 @@ impl Decision<'_> {
         let Draft {
             applied,
             path,
-            fresh,
+            new_id,
             ..
         } = ready.draft();
         let (bucket, namespace) = (&self.scene.bucket, &target.namespace);
         let name = &target.change.ident.name;
-        let id = settle::<CommitError>(txn, bucket, namespace, name, path, *fresh)?;
+        let id = settle::<CommitError>(txn, bucket, namespace, name, path, *new_id)?;
         self.record_seen(txn, id, None, applied);
         let birth = Birth {
             bucket,
@@ -408,7 +393,7 @@ fn content<'a>(ready: &'a Ready<'_>) -> Content<'a> {
             None => Parts::Changed(changes),
         },
         external_key: None,
-        seen: applied.added_snapshots.len() as u64,
+        seen: seen::watched(&applied.added_snapshots).len() as u64,
     }
 }
 

@@ -6,10 +6,10 @@ use crate::heads::{TableHead, TableInfo};
 use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::pieces::{self, Pieces};
+use crate::pieces::Pieces;
 use crate::publish::{self, Birth, Content, Parts};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
-use crate::{Catalog, admit, keys, versions};
+use crate::{Catalog, Decided, Outage, admit, keys, versions};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{NewTable, RawJson, TableMetadata, UpdateError};
 use floeberg_metastore::{Cx, Rows, StoreError, Txn};
@@ -55,9 +55,55 @@ pub struct StagedTable {
 /// A new table's metadata, found before the decision because it is large.
 struct Draft {
     id: TableId,
+    path: Path,
+    /// The time at which it was made: a decision at an earlier one makes it anew.
+    now: TimestampMs,
     metadata: TableMetadata,
-    /// If no command should hold its document.
-    pieces: Option<Pieces>,
+}
+
+/// What a table is created of.
+enum Source {
+    /// The decision makes its metadata.
+    Request,
+    Draft(Draft),
+    /// All of it is written ahead.
+    Ahead(Draft, Pieces),
+}
+
+impl Source {
+    fn draft(&self) -> Option<&Draft> {
+        match self {
+            Self::Request => None,
+            Self::Draft(draft) | Self::Ahead(draft, _) => Some(draft),
+        }
+    }
+
+    fn pieces(&self) -> Option<&Pieces> {
+        match self {
+            Self::Request | Self::Draft(_) => None,
+            Self::Ahead(_, pieces) => Some(pieces),
+        }
+    }
+
+    /// The id of the new table, unless one was staged in its place.
+    fn id(&self, txn: &Txn<'_>) -> TableId {
+        let drawn = || TableId::from_bytes(txn.new_id());
+        self.draft().map_or_else(drawn, |draft| draft.id)
+    }
+
+    /// The metadata of the new table; `None` if what was drafted is of the future.
+    fn metadata(
+        &self,
+        txn: &Txn<'_>,
+        request: &CreateTable,
+        path: &Path,
+    ) -> Result<Option<TableMetadata>, CreateTableError> {
+        match self.draft() {
+            Some(draft) if draft.now > txn.now() => Ok(None),
+            Some(draft) => Ok(Some(draft.metadata.clone())),
+            None => first_metadata(request, path, txn.now(), &|| txn.new_id()).map(Some),
+        }
+    }
 }
 
 /// Whether a table is drafted before it is decided on.
@@ -127,16 +173,14 @@ fn path(
     }
 }
 
-/// Finds a free name and a free location for a new table, whose id is `fresh` unless one was staged there.
+/// Finds a free location for a new table, whose id is `fresh` unless one was staged there.
 fn site(
     txn: &mut Txn<'_>,
-    bucket: &BucketName,
+    (bucket, namespace): (BucketInfo, NamespaceInfo),
     ident: &TableIdent,
-    location: Option<&str>,
+    path: Path,
     fresh: TableId,
 ) -> Result<Site, CreateTableError> {
-    let (bucket, namespace) = vacancy(txn, bucket, ident)?;
-    let path = path(&bucket.name, ident, location, fresh)?;
     let id = settle::<CreateTableError>(txn, &bucket, &namespace, &ident.name, &path, fresh)?;
     Ok(Site {
         bucket,
@@ -144,6 +188,14 @@ fn site(
         id,
         path,
     })
+}
+
+/// What was decided without a draft.
+fn done<T>(decided: Decided<T>) -> Result<T, Outage> {
+    match decided {
+        Decided::Done(value) => Ok(value),
+        Decided::Undrafted(_) => Err(Outage::Unavailable),
+    }
 }
 
 /// The id of a table that comes into being at `path`: the one it was staged with there, or `fresh`
@@ -241,75 +293,100 @@ impl Catalog {
     ) -> Result<Arc<TableHead>, CreateTableError> {
         admit::create(request)?;
         if !is_large(request) {
-            return self.create_as(cx, request, None).await;
+            let created = self.create_of(cx, request, &Source::Request).await?;
+            return Ok(done(created)?);
         }
         if let Some(before) = self.recall::<_, CreateTableError>(cx).await? {
             return Ok(before);
         }
-        let draft = self.draft_table(cx, request).await?;
-        self.create_as(cx, request, Some(&draft)).await
+        let mut not_after = TimestampMs(i64::MAX);
+        loop {
+            let draft = self.draft_table(request, not_after).await?;
+            let source = self.written(cx, request, draft).await?;
+            match self.create_of(cx, request, &source).await? {
+                Decided::Done(head) => return Ok(head),
+                Decided::Undrafted(now) => not_after = now,
+            }
+        }
     }
 
-    /// Creates a table as it was drafted.
-    async fn create_as(
+    async fn create_of(
         &self,
         cx: &Cx,
         request: &CreateTable,
-        draft: Option<&Draft>,
-    ) -> Result<Arc<TableHead>, CreateTableError> {
+        source: &Source,
+    ) -> Result<Decided<Arc<TableHead>>, CreateTableError> {
         let heads = &self.inner.heads;
         self.transact_once(cx, |txn| {
-            let fresh = draft.map_or_else(|| TableId::from_bytes(txn.new_id()), |draft| draft.id);
-            let location = request.location.as_deref();
-            let site = site(txn, &request.bucket, &request.ident, location, fresh)?;
-            let metadata = match draft {
-                Some(draft) => draft.metadata.clone(),
-                None => first_metadata(request, &site.path, txn.now(), &|| txn.new_id())?,
+            let (place, id) = (request.location.as_deref(), source.id(txn));
+            let free = vacancy(txn, &request.bucket, &request.ident)?;
+            let path = path(&request.bucket, &request.ident, place, id)?;
+            let Some(metadata) = source.metadata(txn, request, &path)? else {
+                return Ok(Decided::Undrafted(txn.now()));
             };
-            let pieces = draft.and_then(|draft| draft.pieces.as_ref());
-            let changes = match pieces {
+            let site = site(txn, free, &request.ident, path, id)?;
+            let changes = match source.pieces() {
                 Some(_) => Vec::new(),
                 None => versions::all_parts(&metadata),
             };
             let birth = site.birth(&request.ident.name);
             let content = Content {
                 metadata: &metadata,
-                parts: pieces.map_or(Parts::Changed(&changes), Parts::Ahead),
+                parts: source
+                    .pieces()
+                    .map_or(Parts::Changed(&changes), Parts::Ahead),
                 external_key: None,
                 seen: 0,
             };
             let event = publish::event("table.create", &request.bucket, site.id, &request.ident);
             txn.event(event);
-            Ok(publish::create(txn, cx, heads, &birth, &content)?)
+            let head = publish::create(txn, cx, heads, &birth, &content)?;
+            Ok(Decided::Done(head))
         })
         .await
     }
 
-    /// Makes the metadata of a large table where nobody waits for it, and writes it ahead if no command
-    /// should hold it.
-    async fn draft_table(&self, cx: &Cx, request: &CreateTable) -> Result<Draft, CreateTableError> {
+    /// Makes the metadata of a large table where nobody waits for it.
+    async fn draft_table(
+        &self,
+        request: &CreateTable,
+        not_after: TimestampMs,
+    ) -> Result<Draft, CreateTableError> {
         let (bucket, ident) = (&request.bucket, &request.ident);
         self.read(|rows| vacancy(rows, bucket, ident)).await?;
         let rng = Arc::clone(&self.inner.env.rng);
         let id = TableId::from_bytes(rng.id128());
         let path = path(bucket, ident, request.location.as_deref(), id)?;
-        let (now, place, request) = (self.now(), path.clone(), request.clone());
+        let (now, request) = (self.now().min(not_after), request.clone());
         let drafted = self.step(move || {
-            let metadata = first_metadata(&request, &place, now, &|| rng.id128())?;
-            let weight = pieces::weight(&versions::all_parts(&metadata));
-            Ok::<_, CreateTableError>((metadata, weight))
+            let metadata = first_metadata(&request, &path, now, &|| rng.id128())?;
+            Ok::<_, CreateTableError>(Draft {
+                id,
+                path,
+                now,
+                metadata,
+            })
         });
-        let (metadata, weight) = drafted.await??;
-        let level = self.inner.store.feature_level();
-        let pieces = match (self.inner.pieces).suits(level, weight, metadata.rendered_len()) {
-            true => Some(self.write_ahead(cx, bucket, &path, &metadata).await?),
-            false => None,
-        };
-        Ok(Draft {
-            id,
-            metadata,
-            pieces,
-        })
+        drafted.await?
+    }
+
+    /// Writes a draft ahead if no command should hold it.
+    async fn written(
+        &self,
+        cx: &Cx,
+        request: &CreateTable,
+        draft: Draft,
+    ) -> Result<Source, CreateTableError> {
+        let (level, sizes) = (self.inner.store.feature_level(), self.inner.pieces);
+        let document = draft.metadata.rendered_len();
+        // Everything is new.
+        let weight = usize::try_from(document).unwrap_or(usize::MAX);
+        if !sizes.suits(level, weight, document) {
+            return Ok(Source::Draft(draft));
+        }
+        let ahead = self.write_ahead(cx, &request.bucket, &draft.path, &draft.metadata);
+        let pieces = ahead.await?;
+        Ok(Source::Ahead(draft, pieces))
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.
@@ -323,11 +400,34 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<StagedTable, CreateTableError> {
         admit::create(request)?;
+        if !is_large(request) {
+            let staged = self.stage_of(cx, request, &Source::Request).await?;
+            return Ok(done(staged)?);
+        }
+        let mut not_after = TimestampMs(i64::MAX);
+        loop {
+            let draft = self.draft_table(request, not_after).await?;
+            match self.stage_of(cx, request, &Source::Draft(draft)).await? {
+                Decided::Done(staged) => return Ok(staged),
+                Decided::Undrafted(now) => not_after = now,
+            }
+        }
+    }
+
+    async fn stage_of(
+        &self,
+        cx: &Cx,
+        request: &CreateTable,
+        source: &Source,
+    ) -> Result<Decided<StagedTable>, CreateTableError> {
         self.transact_once(cx, |txn| {
-            let fresh = TableId::from_bytes(txn.new_id());
-            let location = request.location.as_deref();
-            let site = site(txn, &request.bucket, &request.ident, location, fresh)?;
-            let metadata = first_metadata(request, &site.path, txn.now(), &|| txn.new_id())?;
+            let (place, id) = (request.location.as_deref(), source.id(txn));
+            let free = vacancy(txn, &request.bucket, &request.ident)?;
+            let path = path(&request.bucket, &request.ident, place, id)?;
+            let Some(metadata) = source.metadata(txn, request, &path)? else {
+                return Ok(Decided::Undrafted(txn.now()));
+            };
+            let site = site(txn, free, &request.ident, path, id)?;
             let expires_at = txn.now().plus_ms(STAGED_LIFETIME_MS);
             let (id, path) = (site.id, site.path.as_str());
             let row = location::staged_row(id, site.namespace.id, &request.ident.name, expires_at);
@@ -338,17 +438,13 @@ impl Catalog {
                 path: path.to_owned(),
             };
             txn.put(keys::staged(expires_at, id), &staged);
-            txn.event(publish::event(
-                "table.stage",
-                &request.bucket,
-                id,
-                &request.ident,
-            ));
-            Ok(StagedTable {
+            let event = publish::event("table.stage", &request.bucket, id, &request.ident);
+            txn.event(event);
+            Ok(Decided::Done(StagedTable {
                 id,
                 metadata,
                 expires_at,
-            })
+            }))
         })
         .await
     }
@@ -367,7 +463,9 @@ impl Catalog {
     ) -> Result<TableInfo, CreateTableError> {
         self.transact_once(cx, |txn| {
             let fresh = TableId::from_bytes(txn.new_id());
-            let site = site(txn, bucket, ident, None, fresh)?;
+            let free = vacancy(txn, bucket, ident)?;
+            let path = path(bucket, ident, None, fresh)?;
+            let site = site(txn, free, ident, path, fresh)?;
             txn.event(publish::event("table.create", bucket, site.id, ident));
             let info: Result<TableInfo, DamagedRow> =
                 publish::create_empty(txn, cx, &site.birth(&ident.name));

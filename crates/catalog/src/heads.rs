@@ -3,7 +3,7 @@
 mod ahead;
 mod cache;
 
-pub(crate) use cache::{ColdHead, HeadCache, Heads};
+pub(crate) use cache::{ColdHead, HeadCache, Heads, Pinned};
 
 use crate::errors::DamagedRow;
 use crate::keys::SeriesId;

@@ -59,8 +59,7 @@ use floeberg_env::{ByteBudget, Env};
 use floeberg_metastore::{Committed, Cx, ReadView, Store, TransactError, Txn};
 use floeberg_telemetry::CatalogMetrics;
 use floeberg_types::{TimestampMs, limits};
-use heads::{HeadCache, Heads};
-use std::collections::HashMap;
+use heads::{HeadCache, Heads, Pinned};
 use std::sync::Arc;
 
 /// Sizes of the catalog's memory.
@@ -75,7 +74,7 @@ pub struct CatalogConfig {
 /// When a metadata document is written in pieces, and how large they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceSizes {
-    /// Bytes of rows that one command still takes.
+    /// Bytes of rows that go into the command itself.
     pub above: usize,
     /// Bytes of a row, and about half of the most that a piece has.
     pub bytes: usize,
@@ -116,6 +115,14 @@ struct Inner {
 enum Step<T> {
     Done(T),
     Cold(Vec<heads::ColdHead>),
+}
+
+/// What a decision over something large found.
+enum Decided<T> {
+    Done(T),
+    /// Nothing was decided: what it would write has to be drafted apart first, because others would wait for it.
+    /// The time at which it was looked at; a later draft would be of the future.
+    Undrafted(TimestampMs),
 }
 
 impl Catalog {
@@ -173,32 +180,55 @@ impl Catalog {
     async fn transact_heads<T, E>(
         &self,
         cx: &Cx,
+        decide: impl FnMut(&mut Txn<'_>, &Heads<'_>) -> Result<Step<T>, E> + Send,
+    ) -> Result<T, E>
+    where
+        T: idempotency::Remembered + Send,
+        E: From<Outage> + Send,
+    {
+        let mut pinned = Pinned::new();
+        self.transact_pinned(cx, &mut pinned, decide).await
+    }
+
+    /// The same with what was read before for the same request.
+    async fn transact_pinned<T, E>(
+        &self,
+        cx: &Cx,
+        pinned: &mut Pinned,
         mut decide: impl FnMut(&mut Txn<'_>, &Heads<'_>) -> Result<Step<T>, E> + Send,
     ) -> Result<T, E>
     where
         T: idempotency::Remembered + Send,
         E: From<Outage> + Send,
     {
-        let mut pinned = HashMap::new();
         loop {
             let heads = Heads {
                 cache: &self.inner.heads,
-                pinned: &pinned,
+                pinned,
             };
             match self.transact_once(cx, |txn| decide(txn, &heads)).await? {
                 Step::Done(value) => return Ok(value),
-                Step::Cold(cold) => {
-                    for cold in &cold {
-                        if cx.is_over() {
-                            return Err(Outage::Unavailable.into());
-                        }
-                        if let Some((table, commit, head)) = self.warm(cx.caller, cold).await? {
-                            pinned.insert((table, commit), head);
-                        }
-                    }
-                }
+                Step::Cold(cold) => self.pin(cx, &cold, pinned).await?,
             }
         }
+    }
+
+    /// Reads cold tables into memory for one request.
+    async fn pin(
+        &self,
+        cx: &Cx,
+        cold: &[heads::ColdHead],
+        pinned: &mut Pinned,
+    ) -> Result<(), Outage> {
+        for cold in cold {
+            if cx.is_over() {
+                return Err(Outage::Unavailable);
+            }
+            if let Some((table, commit, head)) = self.warm(cx.caller, cold).await? {
+                pinned.insert((table, commit), head);
+            }
+        }
+        Ok(())
     }
 
     /// Log time, as far as this node knows.

@@ -1,4 +1,4 @@
-//! Metadata documents that no single command takes: their fragments are written ahead, piece by piece,
+//! Metadata documents that no single command should hold: their fragments are written ahead, piece by piece,
 //! under the id of a series that no version has yet, so that no reader and no decision sees them. One
 //! last command compares everything that was read and gives the series to the table; it copies
 //! nothing. What its request does not publish is condemned as soon as the request has ended, and

@@ -58,13 +58,22 @@ pub(crate) fn is_replay<E>(
 where
     E: From<StoreError> + From<DamagedRow>,
 {
-    for snapshot in snapshots {
+    for snapshot in watched(snapshots) {
         match rows.get::<SeenRow>(&keys::seen(table, snapshot.snapshot_id))? {
             Some(seen) if seen.value.fingerprint[..] == fingerprint[..] => {}
             _ => return Ok(false),
         }
     }
     Ok(true)
+}
+
+/// Snapshots of one change by which it is recognised.
+const WATCHED: usize = 100;
+
+/// The last snapshots of a change. The fingerprint is that of the whole request, so a few are as good as
+/// all: a row for each of thousands would hold up others.
+pub(crate) fn watched(snapshots: &[AddedSnapshot]) -> &[AddedSnapshot] {
+    &snapshots[snapshots.len().saturating_sub(WATCHED)..]
 }
 
 /// Records the snapshots that a request adds to a table which is now at `version`.
@@ -76,7 +85,7 @@ pub(crate) fn record(
     snapshots: &[AddedSnapshot],
     fingerprint: &Fingerprint,
 ) {
-    for (sequence, snapshot) in (first..).zip(snapshots) {
+    for (sequence, snapshot) in (first..).zip(watched(snapshots)) {
         let row = SeenRow {
             fingerprint: Bytes::copy_from_slice(fingerprint),
             manifest_list: snapshot

@@ -36,8 +36,10 @@ impl Target<'_> {
 /// The metadata that a change makes.
 pub(crate) struct Draft {
     pub(super) base: Option<VersionToken>,
-    /// The id of a table that it creates, unless one was staged in the place.
-    pub(super) fresh: TableId,
+    /// The time at which it was made.
+    pub(super) now: TimestampMs,
+    /// The id of its table, unless that is created and was staged in its place.
+    pub(super) new_id: TableId,
     /// Where the table is from now on.
     pub(super) path: Path,
     pub(super) applied: Applied,
@@ -118,7 +120,7 @@ impl Scene<'_> {
         ids: &dyn Fn() -> [u8; 16],
     ) -> Result<Draft, CommitError> {
         match &target.table {
-            Some((_, head)) => self.next(target, head, ids),
+            Some((table, head)) => self.next(target, table.id, head),
             None => self.first(target, ids),
         }
     }
@@ -126,8 +128,8 @@ impl Scene<'_> {
     fn next(
         &self,
         target: &Target<'_>,
+        id: TableId,
         head: &TableHead,
-        ids: &dyn Fn() -> [u8; 16],
     ) -> Result<Draft, CommitError> {
         let change = target.change;
         let base = head.metadata();
@@ -144,7 +146,8 @@ impl Scene<'_> {
         }
         Ok(Draft {
             base: target.base(),
-            fresh: TableId::from_bytes(ids()),
+            now: self.now,
+            new_id: id,
             path: publish::path_of(&self.bucket.name, &applied.metadata)?,
             applied,
         })
@@ -153,8 +156,8 @@ impl Scene<'_> {
     fn first(&self, target: &Target<'_>, ids: &dyn Fn() -> [u8; 16]) -> Result<Draft, CommitError> {
         let change = target.change;
         let bucket = &self.bucket.name;
-        let fresh = TableId::from_bytes(ids());
-        let path = birthplace(bucket, change, fresh)?;
+        let new_id = TableId::from_bytes(ids());
+        let path = birthplace(bucket, change, new_id)?;
         let context = CreateContext {
             now_ms: self.now.0,
             uuid: uuid_of(ids()),
@@ -165,7 +168,8 @@ impl Scene<'_> {
         location::check_properties(bucket, &applied.metadata)?;
         Ok(Draft {
             base: None,
-            fresh,
+            now: self.now,
+            new_id,
             path,
             applied,
         })

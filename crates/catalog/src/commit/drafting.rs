@@ -6,14 +6,14 @@ use super::TableChange;
 use super::draft::{Draft, Scene, Target};
 use crate::buckets::table_bucket;
 use crate::errors::CommitError;
-use crate::heads::{ColdHead, HeadCache, Heads, TableHead, VersionToken};
+use crate::heads::{ColdHead, HeadCache, Heads, Pinned, VersionToken};
 use crate::pieces::{self, Pieces};
-use crate::{Catalog, Outage, PieceSizes};
-use floeberg_iceberg::{Applied, TableUpdate};
+use crate::{Catalog, PieceSizes};
+use floeberg_iceberg::TableUpdate;
 use floeberg_metastore::{Cx, ReadView};
-use floeberg_types::{BucketName, CommitId, TableId};
+use floeberg_types::{BucketName, TimestampMs, limits};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Tables that a decision drafts by itself.
@@ -25,9 +25,12 @@ const IN_PLACE_UPDATES: usize = 1000;
 /// The same in bytes of their text.
 const IN_PLACE_BYTES: usize = 256 << 10;
 
-/// After so many times the decision drafts whatever has moved on meanwhile: a table that others commit to all
-/// the time must not keep a transaction over many from ever being decided.
+/// After so many times the decision drafts whatever has moved on meanwhile, and its command holds what it
+/// can: a table that others commit to all the time must not keep a large commit from ever being decided.
 const TIMES: u32 = 3;
+
+/// Documents of one request that are written ahead; of more, the command has to hold what is new.
+const AHEAD_MAX: usize = pieces::SERIES_OF_CALLER_MAX / 2;
 
 /// Whether a request is drafted before it is decided.
 pub(crate) fn is_large(changes: &[TableChange]) -> bool {
@@ -65,10 +68,12 @@ struct Drafted {
     pieces: Option<Pieces>,
 }
 
-/// Drafts by the number of their change.
+/// Drafts of a request, by the number of their change.
 pub(crate) struct Drafts {
     sizes: PieceSizes,
     times: u32,
+    /// The decision may be at no earlier time.
+    not_after: TimestampMs,
     by_change: BTreeMap<usize, Drafted>,
 }
 
@@ -78,6 +83,7 @@ impl Drafts {
         Self {
             sizes,
             times: 0,
+            not_after: TimestampMs(i64::MAX),
             by_change: BTreeMap::new(),
         }
     }
@@ -91,48 +97,56 @@ impl Drafts {
         }
     }
 
+    /// A decision could not be made at `now`: its draft may be of the future, if the clock of this node is ahead.
+    pub(super) fn looked_at(&mut self, now: TimestampMs) {
+        self.not_after = now;
+    }
+
     /// The draft of a change, if its table is still at the version that it builds on.
-    pub(super) fn of(&self, number: usize, target: &Target<'_>) -> Option<Ready<'_>> {
-        let drafted = self.fresh(number, target.base())?;
-        Some(Ready {
+    pub(super) fn of(
+        &self,
+        number: usize,
+        target: &Target<'_>,
+        now: TimestampMs,
+    ) -> Option<Ready<'_>> {
+        let drafted = self.by_change.get(&number)?;
+        let is_good = drafted.draft.base == target.base() && drafted.draft.now <= now;
+        is_good.then_some(Ready {
             draft: Cow::Borrowed(&drafted.draft),
             pieces: drafted.pieces.as_ref(),
         })
     }
 
-    fn fresh(&self, number: usize, base: Option<VersionToken>) -> Option<&Drafted> {
-        let drafted = self.by_change.get(&number)?;
-        (drafted.draft.base == base).then_some(drafted)
+    /// Whether a decision leaves the draft of a change, the `missing`th that it lacks, to be found apart.
+    pub(super) fn asks_for(&self, number: usize, missing: usize) -> bool {
+        let before = self.by_change.get(&number);
+        let was_large = before.is_some_and(|drafted| drafted.pieces.is_some());
+        self.times < TIMES && (was_large || missing > IN_PLACE_TABLES)
     }
 
-    /// Whether a decision that lacks so many drafts leaves them to be found apart.
-    pub(super) fn asks_for(&self, missing: usize) -> bool {
-        missing > IN_PLACE_TABLES && self.times < TIMES
+    /// Whether the document of a draft has to be written ahead before the command.
+    pub(super) fn lacks_pieces(&self, feature_level: u32, ready: &Ready<'_>) -> bool {
+        ready.pieces.is_none() && self.goes_ahead(feature_level, ready.draft())
     }
 
-    /// Whether the document of a draft is to be written ahead.
-    pub(super) fn goes_ahead(&self, feature_level: u32, draft: &Draft) -> bool {
-        let Applied {
-            metadata,
-            changes,
-            changed,
-            ..
-        } = &draft.applied;
-        *changed
-            && self.sizes.suits(
-                feature_level,
-                pieces::weight(changes),
-                metadata.rendered_len(),
-            )
+    fn goes_ahead(&self, feature_level: u32, draft: &Draft) -> bool {
+        let applied = &draft.applied;
+        let weight = pieces::weight(&applied.changes);
+        let document = applied.metadata.rendered_len();
+        applied.changed
+            && self.sizes.suits(feature_level, weight, document)
+            && (self.times < TIMES || weight > limits::COMMAND_BYTES / 2)
     }
 }
 
-type Pinned = HashMap<(TableId, CommitId), Arc<TableHead>>;
-
 /// What was found on the rows of one moment.
-struct Found {
-    drafts: Vec<(usize, Draft)>,
-    cold: Vec<ColdHead>,
+enum Found {
+    Cold(Vec<ColdHead>),
+    Drafts {
+        made: Vec<(usize, Draft)>,
+        /// Numbers of changes that cannot be drafted: the decision says why.
+        refused: Vec<usize>,
+    },
 }
 
 /// What is looked at, apart from the threads of requests.
@@ -141,37 +155,47 @@ struct Look {
     cx: Cx,
     bucket: BucketName,
     changes: Vec<TableChange>,
-    /// Numbers of changes and the versions of which a draft is there.
-    known: BTreeMap<usize, Option<VersionToken>>,
+    not_after: TimestampMs,
+    /// Numbers of changes, and the versions and times of their drafts.
+    known: BTreeMap<usize, (Option<VersionToken>, TimestampMs)>,
 }
 
 impl Look {
-    /// A change that cannot be drafted is left to the decision, which says why.
     fn look(&self, view: &ReadView, pinned: &Pinned) -> Result<Found, CommitError> {
         let cache: &HeadCache = &self.catalog.inner.heads;
         let scene = Scene {
             cx: &self.cx,
             heads: &Heads { cache, pinned },
-            now: self.catalog.now(),
-            clock: self.catalog.inner.env.clock.now(),
+            now: self.catalog.now().min(self.not_after),
+            clock: self.catalog.inner.env.clock.now().min(self.not_after),
             bucket: table_bucket::<CommitError>(view, &self.bucket)?,
         };
-        let (mut drafts, mut cold) = (Vec::new(), Vec::new());
-        let ids = || self.catalog.inner.env.rng.id128();
+        let (mut targets, mut cold, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (number, change) in self.changes.iter().enumerate() {
             scene.goes_on()?;
             match scene.target(view, change) {
-                Ok(Ok(target)) if self.known.get(&number) == Some(&target.base()) => {}
-                Ok(Ok(target)) => {
-                    if let Ok(draft) = scene.draft(&target, &ids) {
-                        drafts.push((number, draft));
-                    }
-                }
+                Ok(Ok(target)) => targets.push((number, target)),
                 Ok(Err(missing)) => cold.push(missing),
-                Err(_) => {}
+                Err(_) => refused.push(number),
             }
         }
-        Ok(Found { drafts, cold })
+        if !cold.is_empty() {
+            return Ok(Found::Cold(cold));
+        }
+        let ids = || self.catalog.inner.env.rng.id128();
+        let mut made = Vec::new();
+        for (number, target) in targets {
+            scene.goes_on()?;
+            let known = self.known.get(&number);
+            if known.is_some_and(|(base, at)| *base == target.base() && *at <= scene.now) {
+                continue;
+            }
+            match scene.draft(&target, &ids) {
+                Ok(draft) => made.push((number, draft)),
+                Err(_) => refused.push(number),
+            }
+        }
+        Ok(Found::Drafts { made, refused })
     }
 }
 
@@ -183,53 +207,62 @@ impl Catalog {
         bucket: &BucketName,
         changes: &[TableChange],
         drafts: &mut Drafts,
+        pinned: &mut Pinned,
     ) -> Result<(), CommitError> {
         drafts.times += 1;
-        let known = |(number, drafted): (&usize, &Drafted)| (*number, drafted.draft.base);
+        let known = |(number, drafted): (&usize, &Drafted)| {
+            let draft = &drafted.draft;
+            (*number, (draft.base, draft.now))
+        };
         let look = Arc::new(Look {
             catalog: self.clone(),
             cx: cx.clone(),
             bucket: bucket.clone(),
             changes: changes.to_vec(),
+            not_after: drafts.not_after,
             known: drafts.by_change.iter().map(known).collect(),
         });
-        let mut pinned = Pinned::new();
         loop {
             let view = self.view().await?;
-            let looking = Arc::clone(&look);
-            let looked = self.step(move || {
-                let found = looking.look(&view, &pinned);
-                (found, pinned)
-            });
-            let (found, before) = looked.await?;
-            pinned = before;
-            let Found { drafts: made, cold } = found?;
-            if cold.is_empty() {
-                return self.keep(cx, bucket, made, drafts).await;
-            }
-            for cold in &cold {
-                if cx.is_over() {
-                    return Err(Outage::Unavailable.into());
-                }
-                if let Some((table, commit, head)) = self.warm(cx.caller, cold).await? {
-                    pinned.insert((table, commit), head);
+            let (looking, heads) = (Arc::clone(&look), std::mem::take(pinned));
+            let looked = self.step(move || (looking.look(&view, &heads), heads));
+            let (found, heads) = looked.await?;
+            *pinned = heads;
+            match found? {
+                Found::Cold(cold) => self.pin(cx, &cold, pinned).await?,
+                Found::Drafts { made, refused } => {
+                    return self.keep(cx, bucket, made, &refused, drafts).await;
                 }
             }
         }
     }
 
-    /// Keeps drafts, and writes those documents ahead that no command should hold.
+    /// Keeps drafts, and writes those documents ahead that no command should hold: none if the request cannot
+    /// be done as it looks now.
     async fn keep(
         &self,
         cx: &Cx,
         bucket: &BucketName,
         made: Vec<(usize, Draft)>,
+        refused: &[usize],
         drafts: &mut Drafts,
     ) -> Result<(), CommitError> {
+        // Those that build on older versions are given up before others are begun.
+        let old = made.iter().map(|(number, _)| number).chain(refused);
+        let old: Vec<Drafted> = old.filter_map(|n| drafts.by_change.remove(n)).collect();
+        for pieces in old.into_iter().filter_map(|drafted| drafted.pieces) {
+            self.give_up(pieces).await;
+        }
+        let level = self.inner.store.feature_level();
+        let large = |draft: &Draft| drafts.goes_ahead(level, draft);
+        let ahead = drafts.by_change.values().filter(|d| d.pieces.is_some());
+        let ahead = ahead.count() + made.iter().filter(|(_, draft)| large(draft)).count();
+        if ahead > AHEAD_MAX {
+            // As if it had been tried too often: the command holds them, or is too large.
+            drafts.times = TIMES;
+        }
         for (number, draft) in made {
-            // One that builds on an older version is given up before another is begun.
-            drafts.by_change.remove(&number);
-            let pieces = match drafts.goes_ahead(self.inner.store.feature_level(), &draft) {
+            let pieces = match refused.is_empty() && drafts.goes_ahead(level, &draft) {
                 true => {
                     let metadata = &draft.applied.metadata;
                     let ahead = self.write_ahead(cx, bucket, &draft.path, metadata);

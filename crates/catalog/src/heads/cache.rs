@@ -147,11 +147,14 @@ impl Tables {
     }
 }
 
+/// Heads that were read for one request.
+pub(crate) type Pinned = HashMap<(TableId, CommitId), Arc<TableHead>>;
+
 /// The heads a decision may use: those in the cache, and those read for this request, which must
 /// not be lost to the cache's bound before the decision has seen them all.
 pub(crate) struct Heads<'a> {
     pub cache: &'a HeadCache,
-    pub pinned: &'a HashMap<(TableId, CommitId), Arc<TableHead>>,
+    pub pinned: &'a Pinned,
 }
 
 impl Heads<'_> {

@@ -1,7 +1,7 @@
 //! Requests above a limit, decisions over many cold tables, and those that nobody waits for.
 
 use super::lab::*;
-use crate::commit::{Decided, Drafts, decide};
+use crate::commit::{Drafts, decide};
 use crate::request::Request;
 use crate::*;
 use floeberg_env::Attendance;
