@@ -346,7 +346,7 @@ pub(crate) async fn commit(
     let cx = state.cx_once(Operation::UpdateTable, names, call, principal)?;
     let committed = state
         .catalog
-        .commit_table(&allowed, &cx, &bucket, &change)
+        .commit_table(&allowed, &cx, &bucket, change)
         .await?;
     let head = &committed.head;
     let metadata = changed(state, call, head).await?;
@@ -378,7 +378,7 @@ pub(crate) async fn transaction(
     let cx = state.cx_once(Operation::CommitTransaction, names, call, principal)?;
     state
         .catalog
-        .commit_transaction(&allowed, &cx, &bucket, &changes)
+        .commit_transaction(&allowed, &cx, &bucket, changes)
         .await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

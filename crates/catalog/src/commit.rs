@@ -24,7 +24,7 @@ mod drafting;
 
 use draft::{Draft, Scene, Target};
 use drafting::Ready;
-pub(crate) use drafting::{Drafts, is_large};
+pub(crate) use drafting::{Drafts, Size};
 
 /// The change of one table (Iceberg REST `CommitTableRequest`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +67,9 @@ impl Catalog {
         _: &Authorized<action::CommitTable>,
         cx: &Cx,
         bucket: &BucketName,
-        change: &TableChange,
+        change: TableChange,
     ) -> Result<CommittedTable, CommitError> {
-        let committed = self
-            .commit(cx, bucket, std::slice::from_ref(change))
-            .await?;
+        let committed = self.commit(cx, bucket, [change].into()).await?;
         Ok(committed
             .into_iter()
             .next()
@@ -87,20 +85,25 @@ impl Catalog {
         _: &Authorized<action::CommitTransaction>,
         cx: &Cx,
         bucket: &BucketName,
-        changes: &[TableChange],
+        changes: Vec<TableChange>,
     ) -> Result<Vec<CommittedTable>, CommitError> {
-        self.commit(cx, bucket, changes).await
+        self.commit(cx, bucket, changes.into()).await
     }
 
     async fn commit(
         &self,
         cx: &Cx,
         bucket: &BucketName,
-        changes: &[TableChange],
+        changes: Arc<[TableChange]>,
     ) -> Result<Vec<CommittedTable>, CommitError> {
         let started = self.inner.env.clock.monotonic();
-        let request = Request::new(bucket, changes)?;
-        let decided = self.decided(cx, &request, changes).await;
+        let (size, bucket) = (Size::of(&changes), bucket.clone());
+        let request = match size {
+            Size::Small => Request::new(bucket, changes)?,
+            // It is read through and hashed.
+            Size::Large => self.step(move || Request::new(bucket, changes)).await??,
+        };
+        let decided = self.decided(cx, &request, size).await;
         self.count(&decided);
         let elapsed = self.inner.env.clock.monotonic().saturating_sub(started);
         self.inner
@@ -113,17 +116,16 @@ impl Catalog {
     async fn decided(
         &self,
         cx: &Cx,
-        request: &Request<'_>,
-        changes: &[TableChange],
+        request: &Request,
+        size: Size,
     ) -> Result<Vec<CommittedTable>, CommitError> {
         let mut drafts = Drafts::new(self.inner.pieces);
         let mut pinned = Pinned::new();
-        if is_large(changes) {
+        if size == Size::Large {
             if let Some(before) = self.recall::<_, CommitError>(cx).await? {
                 return Ok(before);
             }
-            self.draft(cx, request.bucket, changes, &mut drafts, &mut pinned)
-                .await?;
+            self.draft(cx, request, &mut drafts, &mut pinned).await?;
         }
         loop {
             let decided = self.transact_pinned(cx, &mut pinned, |txn, heads| {
@@ -134,8 +136,7 @@ impl Catalog {
                 Decided::Done(tables) => return Ok(tables),
                 Decided::Undrafted(now) => {
                     drafts.looked_at(now);
-                    self.draft(cx, request.bucket, changes, &mut drafts, &mut pinned)
-                        .await?;
+                    self.draft(cx, request, &mut drafts, &mut pinned).await?;
                 }
             }
         }
@@ -167,7 +168,7 @@ pub(crate) fn decide(
     cx: &Cx,
     heads: &Heads<'_>,
     clock: TimestampMs,
-    request: &Request<'_>,
+    request: &Request,
     drafts: &Drafts,
 ) -> Result<Step<Decided<Vec<CommittedTable>>>, CommitError> {
     let scene = Scene {
@@ -175,13 +176,13 @@ pub(crate) fn decide(
         heads,
         now: txn.now(),
         clock,
-        bucket: table_bucket::<CommitError>(txn, request.bucket)?,
+        bucket: table_bucket::<CommitError>(txn, &request.bucket)?,
     };
     let mut targets = Vec::with_capacity(request.changes.len());
     let mut missing = Vec::new();
-    for change in &request.changes {
+    for change in &*request.changes {
         scene.goes_on()?;
-        match scene.target(txn, change.change)? {
+        match scene.target(txn, change)? {
             Ok(target) => targets.push(target),
             Err(cold) => missing.push(cold),
         }
@@ -205,7 +206,7 @@ pub(crate) fn decide(
         .iter()
         .any(|table| table.outcome == CommitOutcome::Committed)
     {
-        txn.event(event(request.bucket, &done));
+        txn.event(event(&request.bucket, &done));
     }
     Ok(Step::Done(Decided::Done(done)))
 }
@@ -213,7 +214,7 @@ pub(crate) fn decide(
 /// One evaluation of a request.
 struct Decision<'a> {
     scene: Scene<'a>,
-    request: &'a Request<'a>,
+    request: &'a Request,
 }
 
 impl Decision<'_> {
@@ -228,11 +229,10 @@ impl Decision<'_> {
             return Ok(None);
         };
         let mut tables = Vec::with_capacity(targets.len());
-        for (target, change) in targets.iter().zip(&self.request.changes) {
+        for (target, snapshots) in targets.iter().zip(&*self.request.snapshots) {
             let Some((table, head)) = &target.table else {
                 return Ok(None);
             };
-            let snapshots = &change.snapshots;
             if !seen::is_replay::<CommitError>(txn, table.id, snapshots, fingerprint)? {
                 return Ok(None);
             }

@@ -65,23 +65,24 @@ struct Draft {
 enum Source {
     /// The decision makes its metadata.
     Request,
-    Draft(Draft),
+    Draft(Box<Draft>),
     /// All of it is written ahead.
-    Ahead(Draft, Pieces),
+    Ahead(Box<(Draft, Pieces)>),
 }
 
 impl Source {
     fn draft(&self) -> Option<&Draft> {
         match self {
             Self::Request => None,
-            Self::Draft(draft) | Self::Ahead(draft, _) => Some(draft),
+            Self::Draft(draft) => Some(draft),
+            Self::Ahead(ahead) => Some(&ahead.0),
         }
     }
 
     fn pieces(&self) -> Option<&Pieces> {
         match self {
             Self::Request | Self::Draft(_) => None,
-            Self::Ahead(_, pieces) => Some(pieces),
+            Self::Ahead(ahead) => Some(&ahead.1),
         }
     }
 
@@ -382,11 +383,11 @@ impl Catalog {
         // Everything is new.
         let weight = usize::try_from(document).unwrap_or(usize::MAX);
         if !sizes.suits(level, weight, document) {
-            return Ok(Source::Draft(draft));
+            return Ok(Source::Draft(Box::new(draft)));
         }
         let ahead = self.write_ahead(cx, &request.bucket, &draft.path, &draft.metadata);
         let pieces = ahead.await?;
-        Ok(Source::Ahead(draft, pieces))
+        Ok(Source::Ahead(Box::new((draft, pieces))))
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.
@@ -407,7 +408,10 @@ impl Catalog {
         let mut not_after = TimestampMs(i64::MAX);
         loop {
             let draft = self.draft_table(request, not_after).await?;
-            match self.stage_of(cx, request, &Source::Draft(draft)).await? {
+            match self
+                .stage_of(cx, request, &Source::Draft(Box::new(draft)))
+                .await?
+            {
                 Decided::Done(staged) => return Ok(staged),
                 Decided::Undrafted(now) => not_after = now,
             }

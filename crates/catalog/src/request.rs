@@ -8,18 +8,17 @@ use crate::seen::{self, Fingerprint};
 use floeberg_iceberg::{AddedSnapshot, TableRequirement};
 use floeberg_types::BucketName;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What is known of a request before it is decided.
-pub(crate) struct Request<'a> {
-    pub bucket: &'a BucketName,
-    pub changes: Vec<Change<'a>>,
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub bucket: BucketName,
+    pub changes: Arc<[TableChange]>,
+    /// The snapshots that each change adds.
+    pub snapshots: Arc<[Vec<AddedSnapshot>]>,
     /// Absent if no change adds a snapshot: then nothing can be recognised.
     pub fingerprint: Option<Fingerprint>,
-}
-
-pub(crate) struct Change<'a> {
-    pub change: &'a TableChange,
-    pub snapshots: Vec<AddedSnapshot>,
 }
 
 /// Whether a change creates its table.
@@ -29,15 +28,14 @@ pub(crate) fn creates(change: &TableChange) -> bool {
         .contains(&TableRequirement::AssertCreate)
 }
 
-impl<'a> Request<'a> {
+impl Request {
     pub(crate) fn new(
-        bucket: &'a BucketName,
-        changes: &'a [TableChange],
+        bucket: BucketName,
+        changes: Arc<[TableChange]>,
     ) -> Result<Self, CommitError> {
-        admit::commit(changes)?;
+        admit::commit(&changes)?;
         let mut names = BTreeSet::new();
-        let mut prepared = Vec::with_capacity(changes.len());
-        for change in changes {
+        for change in &*changes {
             let ident = &change.ident;
             if !names.insert(ident) {
                 return Err(DuplicateTable {
@@ -45,24 +43,21 @@ impl<'a> Request<'a> {
                 }
                 .into());
             }
-            let creates = creates(change);
             let alone = |r: &TableRequirement| *r == TableRequirement::AssertCreate;
-            if creates && !change.requirements.iter().all(alone) {
+            if creates(change) && !change.requirements.iter().all(alone) {
                 return Err(InvalidCreate {
                     ident: ident.clone(),
                 }
                 .into());
             }
-            prepared.push(Change {
-                change,
-                snapshots: seen::snapshots(change),
-            });
         }
-        let adds = prepared.iter().any(|change| !change.snapshots.is_empty());
-        let fingerprint = adds.then(|| seen::fingerprint(changes));
+        let snapshots: Arc<[_]> = changes.iter().map(seen::snapshots).collect();
+        let adds = snapshots.iter().any(|snapshots| !snapshots.is_empty());
+        let fingerprint = adds.then(|| seen::fingerprint(&changes));
         Ok(Self {
             bucket,
-            changes: prepared,
+            changes,
+            snapshots,
             fingerprint,
         })
     }

@@ -8,6 +8,7 @@ use crate::buckets::table_bucket;
 use crate::errors::CommitError;
 use crate::heads::{ColdHead, HeadCache, Heads, Pinned, VersionToken};
 use crate::pieces::{self, Pieces};
+use crate::request::Request;
 use crate::{Catalog, PieceSizes};
 use floeberg_iceberg::TableUpdate;
 use floeberg_metastore::{Cx, ReadView};
@@ -33,11 +34,24 @@ const TIMES: u32 = 3;
 const AHEAD_MAX: usize = pieces::SERIES_OF_CALLER_MAX / 2;
 
 /// Whether a request is drafted before it is decided.
-pub(crate) fn is_large(changes: &[TableChange]) -> bool {
-    let updates = || changes.iter().flat_map(|change| &change.updates);
-    changes.len() > IN_PLACE_TABLES
-        || updates().count() > IN_PLACE_UPDATES
-        || updates().map(TableUpdate::text_bytes).sum::<usize>() > IN_PLACE_BYTES
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// The decision drafts it.
+    Small,
+    Large,
+}
+
+impl Size {
+    pub(crate) fn of(changes: &[TableChange]) -> Self {
+        let updates = || changes.iter().flat_map(|change| &change.updates);
+        let is_large = changes.len() > IN_PLACE_TABLES
+            || updates().count() > IN_PLACE_UPDATES
+            || updates().map(TableUpdate::text_bytes).sum::<usize>() > IN_PLACE_BYTES;
+        match is_large {
+            true => Self::Large,
+            false => Self::Small,
+        }
+    }
 }
 
 /// A draft that is at hand, and its document if that was written ahead.
@@ -153,8 +167,7 @@ enum Found {
 struct Look {
     catalog: Catalog,
     cx: Cx,
-    bucket: BucketName,
-    changes: Vec<TableChange>,
+    request: Request,
     not_after: TimestampMs,
     /// Numbers of changes, and the versions and times of their drafts.
     known: BTreeMap<usize, (Option<VersionToken>, TimestampMs)>,
@@ -168,10 +181,10 @@ impl Look {
             heads: &Heads { cache, pinned },
             now: self.catalog.now().min(self.not_after),
             clock: self.catalog.inner.env.clock.now().min(self.not_after),
-            bucket: table_bucket::<CommitError>(view, &self.bucket)?,
+            bucket: table_bucket::<CommitError>(view, &self.request.bucket)?,
         };
         let (mut targets, mut cold, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, change) in self.changes.iter().enumerate() {
+        for (number, change) in self.request.changes.iter().enumerate() {
             scene.goes_on()?;
             match scene.target(view, change) {
                 Ok(Ok(target)) => targets.push((number, target)),
@@ -204,8 +217,7 @@ impl Catalog {
     pub(super) async fn draft(
         &self,
         cx: &Cx,
-        bucket: &BucketName,
-        changes: &[TableChange],
+        request: &Request,
         drafts: &mut Drafts,
         pinned: &mut Pinned,
     ) -> Result<(), CommitError> {
@@ -217,8 +229,7 @@ impl Catalog {
         let look = Arc::new(Look {
             catalog: self.clone(),
             cx: cx.clone(),
-            bucket: bucket.clone(),
-            changes: changes.to_vec(),
+            request: request.clone(),
             not_after: drafts.not_after,
             known: drafts.by_change.iter().map(known).collect(),
         });
@@ -231,7 +242,7 @@ impl Catalog {
             match found? {
                 Found::Cold(cold) => self.pin(cx, &cold, pinned).await?,
                 Found::Drafts { made, refused } => {
-                    return self.keep(cx, bucket, made, &refused, drafts).await;
+                    return self.keep(cx, &request.bucket, made, &refused, drafts).await;
                 }
             }
         }

@@ -308,13 +308,13 @@ async fn another_node_recognises_a_snapshot() {
     let base = load(&catalog, "t").await.unwrap();
     let change = append("t", base.metadata(), 1);
     catalog
-        .commit_table(&allowed(), &cx(), &lake(), &change)
+        .commit_table(&allowed(), &cx(), &lake(), change.clone())
         .await
         .unwrap();
     cluster.kill(leader);
     let catalog = cluster.catalog(cluster.another(leader));
     let again = catalog
-        .commit_table(&allowed(), &patient(1), &lake(), &change)
+        .commit_table(&allowed(), &patient(1), &lake(), change.clone())
         .await
         .unwrap();
     assert_eq!(again.outcome, CommitOutcome::Replayed);
@@ -328,7 +328,7 @@ async fn append_all(catalog: &Catalog, numbers: std::ops::Range<i64>) -> Vec<Arc
         let base = load(catalog, "t").await.unwrap();
         let change = append("t", base.metadata(), number);
         let (allowed, cx, lake) = (allowed(), cx(), lake());
-        let done = catalog.commit_table(&allowed, &cx, &lake, &change).await;
+        let done = catalog.commit_table(&allowed, &cx, &lake, change).await;
         heads.push(done.unwrap().head);
     }
     heads

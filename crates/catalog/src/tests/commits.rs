@@ -396,7 +396,7 @@ async fn a_catalog_without_memory_decides_the_same() {
             append("b", b.metadata(), round),
         ];
         let done = cold
-            .commit_transaction(&allowed(), &cx(), &lake(), &changes)
+            .commit_transaction(&allowed(), &cx(), &lake(), changes.to_vec())
             .await
             .unwrap();
         for (name, table) in ["a", "b"].into_iter().zip(done) {

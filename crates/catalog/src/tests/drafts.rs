@@ -2,7 +2,7 @@
 //! and decided on what their tables are by then.
 
 use super::lab::*;
-use crate::commit::is_large;
+use crate::commit::Size;
 use crate::janitor::{Janitor, JanitorConfig};
 use crate::pieces::PIECES_LAST_MS;
 use crate::rows::PiecesRow;
@@ -33,7 +33,7 @@ fn fill(name: &str) -> TableChange {
         updates: (0..3).flat_map(set).collect(),
         ..set_property(name, "k", "v")
     };
-    assert!(is_large(std::slice::from_ref(&change)));
+    assert_eq!(Size::of(std::slice::from_ref(&change)), Size::Large);
     change
 }
 
@@ -314,7 +314,7 @@ async fn a_large_change_that_comes_again_is_answered_from_its_record() {
     let (change, cx) = (fill("t"), once(1, 1));
     let commit = async || {
         let (may, lake) = (allowed(), lake());
-        let committed = lab.catalog.commit_table(&may, &cx, &lake, &change);
+        let committed = lab.catalog.commit_table(&may, &cx, &lake, change.clone());
         committed.await.unwrap()
     };
     assert_eq!(commit().await.outcome, CommitOutcome::Committed);

@@ -23,7 +23,7 @@ async fn stage(lab: &Lab, cx: &Cx) -> StagedTable {
 
 async fn commit(lab: &Lab, cx: &Cx, change: &TableChange) -> Result<CommittedTable, CommitError> {
     lab.catalog
-        .commit_table(&allowed(), cx, &lake(), change)
+        .commit_table(&allowed(), cx, &lake(), change.clone())
         .await
 }
 
@@ -164,7 +164,7 @@ async fn a_transaction_is_done_once() {
     let changes = [set_property("a", "k", "v"), set_property("b", "k", "v")];
     let commit = async || {
         lab.catalog
-            .commit_transaction(&allowed(), &once(1, 1), &lake(), &changes)
+            .commit_transaction(&allowed(), &once(1, 1), &lake(), changes.to_vec())
             .await
     };
     commit().await.unwrap();

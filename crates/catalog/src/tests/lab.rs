@@ -182,7 +182,7 @@ impl Lab {
 
     pub(crate) async fn commit(&self, change: &TableChange) -> Result<CommittedTable, CommitError> {
         self.catalog
-            .commit_table(&allowed(), &cx(), &lake(), change)
+            .commit_table(&allowed(), &cx(), &lake(), change.clone())
             .await
     }
 
@@ -191,7 +191,7 @@ impl Lab {
         changes: &[TableChange],
     ) -> Result<Vec<CommittedTable>, CommitError> {
         self.catalog
-            .commit_transaction(&allowed(), &cx(), &lake(), changes)
+            .commit_transaction(&allowed(), &cx(), &lake(), changes.to_vec())
             .await
     }
 

@@ -31,8 +31,7 @@ async fn tables(lab: &Lab, count: usize) -> Vec<TableChange> {
 async fn a_transaction_over_cold_tables_is_evaluated_twice_however_many_they_are() {
     let lab = Lab::with_namespace().await;
     let changes = tables(&lab, 120).await;
-    let lake = lake();
-    let request = Request::new(&lake, &changes).unwrap();
+    let request = Request::new(lake(), changes.into()).unwrap();
     let evaluations = AtomicUsize::new(0);
     // Nothing is in memory, and at most one table stays there.
     let catalog = lab.forgetful();
@@ -145,8 +144,7 @@ async fn a_decision_that_nobody_waits_for_stops() {
         attendance: Attendance::of_nobody(),
         ..cx()
     };
-    let lake = lake();
-    let request = Request::new(&lake, &changes).unwrap();
+    let request = Request::new(lake(), changes.into()).unwrap();
     let patient = cx();
     for over in [late, left] {
         let stopped = lab.store.transact(&patient, |txn| {

@@ -411,7 +411,7 @@ async fn a_leader_that_dies_between_pieces_leaves_one_table_or_none() {
         let mut head = catalog.create_table(&may, &cx, &t).await.unwrap();
         for id in 1..=2 {
             let (may, change) = (allowed(), append("t", head.metadata(), id));
-            let done = catalog.commit_table(&may, &cx, &lake, &change).await;
+            let done = catalog.commit_table(&may, &cx, &lake, change).await;
             head = done.unwrap().head;
         }
         let text = String::from_utf8(head.rendered(SnapshotsMode::All).to_vec()).unwrap();
