@@ -11,7 +11,7 @@ SEEDS ?= 300
 CYCLES ?= 200
 ROUNDS ?= 20
 
-.PHONY: help demo cluster test sim chaos bench bench-cluster bench-memory bench-attacks lint fmt system venv build clean
+.PHONY: help demo cluster test sim chaos bench bench-cluster bench-memory bench-attacks bench-listings lint fmt system venv build clean
 
 help:
 	@echo "make demo   load real data with PyIceberg and query it with DuckDB (KEEP=1 leaves the node running)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-cluster  the same for three nodes against one"
 	@echo "make bench-memory  memory and restarts of one node with up to 100,000 tables"
 	@echo "make bench-attacks  memory of one node under requests that want as much of it as they can get"
+	@echo "make bench-listings  commits beside listings of 100,000 tables and walks over 1,000,000 objects; 10 minutes"
 
 system:
 	@tests/setup/install-system
@@ -65,6 +66,9 @@ bench-cluster: build
 
 bench-memory: build
 	tests/setup/bench-memory $(FLOEBERG)
+
+bench-listings: build
+	tests/setup/bench-listings $(FLOEBERG)
 
 bench-attacks: build venv
 	$(FLOEBERG_PYTHON) tests/setup/bench-attacks $(FLOEBERG)

@@ -263,7 +263,8 @@ impl Decision<'_> {
                     if drafts.asks_for(number, in_place) {
                         return Ok(None);
                     }
-                    Ready::new(self.scene.draft(target, &|| txn.new_id())?)
+                    let draft = self.scene.draft(target, &|| txn.new_id())?;
+                    drafts.with(number, draft)
                 }
             };
             // The rest is looked at all the same: if the request is refused, nothing is to be written ahead.
@@ -388,8 +389,12 @@ fn content<'a>(ready: &'a Ready<'_>) -> Content<'a> {
     let changes = &applied.changes;
     Content {
         metadata: &applied.metadata,
-        parts: match ready.pieces() {
-            Some(pieces) => Parts::Rewritten { pieces, changes },
+        parts: match ready.ahead() {
+            Some((pieces, since)) => Parts::Rewritten {
+                pieces,
+                since,
+                changes,
+            },
             None => Parts::Changed(changes),
         },
         external_key: None,

@@ -405,6 +405,9 @@ impl Catalog {
             let staged = self.stage_of(cx, request, &Source::Request).await?;
             return Ok(done(staged)?);
         }
+        if let Some(before) = self.recall::<_, CreateTableError>(cx).await? {
+            return Ok(before);
+        }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
             let draft = self.draft_table(request, not_after).await?;

@@ -23,8 +23,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// After this time nobody publishes a series any more: many times what a request may take.
-pub(crate) const PIECES_LAST_MS: i64 = 10 * 60_000;
+/// After this time nobody publishes a series any more: a few times what a request may take. If its node has died, it
+/// takes a place until then.
+pub(crate) const PIECES_LAST_MS: i64 = 2 * 60_000;
 
 /// Series written ahead at once in a cluster, those included that are left to expire.
 pub(crate) const SERIES_AHEAD_MAX: usize = 16;

@@ -46,9 +46,12 @@ pub(crate) enum Parts<'a> {
     Changed(&'a [PartChange]),
     /// All of them are written ahead.
     Ahead(&'a Pieces),
-    /// All of them are written ahead; these differ from what the table has.
+    /// All of them are written ahead.
     Rewritten {
         pieces: &'a Pieces,
+        /// These differ from what was written.
+        since: &'a [PartChange],
+        /// These differ from what the table has.
         changes: &'a [PartChange],
     },
 }
@@ -205,9 +208,8 @@ fn put_content(
 ) -> Result<Arc<TableHead>, PublishError> {
     check_manifests(&row, path, content)?;
     let (series, changes) = match content.parts {
-        Parts::Ahead(pieces) | Parts::Rewritten { pieces, .. } => {
-            (pieces.publish(txn, id)?, &[][..])
-        }
+        Parts::Ahead(pieces) => (pieces.publish(txn, id)?, &[][..]),
+        Parts::Rewritten { pieces, since, .. } => (pieces.publish(txn, id)?, since),
         Parts::Changed(changes) => match &row.current {
             Some(current) => (series_of(id, current)?, changes),
             None => (SeriesId::first_of(id), changes),

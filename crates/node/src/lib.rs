@@ -12,6 +12,7 @@ mod files;
 mod give_way;
 mod group_stores;
 mod groups;
+mod level;
 mod listen;
 mod marks;
 mod membership;

@@ -5,6 +5,7 @@ use crate::comparison::first_standing;
 use crate::data;
 use crate::group_stores::GroupStores;
 use crate::groups::NodeGroups;
+use crate::level;
 use crate::membership;
 use crate::network::{self, Network, Papers};
 use crate::ports::ObjectsPort;
@@ -349,6 +350,7 @@ impl Node {
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
         let vigil = ground.vigil(&base, room, &concerns);
         background.extend(ground.tend(&catalog, &objects, &concerns.alarms, vigil));
+        background.extend(level::raise_alone(&config, &base.stores, &env));
         Ok(Self {
             base,
             volume,

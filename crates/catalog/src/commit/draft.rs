@@ -9,10 +9,10 @@ use crate::heads::{ColdHead, Heads, TableHead, VersionToken};
 use crate::load::{Named, StoredTable, named};
 use crate::location::{self, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::{Outage, publish, request};
+use crate::{Outage, publish, request, versions};
 use floeberg_iceberg::{
-    Applied, ApplyContext, CreateContext, MetadataLogEntry, RequirementFailed, TableMetadata,
-    TableUpdate, check,
+    Applied, ApplyContext, CreateContext, MetadataLogEntry, PartChange, RequirementFailed,
+    TableMetadata, TableUpdate, check,
 };
 use floeberg_metastore::{Cx, Rows};
 use floeberg_types::{BucketName, TableId, TimestampMs};
@@ -43,6 +43,13 @@ pub(crate) struct Draft {
     /// Where the table is from now on.
     pub(super) path: Path,
     pub(super) applied: Applied,
+}
+
+impl Draft {
+    /// What turns the document of this draft into that of another one.
+    pub(super) fn until(&self, other: &Self) -> Vec<PartChange> {
+        versions::replacement(&self.applied.metadata, &other.applied.metadata)
+    }
 }
 
 /// What changes are found on.

@@ -10,7 +10,7 @@ use crate::heads::{ColdHead, HeadCache, Heads, Pinned, VersionToken};
 use crate::pieces::{self, Pieces};
 use crate::request::Request;
 use crate::{Catalog, PieceSizes};
-use floeberg_iceberg::TableUpdate;
+use floeberg_iceberg::{PartChange, TableUpdate};
 use floeberg_metastore::{Cx, ReadView};
 use floeberg_types::{BucketName, TimestampMs, limits};
 use std::borrow::Cow;
@@ -29,6 +29,9 @@ const IN_PLACE_BYTES: usize = 256 << 10;
 /// After so many times the decision drafts whatever has moved on meanwhile, and its command holds what it
 /// can: a table that others commit to all the time must not keep a large commit from ever being decided.
 const TIMES: u32 = 3;
+
+/// What a command holds of one document where it has to; a little is left for the rest.
+const IN_COMMAND_BYTES: usize = limits::COMMAND_BYTES - limits::COMMAND_BYTES / 8;
 
 /// Documents of one request that are written ahead; of more, the command has to hold what is new.
 const AHEAD_MAX: usize = pieces::SERIES_OF_CALLER_MAX / 2;
@@ -54,32 +57,47 @@ impl Size {
     }
 }
 
-/// A draft that is at hand, and its document if that was written ahead.
+/// A draft that is at hand, and its document if that was written ahead, with what is different by now.
 pub(super) struct Ready<'d> {
     draft: Cow<'d, Arc<Draft>>,
-    pieces: Option<&'d Pieces>,
+    ahead: Option<(&'d Pieces, Cow<'d, [PartChange]>)>,
 }
 
 impl Ready<'_> {
-    pub(super) fn new(draft: Draft) -> Self {
-        Self {
-            draft: Cow::Owned(Arc::new(draft)),
-            pieces: None,
-        }
-    }
-
     pub(super) fn draft(&self) -> &Draft {
         &self.draft
     }
 
-    pub(super) fn pieces(&self) -> Option<&Pieces> {
-        self.pieces
+    pub(super) fn ahead(&self) -> Option<(&Pieces, &[PartChange])> {
+        let ahead = self.ahead.as_ref();
+        ahead.map(|(pieces, since)| (*pieces, &**since))
+    }
+}
+
+/// A document that was written ahead.
+struct Ahead {
+    written: Arc<Draft>,
+    pieces: Pieces,
+    /// What turns it into that of the newest draft: little, if others have committed to the table meanwhile.
+    since: Vec<PartChange>,
+}
+
+impl Ahead {
+    fn borrowed(&self) -> (&Pieces, Cow<'_, [PartChange]>) {
+        (&self.pieces, Cow::Borrowed(&self.since))
     }
 }
 
 struct Drafted {
     draft: Arc<Draft>,
-    pieces: Option<Pieces>,
+    ahead: Option<Ahead>,
+}
+
+/// A draft, and what turns the document that was written ahead before into its own.
+struct Made {
+    number: usize,
+    draft: Draft,
+    since: Option<Vec<PartChange>>,
 }
 
 /// Drafts of a request, by the number of their change.
@@ -125,22 +143,37 @@ impl Drafts {
     ) -> Option<Ready<'_>> {
         let drafted = self.by_change.get(&number)?;
         let is_good = drafted.draft.base == target.base() && drafted.draft.now <= now;
-        is_good.then_some(Ready {
+        is_good.then(|| Ready {
             draft: Cow::Borrowed(&drafted.draft),
-            pieces: drafted.pieces.as_ref(),
+            ahead: drafted.ahead.as_ref().map(Ahead::borrowed),
         })
+    }
+
+    /// A draft that a decision has made itself, with what was written ahead for an earlier one.
+    pub(super) fn with(&self, number: usize, draft: Draft) -> Ready<'_> {
+        let before = self.by_change.get(&number);
+        let before = before.and_then(|drafted| drafted.ahead.as_ref());
+        let ahead = before.and_then(|ahead| {
+            let since = ahead.written.until(&draft);
+            let is_little = pieces::weight(&since) <= self.sizes.above;
+            is_little.then_some((&ahead.pieces, Cow::Owned(since)))
+        });
+        Ready {
+            draft: Cow::Owned(Arc::new(draft)),
+            ahead,
+        }
     }
 
     /// Whether a decision leaves the draft of a change, the `missing`th that it lacks, to be found apart.
     pub(super) fn asks_for(&self, number: usize, missing: usize) -> bool {
         let before = self.by_change.get(&number);
-        let was_large = before.is_some_and(|drafted| drafted.pieces.is_some());
+        let was_large = before.is_some_and(|drafted| drafted.ahead.is_some());
         self.times < TIMES && (was_large || missing > IN_PLACE_TABLES)
     }
 
     /// Whether the document of a draft has to be written ahead before the command.
     pub(super) fn lacks_pieces(&self, feature_level: u32, ready: &Ready<'_>) -> bool {
-        ready.pieces.is_none() && self.goes_ahead(feature_level, ready.draft())
+        ready.ahead.is_none() && self.goes_ahead(feature_level, ready.draft())
     }
 
     fn goes_ahead(&self, feature_level: u32, draft: &Draft) -> bool {
@@ -149,7 +182,7 @@ impl Drafts {
         let document = applied.metadata.rendered_len();
         applied.changed
             && self.sizes.suits(feature_level, weight, document)
-            && (self.times < TIMES || weight > limits::COMMAND_BYTES / 2)
+            && (self.times < TIMES || weight > IN_COMMAND_BYTES)
     }
 }
 
@@ -157,7 +190,7 @@ impl Drafts {
 enum Found {
     Cold(Vec<ColdHead>),
     Drafts {
-        made: Vec<(usize, Draft)>,
+        made: Vec<Made>,
         /// Numbers of changes that cannot be drafted: the decision says why.
         refused: Vec<usize>,
     },
@@ -171,6 +204,8 @@ struct Look {
     not_after: TimestampMs,
     /// Numbers of changes, and the versions and times of their drafts.
     known: BTreeMap<usize, (Option<VersionToken>, TimestampMs)>,
+    /// What was written ahead.
+    written: BTreeMap<usize, Arc<Draft>>,
 }
 
 impl Look {
@@ -204,7 +239,15 @@ impl Look {
                 continue;
             }
             match scene.draft(&target, &ids) {
-                Ok(draft) => made.push((number, draft)),
+                Ok(draft) => {
+                    let written = self.written.get(&number);
+                    let since = written.map(|written| written.until(&draft));
+                    made.push(Made {
+                        number,
+                        draft,
+                        since,
+                    });
+                }
                 Err(_) => refused.push(number),
             }
         }
@@ -226,12 +269,17 @@ impl Catalog {
             let draft = &drafted.draft;
             (*number, (draft.base, draft.now))
         };
+        let written = |(number, drafted): (&usize, &Drafted)| {
+            let written = drafted.ahead.as_ref().map(|ahead| &ahead.written)?;
+            Some((*number, Arc::clone(written)))
+        };
         let look = Arc::new(Look {
             catalog: self.clone(),
             cx: cx.clone(),
             request: request.clone(),
             not_after: drafts.not_after,
             known: drafts.by_change.iter().map(known).collect(),
+            written: drafts.by_change.iter().filter_map(written).collect(),
         });
         loop {
             let view = self.view().await?;
@@ -254,35 +302,54 @@ impl Catalog {
         &self,
         cx: &Cx,
         bucket: &BucketName,
-        made: Vec<(usize, Draft)>,
+        made: Vec<Made>,
         refused: &[usize],
         drafts: &mut Drafts,
     ) -> Result<(), CommitError> {
-        // Those that build on older versions are given up before others are begun.
-        let old = made.iter().map(|(number, _)| number).chain(refused);
-        let old: Vec<Drafted> = old.filter_map(|n| drafts.by_change.remove(n)).collect();
-        for pieces in old.into_iter().filter_map(|drafted| drafted.pieces) {
-            self.give_up(pieces).await;
-        }
         let level = self.inner.store.feature_level();
-        let large = |draft: &Draft| drafts.goes_ahead(level, draft);
-        let ahead = drafts.by_change.values().filter(|d| d.pieces.is_some());
-        let ahead = ahead.count() + made.iter().filter(|(_, draft)| large(draft)).count();
-        if ahead > AHEAD_MAX {
+        let is_little = |since: &Vec<PartChange>| pieces::weight(since) <= drafts.sizes.above;
+        let is_kept = |made: &Made| made.since.as_ref().is_some_and(is_little);
+        // What is of no more use is given up before others are begun.
+        let old = made.iter().filter(|made| !is_kept(made));
+        let old: Vec<usize> = old
+            .map(|made| made.number)
+            .chain(refused.iter().copied())
+            .collect();
+        for number in old {
+            let drafted = drafts.by_change.remove(&number);
+            if let Some(ahead) = drafted.and_then(|drafted| drafted.ahead) {
+                self.give_up(ahead.pieces).await;
+            }
+        }
+        let there = drafts.by_change.values().filter(|d| d.ahead.is_some());
+        let is_new = |made: &&Made| made.since.is_none() && drafts.goes_ahead(level, &made.draft);
+        if there.count() + made.iter().filter(is_new).count() > AHEAD_MAX {
             // As if it had been tried too often: the command holds them, or is too large.
             drafts.times = TIMES;
         }
-        for (number, draft) in made {
-            let pieces = match refused.is_empty() && drafts.goes_ahead(level, &draft) {
-                true => {
-                    let metadata = &draft.applied.metadata;
-                    let ahead = self.write_ahead(cx, bucket, &draft.path, metadata);
-                    Some(ahead.await?)
-                }
-                false => None,
-            };
+        for Made {
+            number,
+            draft,
+            since,
+        } in made
+        {
             let draft = Arc::new(draft);
-            drafts.by_change.insert(number, Drafted { draft, pieces });
+            let before = drafts.by_change.remove(&number);
+            let before = before.and_then(|drafted| drafted.ahead);
+            let ahead = match (before, since) {
+                (Some(ahead), Some(since)) => Some(Ahead { since, ..ahead }),
+                _ if refused.is_empty() && drafts.goes_ahead(level, &draft) => {
+                    let metadata = &draft.applied.metadata;
+                    let pieces = self.write_ahead(cx, bucket, &draft.path, metadata);
+                    Some(Ahead {
+                        written: Arc::clone(&draft),
+                        pieces: pieces.await?,
+                        since: Vec::new(),
+                    })
+                }
+                _ => None,
+            };
+            drafts.by_change.insert(number, Drafted { draft, ahead });
         }
         Ok(())
     }

@@ -271,6 +271,13 @@ async fn a_busy_table_does_not_keep_a_large_commit_from_being_decided() {
     }
     let metadata = cold(&lab, "t").await.unwrap();
     assert!(value_of(&metadata, "filler-2").is_some() && value_of(&metadata, "small").is_some());
+    // What was written ahead for the first draft is of use for the last one.
+    let head = lab.load("t").await.unwrap();
+    assert_ne!(head.series(), keys::SeriesId::first_of(head.info().id));
+    assert!(!unsettled(&lab) && pieces_begun(&lab) == 0);
+    let change = append("t", &metadata, 1);
+    let head = lab.commit(&change).await.unwrap().head;
+    assert_eq!(cold(&lab, "t").await.unwrap(), *head.metadata());
 }
 
 /// More documents than one request has places for go into the command.
@@ -325,6 +332,25 @@ async fn a_large_change_that_comes_again_is_answered_from_its_record() {
     let before = fragments(&lab);
     assert_eq!(commit().await.outcome, CommitOutcome::Replayed);
     assert_eq!(fragments(&lab), before);
+}
+
+/// A staged create too, also if a table has come of it since.
+#[tokio::test]
+async fn a_large_staged_create_that_comes_again_is_answered_from_its_record() {
+    let lab = lab().await;
+    let request = CreateTable {
+        schema: wide_schema(),
+        ..new_table("new")
+    };
+    let (may, cx) = (allowed(), once(1, 1));
+    let stage = async || lab.catalog.stage_table(&may, &cx, &request).await.unwrap();
+    let staged = stage().await;
+    let mut change = created("new");
+    change.updates.push(TableUpdate::SetLocation {
+        location: staged.metadata.location().into(),
+    });
+    lab.commit(&change).await.unwrap();
+    assert_eq!(stage().await.metadata, staged.metadata);
 }
 
 /// A change with more snapshots than it is recognised by is still recognised.
