@@ -121,6 +121,24 @@ def test_metadata_files_are_served_for_every_version(node, bucket):
     assert [table.io.new_input(path).open().read() for path in seen] == first
 
 
+def test_commit_larger_than_an_entry_of_the_log(node, bucket):
+    catalog = node.pyiceberg(bucket)
+    catalog.create_namespace("ns")
+    wide = Schema(*(NestedField(n, f"column_{n}", StringType(), doc="what it says " * 10)
+                    for n in range(1, 10_001)))
+    catalog.create_table("ns.wide", schema=wide)
+    assert len(catalog.load_table("ns.wide").schema().fields) == 10_000
+    table = catalog.create_table("ns.t", schema=ROWS.schema)
+    values = {f"p{n}": f"{n}" * (1 << 20) for n in range(10)}
+    with table.transaction() as transaction:
+        transaction.set_properties(**values)
+    table.append(ROWS)
+    loaded = catalog.load_table("ns.t")
+    assert {name: loaded.properties[name] for name in values} == values
+    assert loaded.scan().to_arrow().num_rows == 100
+    assert len(table.io.new_input(loaded.metadata_location).open().read()) > 10 << 20
+
+
 def test_create_table_transaction(node, bucket):
     catalog = node.pyiceberg(bucket)
     catalog.create_namespace("ns")
