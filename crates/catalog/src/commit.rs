@@ -12,7 +12,7 @@ use crate::location::{self, Path};
 use crate::publish::{self, Birth, Content, Parts};
 use crate::request::Request;
 use crate::seen;
-use crate::{Catalog, Decided, Step, keys};
+use crate::{Catalog, Draftable, Step, keys};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{Applied, TableRequirement, TableUpdate, UpdateError};
 use floeberg_metastore::{Cx, Event, Txn};
@@ -133,8 +133,8 @@ impl Catalog {
                 decide(txn, cx, heads, clock, request, &drafts)
             });
             match decided.await? {
-                Decided::Done(tables) => return Ok(tables),
-                Decided::Undrafted(now) => {
+                Draftable::Done(tables) => return Ok(tables),
+                Draftable::Lacks(now) => {
                     drafts.looked_at(now);
                     self.draft(cx, request, &mut drafts, &mut pinned).await?;
                 }
@@ -170,7 +170,7 @@ pub(crate) fn decide(
     clock: TimestampMs,
     request: &Request,
     drafts: &Drafts,
-) -> Result<Step<Decided<Vec<CommittedTable>>>, CommitError> {
+) -> Result<Step<Draftable<Vec<CommittedTable>>>, CommitError> {
     let scene = Scene {
         cx,
         heads,
@@ -188,14 +188,14 @@ pub(crate) fn decide(
         }
     }
     if !missing.is_empty() {
-        return Ok(Step::Cold(missing));
+        return Ok(Step::Lacks(missing));
     }
     let decision = Decision { scene, request };
     if let Some(replayed) = decision.replay(txn, &targets)? {
-        return Ok(Step::Done(Decided::Done(replayed)));
+        return Ok(Step::Done(Draftable::Done(replayed)));
     }
     let Some(ready) = decision.drafts(txn, &targets, drafts)? else {
-        return Ok(Step::Done(Decided::Undrafted(txn.now())));
+        return Ok(Step::Done(Draftable::Lacks(txn.now())));
     };
     let mut done = Vec::with_capacity(targets.len());
     for (target, ready) in targets.iter().zip(&ready) {
@@ -208,7 +208,7 @@ pub(crate) fn decide(
     {
         txn.event(event(&request.bucket, &done));
     }
-    Ok(Step::Done(Decided::Done(done)))
+    Ok(Step::Done(Draftable::Done(done)))
 }
 
 /// One evaluation of a request.
@@ -293,7 +293,7 @@ impl Decision<'_> {
         head: &Arc<TableHead>,
         ready: &Ready<'_>,
     ) -> Result<CommittedTable, CommitError> {
-        let Draft { applied, path, .. } = ready.draft();
+        let Draft { applied, path, .. } = &*ready.draft;
         if !applied.changed {
             let outcome = CommitOutcome::Unchanged;
             return Ok(CommittedTable {
@@ -325,7 +325,7 @@ impl Decision<'_> {
             path,
             new_id,
             ..
-        } = ready.draft();
+        } = &*ready.draft;
         let (bucket, namespace) = (&self.scene.bucket, &target.namespace);
         let name = &target.change.ident.name;
         let id = settle::<CommitError>(txn, bucket, namespace, name, path, *new_id)?;
@@ -385,11 +385,11 @@ fn move_to(
 }
 
 fn content<'a>(ready: &'a Ready<'_>) -> Content<'a> {
-    let applied = &ready.draft().applied;
+    let applied = &ready.draft.applied;
     let changes = &applied.changes;
     Content {
         metadata: &applied.metadata,
-        parts: match ready.ahead() {
+        parts: match &ready.ahead {
             Some((pieces, since)) => Parts::Rewritten {
                 pieces,
                 since,

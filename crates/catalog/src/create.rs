@@ -6,10 +6,10 @@ use crate::heads::{TableHead, TableInfo};
 use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::pieces::Pieces;
+use crate::pieces::{self, Pieces};
 use crate::publish::{self, Birth, Content, Parts};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
-use crate::{Catalog, Decided, Outage, admit, keys, versions};
+use crate::{Catalog, Draftable, admit, keys, versions};
 use floeberg_auth::{Authorized, action};
 use floeberg_iceberg::{NewTable, RawJson, TableMetadata, UpdateError};
 use floeberg_metastore::{Cx, Rows, StoreError, Txn};
@@ -55,56 +55,45 @@ pub struct StagedTable {
 /// A new table's metadata, found before the decision because it is large.
 struct Draft {
     id: TableId,
-    path: Path,
     /// The time at which it was made: a decision at an earlier one makes it anew.
     now: TimestampMs,
     metadata: TableMetadata,
 }
 
-/// What a table is created of.
-enum Source {
-    /// The decision makes its metadata.
-    Request,
-    Draft(Box<Draft>),
-    /// All of it is written ahead.
-    Ahead(Box<(Draft, Pieces)>),
+/// What a table is created of, beside its request: nothing, if the decision makes its metadata.
+#[derive(Default)]
+struct Source {
+    draft: Option<Draft>,
+    /// If all of the draft is written ahead.
+    pieces: Option<Pieces>,
 }
 
 impl Source {
-    fn draft(&self) -> Option<&Draft> {
-        match self {
-            Self::Request => None,
-            Self::Draft(draft) => Some(draft),
-            Self::Ahead(ahead) => Some(&ahead.0),
-        }
-    }
-
-    fn pieces(&self) -> Option<&Pieces> {
-        match self {
-            Self::Request | Self::Draft(_) => None,
-            Self::Ahead(ahead) => Some(&ahead.1),
-        }
-    }
-
-    /// The id of the new table, unless one was staged in its place.
-    fn id(&self, txn: &Txn<'_>) -> TableId {
-        let drawn = || TableId::from_bytes(txn.new_id());
-        self.draft().map_or_else(drawn, |draft| draft.id)
-    }
-
-    /// The metadata of the new table; `None` if what was drafted is of the future.
-    fn metadata(
+    /// Where the new table comes into being, and its metadata; `None` if what was drafted is of the future.
+    fn place(
         &self,
-        txn: &Txn<'_>,
+        txn: &mut Txn<'_>,
         request: &CreateTable,
-        path: &Path,
-    ) -> Result<Option<TableMetadata>, CreateTableError> {
-        match self.draft() {
-            Some(draft) if draft.now > txn.now() => Ok(None),
-            Some(draft) => Ok(Some(draft.metadata.clone())),
-            None => first_metadata(request, path, txn.now(), &|| txn.new_id()).map(Some),
-        }
+    ) -> Result<Option<(Site, TableMetadata)>, CreateTableError> {
+        let (bucket, ident) = (&request.bucket, &request.ident);
+        let free = vacancy(txn, bucket, ident)?;
+        let id = match &self.draft {
+            Some(draft) if draft.now > txn.now() => return Ok(None),
+            Some(draft) => draft.id,
+            None => TableId::from_bytes(txn.new_id()),
+        };
+        let path = path(bucket, ident, request.location.as_deref(), id)?;
+        let metadata = match &self.draft {
+            Some(draft) => draft.metadata.clone(),
+            None => first_metadata(request, &path, txn.now(), &|| txn.new_id())?,
+        };
+        Ok(Some((site(txn, free, ident, path, id)?, metadata)))
     }
+}
+
+/// Bytes of a command that a draft takes: everything is new.
+fn weight(draft: &Draft) -> usize {
+    pieces::weight(&versions::all_parts(&draft.metadata))
 }
 
 /// Whether a table is drafted before it is decided on.
@@ -189,14 +178,6 @@ fn site(
         id,
         path,
     })
-}
-
-/// What was decided without a draft.
-fn done<T>(decided: Decided<T>) -> Result<T, Outage> {
-    match decided {
-        Decided::Done(value) => Ok(value),
-        Decided::Undrafted(_) => Err(Outage::Unavailable),
-    }
 }
 
 /// The id of a table that comes into being at `path`: the one it was staged with there, or `fresh`
@@ -293,20 +274,18 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<Arc<TableHead>, CreateTableError> {
         admit::create(request)?;
-        if !is_large(request) {
-            let created = self.create_of(cx, request, &Source::Request).await?;
-            return Ok(done(created)?);
-        }
-        if let Some(before) = self.recall::<_, CreateTableError>(cx).await? {
+        if is_large(request)
+            && let Some(before) = self.recall::<_, CreateTableError>(cx).await?
+        {
             return Ok(before);
         }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
-            let draft = self.draft_table(request, not_after).await?;
-            let source = self.written(cx, request, draft).await?;
+            let source = self.draft_table(request, not_after).await?;
+            let source = self.written(cx, source).await?;
             match self.create_of(cx, request, &source).await? {
-                Decided::Done(head) => return Ok(head),
-                Decided::Undrafted(now) => not_after = now,
+                Draftable::Done(head) => return Ok(head),
+                Draftable::Lacks(now) => not_after = now,
             }
         }
     }
@@ -316,33 +295,34 @@ impl Catalog {
         cx: &Cx,
         request: &CreateTable,
         source: &Source,
-    ) -> Result<Decided<Arc<TableHead>>, CreateTableError> {
+    ) -> Result<Draftable<Arc<TableHead>>, CreateTableError> {
         let heads = &self.inner.heads;
         self.transact_once(cx, |txn| {
-            let (place, id) = (request.location.as_deref(), source.id(txn));
-            let free = vacancy(txn, &request.bucket, &request.ident)?;
-            let path = path(&request.bucket, &request.ident, place, id)?;
-            let Some(metadata) = source.metadata(txn, request, &path)? else {
-                return Ok(Decided::Undrafted(txn.now()));
+            let Some((site, metadata)) = source.place(txn, request)? else {
+                return Ok(Draftable::Lacks(txn.now()));
             };
-            let site = site(txn, free, &request.ident, path, id)?;
-            let changes = match source.pieces() {
+            let changes = match &source.pieces {
                 Some(_) => Vec::new(),
                 None => versions::all_parts(&metadata),
             };
             let birth = site.birth(&request.ident.name);
             let content = Content {
                 metadata: &metadata,
-                parts: source
-                    .pieces()
-                    .map_or(Parts::Changed(&changes), Parts::Ahead),
+                parts: match &source.pieces {
+                    // A new table has no snapshots, which could name files elsewhere.
+                    Some(pieces) => Parts::Ahead {
+                        pieces,
+                        strays: &[],
+                    },
+                    None => Parts::Changed(&changes),
+                },
                 external_key: None,
                 seen: 0,
             };
             let event = publish::event("table.create", &request.bucket, site.id, &request.ident);
             txn.event(event);
             let head = publish::create(txn, cx, heads, &birth, &content)?;
-            Ok(Decided::Done(head))
+            Ok(Draftable::Done(head))
         })
         .await
     }
@@ -352,42 +332,33 @@ impl Catalog {
         &self,
         request: &CreateTable,
         not_after: TimestampMs,
-    ) -> Result<Draft, CreateTableError> {
+    ) -> Result<Source, CreateTableError> {
+        if !is_large(request) {
+            return Ok(Source::default());
+        }
         let (bucket, ident) = (&request.bucket, &request.ident);
         self.read(|rows| vacancy(rows, bucket, ident)).await?;
         let rng = Arc::clone(&self.inner.env.rng);
         let id = TableId::from_bytes(rng.id128());
         let path = path(bucket, ident, request.location.as_deref(), id)?;
         let (now, request) = (self.now().min(not_after), request.clone());
-        let drafted = self.step(move || {
-            let metadata = first_metadata(&request, &path, now, &|| rng.id128())?;
-            Ok::<_, CreateTableError>(Draft {
-                id,
-                path,
-                now,
-                metadata,
-            })
-        });
-        drafted.await?
+        let drafted = self.step(move || first_metadata(&request, &path, now, &|| rng.id128()));
+        let metadata = drafted.await??;
+        Ok(Source {
+            draft: Some(Draft { id, now, metadata }),
+            pieces: None,
+        })
     }
 
     /// Writes a draft ahead if no command should hold it.
-    async fn written(
-        &self,
-        cx: &Cx,
-        request: &CreateTable,
-        draft: Draft,
-    ) -> Result<Source, CreateTableError> {
-        let (level, sizes) = (self.inner.store.feature_level(), self.inner.pieces);
-        let document = draft.metadata.rendered_len();
-        // Everything is new.
-        let weight = usize::try_from(document).unwrap_or(usize::MAX);
-        if !sizes.suits(level, weight, document) {
-            return Ok(Source::Draft(Box::new(draft)));
-        }
-        let ahead = self.write_ahead(cx, &request.bucket, &draft.path, &draft.metadata);
-        let pieces = ahead.await?;
-        Ok(Source::Ahead(Box::new((draft, pieces))))
+    async fn written(&self, cx: &Cx, source: Source) -> Result<Source, CreateTableError> {
+        let pieces = match &source.draft {
+            Some(draft) if self.takes_pieces(weight(draft), &draft.metadata) => {
+                Some(self.write_ahead(cx, &draft.metadata).await?)
+            }
+            Some(_) | None => None,
+        };
+        Ok(Source { pieces, ..source })
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.
@@ -401,22 +372,17 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<StagedTable, CreateTableError> {
         admit::create(request)?;
-        if !is_large(request) {
-            let staged = self.stage_of(cx, request, &Source::Request).await?;
-            return Ok(done(staged)?);
-        }
-        if let Some(before) = self.recall::<_, CreateTableError>(cx).await? {
+        if is_large(request)
+            && let Some(before) = self.recall::<_, CreateTableError>(cx).await?
+        {
             return Ok(before);
         }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
-            let draft = self.draft_table(request, not_after).await?;
-            match self
-                .stage_of(cx, request, &Source::Draft(Box::new(draft)))
-                .await?
-            {
-                Decided::Done(staged) => return Ok(staged),
-                Decided::Undrafted(now) => not_after = now,
+            let source = self.draft_table(request, not_after).await?;
+            match self.stage_of(cx, request, &source).await? {
+                Draftable::Done(staged) => return Ok(staged),
+                Draftable::Lacks(now) => not_after = now,
             }
         }
     }
@@ -426,15 +392,11 @@ impl Catalog {
         cx: &Cx,
         request: &CreateTable,
         source: &Source,
-    ) -> Result<Decided<StagedTable>, CreateTableError> {
+    ) -> Result<Draftable<StagedTable>, CreateTableError> {
         self.transact_once(cx, |txn| {
-            let (place, id) = (request.location.as_deref(), source.id(txn));
-            let free = vacancy(txn, &request.bucket, &request.ident)?;
-            let path = path(&request.bucket, &request.ident, place, id)?;
-            let Some(metadata) = source.metadata(txn, request, &path)? else {
-                return Ok(Decided::Undrafted(txn.now()));
+            let Some((site, metadata)) = source.place(txn, request)? else {
+                return Ok(Draftable::Lacks(txn.now()));
             };
-            let site = site(txn, free, &request.ident, path, id)?;
             let expires_at = txn.now().plus_ms(STAGED_LIFETIME_MS);
             let (id, path) = (site.id, site.path.as_str());
             let row = location::staged_row(id, site.namespace.id, &request.ident.name, expires_at);
@@ -447,7 +409,7 @@ impl Catalog {
             txn.put(keys::staged(expires_at, id), &staged);
             let event = publish::event("table.stage", &request.bucket, id, &request.ident);
             txn.event(event);
-            Ok(Decided::Done(StagedTable {
+            Ok(Draftable::Done(StagedTable {
                 id,
                 metadata,
                 expires_at,

@@ -16,7 +16,7 @@ use crate::rows::{
     AnswerExpiryRow, AnswerRow, DoneNothing, DoneProperties, DoneStaged, DoneTables, NamespaceRow,
     RefusalRow, answer_row::Answer, id_bytes, stored, table_id,
 };
-use crate::{Catalog, Decided, Step, keys};
+use crate::{Catalog, Decided, keys};
 use bytes::Bytes;
 use floeberg_env::Peer;
 use floeberg_iceberg::TableMetadata;
@@ -217,24 +217,11 @@ impl Remembered for StagedTable {
     }
 }
 
-impl<T: Remembered> Remembered for Step<T> {
+impl<T: Remembered, M> Remembered for Decided<T, M> {
     fn answer(&self) -> Option<Answer> {
         match self {
             Self::Done(value) => value.answer(),
-            Self::Cold(_) => None,
-        }
-    }
-
-    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
-        T::again(answer, tables).map(Self::Done)
-    }
-}
-
-impl<T: Remembered> Remembered for Decided<T> {
-    fn answer(&self) -> Option<Answer> {
-        match self {
-            Self::Done(value) => value.answer(),
-            Self::Undrafted(_) => None,
+            Self::Lacks(_) => None,
         }
     }
 

@@ -110,20 +110,19 @@ struct Inner {
     writers: ByteBudget,
 }
 
-/// What a decision found: an answer, or all tables whose metadata has to be read into memory before
-/// the decision can be made.
-enum Step<T> {
+/// What a decision found: an answer, or that it lacks something which has to be found apart first, because others
+/// would wait for it.
+enum Decided<T, M> {
     Done(T),
-    Cold(Vec<heads::ColdHead>),
+    /// Nothing was decided.
+    Lacks(M),
 }
 
-/// What a decision over something large found.
-enum Decided<T> {
-    Done(T),
-    /// Nothing was decided: what it would write has to be drafted apart first, because others would wait for it.
-    /// The time at which it was looked at; a later draft would be of the future.
-    Undrafted(TimestampMs),
-}
+/// Lacks the metadata of all these tables in memory.
+type Step<T> = Decided<T, Vec<heads::ColdHead>>;
+
+/// Lacks a draft of what it would write, made at this time or before: a later one would be of the future.
+type Draftable<T> = Decided<T, TimestampMs>;
 
 impl Catalog {
     /// A catalog over the rows of group 0. `files` reads metadata files that clients wrote.
@@ -208,7 +207,7 @@ impl Catalog {
             };
             match self.transact_once(cx, |txn| decide(txn, &heads)).await? {
                 Step::Done(value) => return Ok(value),
-                Step::Cold(cold) => self.pin(cx, &cold, pinned).await?,
+                Step::Lacks(cold) => self.pin(cx, &cold, pinned).await?,
             }
         }
     }

@@ -4,10 +4,9 @@
 //! nothing. What its request does not publish is condemned as soon as the request has ended, and
 //! expires if its node has died.
 
-use crate::errors::{DamagedRow, Outage, TooManyDocuments};
+use crate::errors::{Outage, TooManyDocuments};
 use crate::keys::{self, FragmentKey, SeriesId};
-use crate::location::{self, Path};
-use crate::rows::{FragmentRow, PiecesRow, SeriesRow, stored};
+use crate::rows::{FragmentRow, PiecesRow, SeriesRow};
 use crate::{Catalog, Inner, PieceSizes};
 use bytes::Bytes;
 use floeberg_env::{Attendance, ByteBudget, SHARE_WAITERS_MAX, Shares};
@@ -15,16 +14,15 @@ use floeberg_iceberg::{Part, PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Rows, Txn};
 use floeberg_state::FEATURE_LEVEL_PIECES;
 use floeberg_types::limits;
-use floeberg_types::{BucketName, TableId, TimestampMs};
+use floeberg_types::{TableId, TimestampMs};
 use prost::Message as _;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// After this time nobody publishes a series any more: a few times what a request may take. If its node has died, it
-/// takes a place until then.
+/// After this time nobody publishes a series any more: four times what a request may take, unless
+/// `limits.operation_time` is raised; then a slower one is refused. A series of a node that has died takes a place until then.
 pub(crate) const PIECES_LAST_MS: i64 = 2 * 60_000;
 
 /// Series written ahead at once in a cluster, those included that are left to expire.
@@ -97,16 +95,9 @@ impl Drop for Begun {
 /// A series that is complete and that no version has yet.
 pub(crate) struct Pieces {
     begun: Begun,
-    /// Files that snapshots name outside of the document's own location.
-    strays: Vec<Arc<str>>,
 }
 
 impl Pieces {
-    /// Files that may only be named if the table once had other locations.
-    pub(crate) fn strays(&self) -> &[Arc<str>] {
-        &self.strays
-    }
-
     /// Gives the series to a table, in the command that writes the version which has it.
     pub(crate) fn publish(&self, txn: &mut Txn<'_>, table: TableId) -> Result<SeriesId, Outage> {
         let row = txn.get::<PiecesRow>(&self.begun.key())?;
@@ -188,22 +179,14 @@ fn cut(
     })
 }
 
-fn strays(
-    bucket: &BucketName,
-    path: &Path,
-    metadata: &TableMetadata,
-) -> Result<Vec<Arc<str>>, DamagedRow> {
-    let (mut strays, none) = (Vec::new(), BTreeSet::new());
-    for snapshot in metadata.snapshots() {
-        let files = stored("snapshot", snapshot.manifest_files())?;
-        let is_stray =
-            |file: &Arc<str>| location::check_manifest(bucket, path, &none, file).is_err();
-        strays.extend(files.into_iter().filter(is_stray));
-    }
-    Ok(strays)
-}
-
 impl Catalog {
+    /// Whether a document is written ahead whose changes have this weight.
+    pub(crate) fn takes_pieces(&self, weight: usize, metadata: &TableMetadata) -> bool {
+        let level = self.inner.store.feature_level();
+        let document = metadata.rendered_len();
+        self.inner.pieces.suits(level, weight, document)
+    }
+
     /// Writes all parts of a document ahead.
     ///
     /// # Errors
@@ -211,8 +194,6 @@ impl Catalog {
     pub(crate) async fn write_ahead(
         &self,
         cx: &Cx,
-        bucket: &BucketName,
-        path: &Path,
         metadata: &TableMetadata,
     ) -> Result<Pieces, Outage> {
         let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + GIVING_UP);
@@ -220,19 +201,16 @@ impl Catalog {
         let writer = self.inner.writers.hold(cx.caller, 1, patience).await;
         let limit = WRITERS as usize;
         let _writer = writer.map_err(|_| TooManyDocuments { limit })?;
-        let (bucket, path, document) = (bucket.clone(), path.clone(), metadata.clone());
-        let look = move || {
-            let parts: Vec<Part> = document.parts().collect();
-            strays(&bucket, &path, &document).map(|strays| (parts, strays))
-        };
-        let (parts, strays) = self.step(look).await??;
+        let document = metadata.clone();
+        let parts = self.step(move || document.parts().collect::<Vec<Part>>());
+        let parts = parts.await?;
         // The answer under the request's key belongs to the last command.
         let own = Cx {
             idempotency: None,
             ..cx.clone()
         };
         let begun = self.begin(&own, metadata.rendered_len()).await?;
-        let pieces = Pieces { begun, strays };
+        let pieces = Pieces { begun };
         match self.write_pieces(&own, &pieces, &parts).await {
             Ok(()) => Ok(pieces),
             Err(error) => {

@@ -45,7 +45,11 @@ pub(crate) enum Parts<'a> {
     /// These differ from what the table has.
     Changed(&'a [PartChange]),
     /// All of them are written ahead.
-    Ahead(&'a Pieces),
+    Ahead {
+        pieces: &'a Pieces,
+        /// Files that may only be named if the table once had other locations.
+        strays: &'a [Arc<str>],
+    },
     /// All of them are written ahead.
     Rewritten {
         pieces: &'a Pieces,
@@ -208,7 +212,7 @@ fn put_content(
 ) -> Result<Arc<TableHead>, PublishError> {
     check_manifests(&row, path, content)?;
     let (series, changes) = match content.parts {
-        Parts::Ahead(pieces) => (pieces.publish(txn, id)?, &[][..]),
+        Parts::Ahead { pieces, .. } => (pieces.publish(txn, id)?, &[][..]),
         Parts::Rewritten { pieces, since, .. } => (pieces.publish(txn, id)?, since),
         Parts::Changed(changes) => match &row.current {
             Some(current) => (series_of(id, current)?, changes),
@@ -260,8 +264,8 @@ fn check_manifests(
     let former: BTreeSet<&str> = row.former_paths.iter().map(String::as_str).collect();
     let changes = match content.parts {
         Parts::Changed(changes) | Parts::Rewritten { changes, .. } => changes,
-        Parts::Ahead(pieces) => {
-            for file in pieces.strays() {
+        Parts::Ahead { strays, .. } => {
+            for file in strays {
                 location::check_manifest(&bucket, path, &former, file)?;
             }
             return Ok(());

@@ -5,7 +5,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use floeberg_auth::{Effect, Principal};
 use floeberg_env::Attendance;
-use floeberg_types::limits::{MEDIUM_BODY_BYTES, REQUEST_BODY_BYTES, SMALL_BODY_BYTES};
+use floeberg_types::limits::{MEDIUM_BODY_BYTES, SMALL_BODY_BYTES};
 use floeberg_types::{RequestId, TimestampMs};
 use http::{HeaderMap, Method, Response};
 use std::future::Future;
@@ -35,7 +35,7 @@ impl BodySize {
             Self::Nothing => 0,
             Self::Small => SMALL_BODY_BYTES.min(most),
             Self::Medium => MEDIUM_BODY_BYTES.min(most),
-            Self::Large => REQUEST_BODY_BYTES.min(most),
+            Self::Large => most,
         }
     }
 }

@@ -12,8 +12,7 @@ use crate::request::Request;
 use crate::{Catalog, PieceSizes};
 use floeberg_iceberg::{PartChange, TableUpdate};
 use floeberg_metastore::{Cx, ReadView};
-use floeberg_types::{BucketName, TimestampMs, limits};
-use std::borrow::Cow;
+use floeberg_types::{TimestampMs, limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,19 +58,8 @@ impl Size {
 
 /// A draft that is at hand, and its document if that was written ahead, with what is different by now.
 pub(super) struct Ready<'d> {
-    draft: Cow<'d, Arc<Draft>>,
-    ahead: Option<(&'d Pieces, Cow<'d, [PartChange]>)>,
-}
-
-impl Ready<'_> {
-    pub(super) fn draft(&self) -> &Draft {
-        &self.draft
-    }
-
-    pub(super) fn ahead(&self) -> Option<(&Pieces, &[PartChange])> {
-        let ahead = self.ahead.as_ref();
-        ahead.map(|(pieces, since)| (*pieces, &**since))
-    }
+    pub(super) draft: Arc<Draft>,
+    pub(super) ahead: Option<(&'d Pieces, Arc<[PartChange]>)>,
 }
 
 /// A document that was written ahead.
@@ -79,13 +67,7 @@ struct Ahead {
     written: Arc<Draft>,
     pieces: Pieces,
     /// What turns it into that of the newest draft: little, if others have committed to the table meanwhile.
-    since: Vec<PartChange>,
-}
-
-impl Ahead {
-    fn borrowed(&self) -> (&Pieces, Cow<'_, [PartChange]>) {
-        (&self.pieces, Cow::Borrowed(&self.since))
-    }
+    since: Arc<[PartChange]>,
 }
 
 struct Drafted {
@@ -97,7 +79,7 @@ struct Drafted {
 struct Made {
     number: usize,
     draft: Draft,
-    since: Option<Vec<PartChange>>,
+    since: Option<Arc<[PartChange]>>,
 }
 
 /// Drafts of a request, by the number of their change.
@@ -143,9 +125,10 @@ impl Drafts {
     ) -> Option<Ready<'_>> {
         let drafted = self.by_change.get(&number)?;
         let is_good = drafted.draft.base == target.base() && drafted.draft.now <= now;
+        let ahead = drafted.ahead.as_ref();
         is_good.then(|| Ready {
-            draft: Cow::Borrowed(&drafted.draft),
-            ahead: drafted.ahead.as_ref().map(Ahead::borrowed),
+            draft: Arc::clone(&drafted.draft),
+            ahead: ahead.map(|ahead| (&ahead.pieces, Arc::clone(&ahead.since))),
         })
     }
 
@@ -156,10 +139,10 @@ impl Drafts {
         let ahead = before.and_then(|ahead| {
             let since = ahead.written.until(&draft);
             let is_little = pieces::weight(&since) <= self.sizes.above;
-            is_little.then_some((&ahead.pieces, Cow::Owned(since)))
+            is_little.then(|| (&ahead.pieces, since.into()))
         });
         Ready {
-            draft: Cow::Owned(Arc::new(draft)),
+            draft: Arc::new(draft),
             ahead,
         }
     }
@@ -173,7 +156,7 @@ impl Drafts {
 
     /// Whether the document of a draft has to be written ahead before the command.
     pub(super) fn lacks_pieces(&self, feature_level: u32, ready: &Ready<'_>) -> bool {
-        ready.ahead.is_none() && self.goes_ahead(feature_level, ready.draft())
+        ready.ahead.is_none() && self.goes_ahead(feature_level, &ready.draft)
     }
 
     fn goes_ahead(&self, feature_level: u32, draft: &Draft) -> bool {
@@ -241,7 +224,7 @@ impl Look {
             match scene.draft(&target, &ids) {
                 Ok(draft) => {
                     let written = self.written.get(&number);
-                    let since = written.map(|written| written.until(&draft));
+                    let since = written.map(|written| written.until(&draft).into());
                     made.push(Made {
                         number,
                         draft,
@@ -290,7 +273,7 @@ impl Catalog {
             match found? {
                 Found::Cold(cold) => self.pin(cx, &cold, pinned).await?,
                 Found::Drafts { made, refused } => {
-                    return self.keep(cx, &request.bucket, made, &refused, drafts).await;
+                    return self.keep(cx, made, &refused, drafts).await;
                 }
             }
         }
@@ -301,13 +284,12 @@ impl Catalog {
     async fn keep(
         &self,
         cx: &Cx,
-        bucket: &BucketName,
         made: Vec<Made>,
         refused: &[usize],
         drafts: &mut Drafts,
     ) -> Result<(), CommitError> {
         let level = self.inner.store.feature_level();
-        let is_little = |since: &Vec<PartChange>| pieces::weight(since) <= drafts.sizes.above;
+        let is_little = |since: &Arc<[PartChange]>| pieces::weight(since) <= drafts.sizes.above;
         let is_kept = |made: &Made| made.since.as_ref().is_some_and(is_little);
         // What is of no more use is given up before others are begun.
         let old = made.iter().filter(|made| !is_kept(made));
@@ -339,12 +321,11 @@ impl Catalog {
             let ahead = match (before, since) {
                 (Some(ahead), Some(since)) => Some(Ahead { since, ..ahead }),
                 _ if refused.is_empty() && drafts.goes_ahead(level, &draft) => {
-                    let metadata = &draft.applied.metadata;
-                    let pieces = self.write_ahead(cx, bucket, &draft.path, metadata);
+                    let pieces = self.write_ahead(cx, &draft.applied.metadata);
                     Some(Ahead {
                         written: Arc::clone(&draft),
                         pieces: pieces.await?,
-                        since: Vec::new(),
+                        since: Arc::default(),
                     })
                 }
                 _ => None,

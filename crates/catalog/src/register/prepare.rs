@@ -2,21 +2,31 @@
 //! with another one, or writing it ahead, would hold up every other commit.
 
 use super::file::File;
+use crate::errors::DamagedRow;
 use crate::heads::{ColdHead, Heads, TableHead, VersionToken};
 use crate::idempotency::Remembered;
 use crate::load::StoredTable;
+use crate::location;
 use crate::pieces::{self, Pieces};
 use crate::publish::Parts;
-use crate::rows::answer_row::Answer;
-use crate::{Catalog, Outage, Step, versions};
+use crate::rows::stored;
+use crate::{Catalog, Decided, Outage, Step, versions};
 use floeberg_iceberg::{PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Txn};
 use floeberg_types::BucketName;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A document up to here is compared sooner than the decision could be interrupted for it.
 const COMPARED_IN_PLACE: usize = 256 << 10;
+
+/// A file whose parts are all written ahead.
+pub(super) struct Written {
+    pieces: Pieces,
+    /// Files that snapshots name outside of the document's own location.
+    strays: Vec<Arc<str>>,
+}
 
 /// What is known of a file's parts before a decision.
 pub(super) enum Prepared {
@@ -27,40 +37,23 @@ pub(super) enum Prepared {
         changes: Vec<PartChange>,
     },
     /// They are all written, whatever the table has.
-    Ahead(Box<Pieces>),
+    Ahead(Box<Written>),
 }
 
-/// The result of a decision over a file.
-pub(super) enum Filed<T> {
-    Done(T),
-    /// The file has to be compared with this document first.
-    Unprepared(Option<Arc<TableHead>>),
-}
-
-impl<T: Remembered> Remembered for Filed<T> {
-    fn answer(&self) -> Option<Answer> {
-        match self {
-            Self::Done(value) => value.answer(),
-            Self::Unprepared(_) => None,
-        }
-    }
-
-    fn again(answer: Answer, tables: Vec<Arc<TableHead>>) -> Result<Self, Outage> {
-        T::again(answer, tables).map(Self::Done)
-    }
-}
+/// The result of a decision over a file; it may lack the comparison of the file with this document.
+pub(super) type Filed<T> = Decided<T, Option<Arc<TableHead>>>;
 
 /// A file's parts for the table that gets them.
 pub(super) enum Ready<'a> {
     Changed(Cow<'a, [PartChange]>),
-    Ahead(&'a Pieces),
+    Ahead(&'a Written),
 }
 
 impl Ready<'_> {
     pub(super) fn parts(&self) -> Parts<'_> {
         match self {
             Self::Changed(changes) => Parts::Changed(changes),
-            Self::Ahead(pieces) => Parts::Ahead(pieces),
+            Self::Ahead(Written { pieces, strays }) => Parts::Ahead { pieces, strays },
         }
     }
 }
@@ -74,8 +67,8 @@ pub(super) enum Missing {
 impl<T> From<Missing> for Step<Filed<T>> {
     fn from(missing: Missing) -> Self {
         match missing {
-            Missing::Head(cold) => Self::Cold(vec![cold]),
-            Missing::Comparison(base) => Self::Done(Filed::Unprepared(base)),
+            Missing::Head(cold) => Self::Lacks(vec![cold]),
+            Missing::Comparison(base) => Self::Done(Filed::Lacks(base)),
         }
     }
 }
@@ -87,6 +80,17 @@ fn compare(base: Option<&TableHead>, file: &File) -> Vec<PartChange> {
     }
 }
 
+fn strays(bucket: &BucketName, file: &File) -> Result<Vec<Arc<str>>, DamagedRow> {
+    let (mut strays, none) = (Vec::new(), BTreeSet::new());
+    for snapshot in file.metadata.snapshots() {
+        let files = stored("snapshot", snapshot.manifest_files())?;
+        let is_stray =
+            |named: &Arc<str>| location::check_manifest(bucket, &file.path, &none, named).is_err();
+        strays.extend(files.into_iter().filter(is_stray));
+    }
+    Ok(strays)
+}
+
 impl File {
     /// The parts for a table, which may have a document already.
     pub(super) fn ready<'a>(
@@ -95,8 +99,8 @@ impl File {
         table: Option<&StoredTable>,
         prepared: &'a Prepared,
     ) -> Result<Ready<'a>, Missing> {
-        if let Prepared::Ahead(pieces) = prepared {
-            return Ok(Ready::Ahead(pieces));
+        if let Prepared::Ahead(written) = prepared {
+            return Ok(Ready::Ahead(written));
         }
         let base = match table.filter(|table| table.row.current.is_some()) {
             Some(table) => Some(heads.get(table.id, table.commit).map_err(Missing::Head)?),
@@ -145,10 +149,10 @@ impl Catalog {
                 .await;
             prepared = match decided {
                 Ok(Filed::Done(value)) => return Ok(value),
-                Ok(Filed::Unprepared(base)) => self.prepare(cx, bucket, file, base).await?,
+                Ok(Filed::Lacks(base)) => self.prepare(cx, bucket, file, base).await?,
                 Err(error) => {
-                    if let Prepared::Ahead(pieces) = prepared {
-                        self.give_up(*pieces).await;
+                    if let Prepared::Ahead(written) = prepared {
+                        self.give_up(written.pieces).await;
                     }
                     return Err(error);
                 }
@@ -166,11 +170,11 @@ impl Catalog {
         let token = base.as_ref().map(|head| head.info().version_token);
         let shared = Arc::clone(file);
         let changes = self.step(move || compare(base.as_deref(), &shared)).await?;
-        let level = self.inner.store.feature_level();
-        let document = file.metadata.rendered_len();
-        if (self.inner.pieces).suits(level, pieces::weight(&changes), document) {
-            let written = self.write_ahead(cx, bucket, &file.path, &file.metadata);
-            return Ok(Prepared::Ahead(Box::new(written.await?)));
+        if self.takes_pieces(pieces::weight(&changes), &file.metadata) {
+            let (bucket, shared) = (bucket.clone(), Arc::clone(file));
+            let strays = self.step(move || strays(&bucket, &shared)).await??;
+            let pieces = self.write_ahead(cx, &file.metadata).await?;
+            return Ok(Prepared::Ahead(Box::new(Written { pieces, strays })));
         }
         let base = token;
         Ok(Prepared::Changes { base, changes })

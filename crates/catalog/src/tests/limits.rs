@@ -41,7 +41,7 @@ async fn a_transaction_over_cold_tables_is_evaluated_twice_however_many_they_are
         // As if everything had moved on too often.
         decide(txn, &cx, heads, lab.env.clock.now(), &request, &impatient())
     });
-    let Decided::Done(done) = done.await.unwrap() else {
+    let Draftable::Done(done) = done.await.unwrap() else {
         panic!("left to be drafted");
     };
     assert_eq!(done.len(), 120);

@@ -17,6 +17,7 @@ mod limits;
 mod listings;
 mod locations;
 mod namespaces;
+mod overtaken;
 mod pieces;
 mod recovery;
 mod room;

@@ -43,19 +43,19 @@ fn janitor(lab: &Lab) -> Janitor {
     Janitor::new(lab.catalog.clone(), config)
 }
 
-async fn sweep(lab: &Lab) {
+pub(crate) async fn sweep(lab: &Lab) {
     let mut janitor = janitor(lab);
     // The first one only condemns.
     janitor.sweep().await.unwrap();
     while janitor.sweep().await.unwrap() > 0 {}
 }
 
-fn fragments(lab: &Lab) -> usize {
+pub(crate) fn fragments(lab: &Lab) -> usize {
     let rows = lab.store.local();
     rows.scan_prefix(&[0x14], None, usize::MAX).unwrap().len()
 }
 
-async fn cold(lab: &Lab, name: &str) -> Result<TableMetadata, LoadTableError> {
+pub(crate) async fn cold(lab: &Lab, name: &str) -> Result<TableMetadata, LoadTableError> {
     let (catalog, lake, ident) = (lab.forgetful(), lake(), ident(name));
     let head = catalog.load_table(&allowed(), &cx(), &lake, &ident).await;
     head.map(|head| head.metadata().clone())
@@ -110,13 +110,7 @@ async fn pieces_of_a_publisher_that_went_are_never_seen_and_expire() {
 async fn nothing_is_published_of_what_has_expired() {
     let lab = Lab::with_pieces(SMALL).await;
     let parsed = put_file(&lab, "s3://lake/in/t", FILE).await;
-    let path = location::parse(&lake(), "s3://lake/in/t").unwrap();
-    let ahead = async || {
-        lab.catalog
-            .write_ahead(&cx(), &lake(), &path, &parsed)
-            .await
-            .unwrap()
-    };
+    let ahead = async || lab.catalog.write_ahead(&cx(), &parsed).await.unwrap();
     let table = TableId::from_bytes([1; 16]);
     let publish = async |pieces: &pieces::Pieces| {
         let cx = cx();
@@ -225,10 +219,9 @@ async fn publishers_that_vanish_keep_nobody_out() {
 async fn series_ahead_are_few() {
     let lab = Lab::with_pieces(SMALL).await;
     let parsed = put_file(&lab, "s3://lake/in/t", FILE).await;
-    let path = location::parse(&lake(), "s3://lake/in/t").unwrap();
     let write = async |network: u8| {
-        let (cx, lake) = (from(network), lake());
-        let written = lab.catalog.write_ahead(&cx, &lake, &path, &parsed);
+        let cx = from(network);
+        let written = lab.catalog.write_ahead(&cx, &parsed);
         written.await
     };
     let mut ahead = Vec::new();
