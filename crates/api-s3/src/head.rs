@@ -38,6 +38,13 @@ pub(crate) const STALLED: Refusal = refused(
     "The request body stopped arriving and was not stored: send the request again",
 );
 
+/// The body broke off.
+pub(crate) const BROKEN: Refusal = refused(
+    StatusCode::BAD_REQUEST,
+    "IncompleteBody",
+    "The request body broke off and was not stored: send the request again",
+);
+
 /// The document repeats more than any operation does.
 pub(crate) const CROWDED: Refusal = refused(
     StatusCode::BAD_REQUEST,

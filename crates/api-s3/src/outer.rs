@@ -9,7 +9,7 @@ use crate::seen::Seen;
 use crate::state::{Api, S3State};
 use crate::xml_tags::{Counting, TagCount};
 use bytes::Bytes;
-use floeberg_http::{Access, BodyWatch, Moving, Pace, peer_of, request_span};
+use floeberg_http::{Access, BodyEnd, BodyWatch, Moving, Pace, peer_of, request_span};
 use floeberg_telemetry::HttpLabels;
 use floeberg_types::RequestId;
 use floeberg_types::limits::ANSWER_UNCOUNTED_BYTES;
@@ -137,8 +137,12 @@ impl S3Api {
             }
         };
         // Only here: what s3s makes of a body that breaks depends on who was reading it.
-        if watch.stalled() && is_failure(&response) {
-            response = head::STALLED.answer();
+        if is_failure(&response) {
+            response = match watch.end() {
+                Some(BodyEnd::Stalled) => head::STALLED.answer(),
+                Some(BodyEnd::Broken) => head::BROKEN.answer(),
+                Some(BodyEnd::Complete) | None => response,
+            };
         }
         if tags.exceeded() {
             response = head::CROWDED.answer();

@@ -65,6 +65,26 @@ async fn a_document_that_stalls_is_not_an_internal_error() {
         .refused(400, "RequestTimeout");
 }
 
+/// The client goes in the middle of what it sends: nothing is wrong with the node.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_an_internal_error() {
+    let port = Port::open(3).await;
+    for (method, path, body) in [
+        ("POST", "/files?delete", "<Delete><Object><Key>k</Key>"),
+        ("PUT", "/new", "<CreateBucketConfiguration>"),
+        ("PUT", "/files/k?tagging", "<Tagging><TagSet>"),
+        ("PUT", "/files/k", "some bytes"),
+    ] {
+        call(method, path)
+            .body(body)
+            .hash("UNSIGNED-PAYLOAD")
+            .header("content-length", "1000")
+            .send_paced(&port, Duration::ZERO, End::Break)
+            .await
+            .refused(400, "IncompleteBody");
+    }
+}
+
 fn access(log: &CapturedLog) -> Vec<serde_json::Value> {
     let lines = log.lines().into_iter();
     let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());

@@ -23,8 +23,8 @@ mod draft;
 mod drafting;
 
 use draft::{Draft, Scene, Target};
-use drafting::Ready;
 pub(crate) use drafting::{Drafts, Size};
+use drafting::{Ready, text_bytes};
 
 /// The change of one table (Iceberg REST `CommitTableRequest`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,12 +119,15 @@ impl Catalog {
         request: &Request,
         size: Size,
     ) -> Result<Vec<CommittedTable>, CommitError> {
-        let mut drafts = Drafts::new(self.inner.pieces);
+        if size == Size::Large
+            && let Some(before) = self.recall::<_, CommitError>(cx).await?
+        {
+            return Ok(before);
+        }
+        let place = self.place_for(cx, text_bytes(&request.changes)).await?;
+        let mut drafts = Drafts::new(self.inner.pieces, place);
         let mut pinned = Pinned::new();
         if size == Size::Large {
-            if let Some(before) = self.recall::<_, CommitError>(cx).await? {
-                return Ok(before);
-            }
             self.draft(cx, request, &mut drafts, &mut pinned).await?;
         }
         loop {

@@ -6,7 +6,7 @@ use crate::heads::{TableHead, TableInfo};
 use crate::load::named;
 use crate::location::{self, Claim, ClaimError, Path};
 use crate::namespaces::{self, NamespaceInfo};
-use crate::pieces::{self, Pieces};
+use crate::pieces::{self, Pieces, Place};
 use crate::publish::{self, Birth, Content, Parts};
 use crate::rows::{LocationRow, LocationState, StagedRow, id_bytes, stored, table_id};
 use crate::{Catalog, Draftable, admit, keys, versions};
@@ -66,6 +66,7 @@ struct Source {
     draft: Option<Draft>,
     /// If all of the draft is written ahead.
     pieces: Option<Pieces>,
+    _place: Place,
 }
 
 impl Source {
@@ -98,12 +99,17 @@ fn weight(draft: &Draft) -> usize {
 
 /// Whether a table is drafted before it is decided on.
 fn is_large(request: &CreateTable) -> bool {
+    text_bytes(request) > IN_PLACE_BYTES
+}
+
+/// Bytes of what a table is to be.
+fn text_bytes(request: &CreateTable) -> usize {
     let length = |json: &RawJson| json.as_str().len();
     let optional = |json: &Option<RawJson>| json.as_ref().map_or(0, length);
     let properties = request.properties.iter();
     let properties: usize = properties.map(|(n, v)| n.len() + v.len()).sum();
     let rest = optional(&request.partition_spec) + optional(&request.sort_order);
-    length(&request.schema) + rest + properties > IN_PLACE_BYTES
+    length(&request.schema) + rest + properties
 }
 
 /// Where a table is to come into being.
@@ -281,8 +287,9 @@ impl Catalog {
         }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
-            let source = self.draft_table(request, not_after).await?;
-            let source = self.written(cx, source).await?;
+            let place = self.place_for(cx, text_bytes(request)).await?;
+            let draft = self.draft_table(request, not_after).await?;
+            let source = self.written(cx, draft, place).await?;
             match self.create_of(cx, request, &source).await? {
                 Draftable::Done(head) => return Ok(head),
                 Draftable::Lacks(now) => not_after = now,
@@ -332,9 +339,9 @@ impl Catalog {
         &self,
         request: &CreateTable,
         not_after: TimestampMs,
-    ) -> Result<Source, CreateTableError> {
+    ) -> Result<Option<Draft>, CreateTableError> {
         if !is_large(request) {
-            return Ok(Source::default());
+            return Ok(None);
         }
         let (bucket, ident) = (&request.bucket, &request.ident);
         self.read(|rows| vacancy(rows, bucket, ident)).await?;
@@ -344,21 +351,27 @@ impl Catalog {
         let (now, request) = (self.now().min(not_after), request.clone());
         let drafted = self.step(move || first_metadata(&request, &path, now, &|| rng.id128()));
         let metadata = drafted.await??;
-        Ok(Source {
-            draft: Some(Draft { id, now, metadata }),
-            pieces: None,
-        })
+        Ok(Some(Draft { id, now, metadata }))
     }
 
     /// Writes a draft ahead if no command should hold it.
-    async fn written(&self, cx: &Cx, source: Source) -> Result<Source, CreateTableError> {
-        let pieces = match &source.draft {
+    async fn written(
+        &self,
+        cx: &Cx,
+        draft: Option<Draft>,
+        mut place: Place,
+    ) -> Result<Source, CreateTableError> {
+        let pieces = match &draft {
             Some(draft) if self.takes_pieces(weight(draft), &draft.metadata) => {
-                Some(self.write_ahead(cx, &draft.metadata).await?)
+                Some(self.write_ahead(cx, &mut place, &draft.metadata).await?)
             }
             Some(_) | None => None,
         };
-        Ok(Source { pieces, ..source })
+        Ok(Source {
+            draft,
+            pieces,
+            _place: place,
+        })
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.
@@ -379,7 +392,11 @@ impl Catalog {
         }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
-            let source = self.draft_table(request, not_after).await?;
+            let draft = self.draft_table(request, not_after).await?;
+            let source = Source {
+                draft,
+                ..Source::default()
+            };
             match self.stage_of(cx, request, &source).await? {
                 Draftable::Done(staged) => return Ok(staged),
                 Draftable::Lacks(now) => not_after = now,

@@ -9,7 +9,7 @@ use crate::keys::{self, FragmentKey, SeriesId};
 use crate::rows::{FragmentRow, PiecesRow, SeriesRow};
 use crate::{Catalog, Inner, PieceSizes};
 use bytes::Bytes;
-use floeberg_env::{Attendance, ByteBudget, SHARE_WAITERS_MAX, Shares};
+use floeberg_env::{Attendance, ByteBudget, Held, SHARE_WAITERS_MAX, Shares};
 use floeberg_iceberg::{Part, PartChange, TableMetadata};
 use floeberg_metastore::{Cx, Rows, Txn};
 use floeberg_state::FEATURE_LEVEL_PIECES;
@@ -34,7 +34,7 @@ pub(crate) const SERIES_OF_CALLER_MAX: usize = SERIES_AHEAD_MAX / 2;
 /// The same of all callers: what bounds their rows.
 pub(crate) const SERIES_KEPT_MAX: usize = 2 * SERIES_AHEAD_MAX;
 
-/// Series that one node writes ahead at once, each of another network; each has one piece under way.
+/// Requests of one node that write documents ahead at once, each of another network; each has one piece under way.
 const WRITERS: u64 = 2;
 
 /// Bytes that a row takes in a command beside its payload.
@@ -46,7 +46,7 @@ const GIVING_UP: Duration = Duration::from_secs(1);
 /// How long it is tried when nobody waits for it any more; the series expires anyway.
 const GIVING_UP_ALONE: Duration = Duration::from_secs(10);
 
-/// Places of a node to write documents ahead.
+/// All places of a node to write documents ahead.
 pub(crate) fn writers() -> ByteBudget {
     ByteBudget::new(Shares {
         total: WRITERS,
@@ -55,6 +55,13 @@ pub(crate) fn writers() -> ByteBudget {
         connection: 1,
         waiters: SHARE_WAITERS_MAX,
     })
+}
+
+/// A place of this node to write documents ahead, or none yet. Who will need one takes it before it makes the
+/// document, and keeps it until that is of no more use: what waits for a place is no larger than its request.
+#[derive(Default)]
+pub(crate) struct Place {
+    held: Option<Held>,
 }
 
 /// A series that was begun. Whoever drops it, because it was published, refused or the client left,
@@ -187,6 +194,27 @@ impl Catalog {
         self.inner.pieces.suits(level, weight, document)
     }
 
+    /// Waits for a place if there is none yet: its network has only one.
+    async fn take(&self, cx: &Cx, place: &mut Place) -> Result<(), TooManyDocuments> {
+        if place.held.is_none() {
+            let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + GIVING_UP);
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let held = self.inner.writers.hold(cx.caller, 1, patience).await;
+            let limit = WRITERS as usize;
+            place.held = Some(held.map_err(|_| TooManyDocuments { limit })?);
+        }
+        Ok(())
+    }
+
+    /// A place for a request whose document is written ahead if it is as large as its text.
+    pub(crate) async fn place_for(&self, cx: &Cx, text_bytes: usize) -> Result<Place, Outage> {
+        let mut place = Place::default();
+        if text_bytes > self.inner.pieces.above {
+            self.take(cx, &mut place).await?;
+        }
+        Ok(place)
+    }
+
     /// Writes all parts of a document ahead.
     ///
     /// # Errors
@@ -194,13 +222,10 @@ impl Catalog {
     pub(crate) async fn write_ahead(
         &self,
         cx: &Cx,
+        place: &mut Place,
         metadata: &TableMetadata,
     ) -> Result<Pieces, Outage> {
-        let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + GIVING_UP);
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let writer = self.inner.writers.hold(cx.caller, 1, patience).await;
-        let limit = WRITERS as usize;
-        let _writer = writer.map_err(|_| TooManyDocuments { limit })?;
+        self.take(cx, place).await?;
         let document = metadata.clone();
         let parts = self.step(move || document.parts().collect::<Vec<Part>>());
         let parts = parts.await?;

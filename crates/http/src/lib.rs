@@ -28,7 +28,7 @@ pub use api::{Answer, Api, BodySize, Call, NotRouted, Route, Routed};
 pub use door::Door;
 pub use floeberg_env::{ByteBudget, Exhausted, Held, Network, Peer, SHARE_PATIENCE, Shares};
 pub use guesses::Guesses;
-pub use moving::{BodyWatch, Moving, Pace, Stalled};
+pub use moving::{BodyEnd, BodyWatch, Moving, Pace, Stalled};
 pub use path::{PathError, Segments};
 pub use peer::peer_of;
 pub use query::{Query, QueryError};

@@ -5,8 +5,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -74,38 +73,41 @@ pub struct Moving<B> {
     waited: Duration,
     /// Bytes that came.
     bytes: u64,
-    fate: Arc<Fate>,
+    end: Arc<OnceLock<BodyEnd>>,
 }
 
-#[derive(Debug, Default)]
-struct Fate {
-    stalled: AtomicBool,
-    complete: AtomicBool,
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// All of it was read.
+    Complete,
+    /// It was cut off: see [`Stalled`].
+    Stalled,
+    /// The client has gone, or sent what no body is.
+    Broken,
 }
 
 /// Tells how a body ended, for callers that do not read it themselves.
 #[derive(Clone, Debug)]
-pub struct BodyWatch(Arc<Fate>);
+pub struct BodyWatch(Arc<OnceLock<BodyEnd>>);
 
 impl BodyWatch {
     /// What there is to say of a request without a body.
     #[must_use]
     pub fn of_nothing() -> Self {
-        let fate = Fate::default();
-        fate.complete.store(true, Ordering::Relaxed);
-        Self(Arc::new(fate))
+        Self(Arc::new(BodyEnd::Complete.into()))
     }
 
-    /// Whether the body was cut off.
+    /// How it ended; `None` if not all of it was read. Then the client may still be sending.
     #[must_use]
-    pub fn stalled(&self) -> bool {
-        self.0.stalled.load(Ordering::Relaxed)
+    pub fn end(&self) -> Option<BodyEnd> {
+        self.0.get().copied()
     }
 
-    /// Whether all of it was read. If not, the client may still be sending.
+    /// Whether all of it was read.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.0.complete.load(Ordering::Relaxed)
+        self.end() == Some(BodyEnd::Complete)
     }
 }
 
@@ -119,13 +121,13 @@ impl<B> Moving<B> {
             since: None,
             waited: Duration::ZERO,
             bytes: 0,
-            fate: Arc::default(),
+            end: Arc::default(),
         }
     }
 
-    /// A view of this body's fate that outlives it.
+    /// A view of this body's end that outlives it.
     pub fn watch(&self) -> BodyWatch {
-        BodyWatch(self.fate.clone())
+        BodyWatch(self.end.clone())
     }
 
     /// Waits for the client, at most until its patience is used up.
@@ -141,13 +143,18 @@ impl<B> Moving<B> {
             self.since = Some(now);
         }
         ready!(timer.as_mut().poll(cx));
-        self.fate.stalled.store(true, Ordering::Relaxed);
+        self.ended(BodyEnd::Stalled);
         Poll::Ready(match left < self.pace.stall {
             true => Stalled::Slow {
                 bytes_per_second: self.pace.bytes_per_second,
             },
             false => Stalled::Silent { patience },
         })
+    }
+
+    /// Notes how the body ended; what comes after the first end changes nothing.
+    fn ended(&self, end: BodyEnd) {
+        let _ = self.end.set(end);
     }
 
     /// Notes that `bytes` came, so that the wait for them is over.
@@ -172,7 +179,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
-        if this.fate.stalled.load(Ordering::Relaxed) {
+        if this.end.get() == Some(&BodyEnd::Stalled) {
             return Poll::Ready(None);
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
@@ -183,11 +190,11 @@ where
                         Some(0) => {}
                         bytes => this.came(bytes.unwrap_or(0)),
                     },
-                    Some(Err(_)) => {}
-                    None => this.fate.complete.store(true, Ordering::Relaxed),
+                    Some(Err(_)) => this.ended(BodyEnd::Broken),
+                    None => this.ended(BodyEnd::Complete),
                 }
                 if this.body.is_end_stream() {
-                    this.fate.complete.store(true, Ordering::Relaxed);
+                    this.ended(BodyEnd::Complete);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -20,6 +20,7 @@ use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use std::convert::Infallible;
+use std::io;
 use std::time::{Duration, SystemTime};
 use tower::Service;
 use world::{ACCESS_KEY, Node, SECRET, World};
@@ -118,6 +119,8 @@ pub enum End {
     Complete,
     /// Nothing arrives any more, and the connection stays open.
     Silence,
+    /// The client goes.
+    Break,
 }
 
 enum Hash {
@@ -254,11 +257,13 @@ impl Call {
         let bytes = self.body.clone().into_iter();
         let frames = futures::stream::iter(bytes).then(move |byte| async move {
             tokio::time::sleep(pause).await;
-            Ok::<_, Infallible>(http_body::Frame::data(Bytes::copy_from_slice(&[byte])))
+            Ok(http_body::Frame::data(Bytes::copy_from_slice(&[byte])))
         });
+        let gone = || futures::stream::iter([Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
         let frames = match end {
             End::Complete => frames.boxed(),
             End::Silence => frames.chain(futures::stream::pending()).boxed(),
+            End::Break => frames.chain(gone()).boxed(),
         };
         let request = self.sign().map(|()| StreamBody::new(frames));
         let mut api = port.api.clone();

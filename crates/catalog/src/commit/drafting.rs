@@ -7,7 +7,7 @@ use super::draft::{Draft, Scene, Target};
 use crate::buckets::table_bucket;
 use crate::errors::CommitError;
 use crate::heads::{ColdHead, HeadCache, Heads, Pinned, VersionToken};
-use crate::pieces::{self, Pieces};
+use crate::pieces::{self, Pieces, Place};
 use crate::request::Request;
 use crate::{Catalog, PieceSizes};
 use floeberg_iceberg::{PartChange, TableUpdate};
@@ -48,12 +48,18 @@ impl Size {
         let updates = || changes.iter().flat_map(|change| &change.updates);
         let is_large = changes.len() > IN_PLACE_TABLES
             || updates().count() > IN_PLACE_UPDATES
-            || updates().map(TableUpdate::text_bytes).sum::<usize>() > IN_PLACE_BYTES;
+            || text_bytes(changes) > IN_PLACE_BYTES;
         match is_large {
             true => Self::Large,
             false => Self::Small,
         }
     }
+}
+
+/// Bytes of the text of all updates.
+pub(crate) fn text_bytes(changes: &[TableChange]) -> usize {
+    let updates = changes.iter().flat_map(|change| &change.updates);
+    updates.map(TableUpdate::text_bytes).sum()
 }
 
 /// A draft that is at hand, and its document if that was written ahead, with what is different by now.
@@ -89,16 +95,18 @@ pub(crate) struct Drafts {
     /// The decision may be at no earlier time.
     not_after: TimestampMs,
     by_change: BTreeMap<usize, Drafted>,
+    place: Place,
 }
 
 impl Drafts {
-    /// None yet.
-    pub(crate) fn new(sizes: PieceSizes) -> Self {
+    /// None yet. `place` is that of a request whose documents are large.
+    pub(crate) fn new(sizes: PieceSizes, place: Place) -> Self {
         Self {
             sizes,
             times: 0,
             not_after: TimestampMs(i64::MAX),
             by_change: BTreeMap::new(),
+            place,
         }
     }
 
@@ -107,7 +115,7 @@ impl Drafts {
     pub(crate) fn of_the_last_time(sizes: PieceSizes) -> Self {
         Self {
             times: TIMES,
-            ..Self::new(sizes)
+            ..Self::new(sizes, Place::default())
         }
     }
 
@@ -321,10 +329,11 @@ impl Catalog {
             let ahead = match (before, since) {
                 (Some(ahead), Some(since)) => Some(Ahead { since, ..ahead }),
                 _ if refused.is_empty() && drafts.goes_ahead(level, &draft) => {
-                    let pieces = self.write_ahead(cx, &draft.applied.metadata);
+                    let metadata = &draft.applied.metadata;
+                    let pieces = self.write_ahead(cx, &mut drafts.place, metadata);
                     Some(Ahead {
-                        written: Arc::clone(&draft),
                         pieces: pieces.await?,
+                        written: Arc::clone(&draft),
                         since: Arc::default(),
                     })
                 }

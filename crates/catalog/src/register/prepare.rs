@@ -7,7 +7,7 @@ use crate::heads::{ColdHead, Heads, TableHead, VersionToken};
 use crate::idempotency::Remembered;
 use crate::load::StoredTable;
 use crate::location;
-use crate::pieces::{self, Pieces};
+use crate::pieces::{self, Pieces, Place};
 use crate::publish::Parts;
 use crate::rows::stored;
 use crate::{Catalog, Decided, Outage, Step, versions};
@@ -173,7 +173,9 @@ impl Catalog {
         if self.takes_pieces(pieces::weight(&changes), &file.metadata) {
             let (bucket, shared) = (bucket.clone(), Arc::clone(file));
             let strays = self.step(move || strays(&bucket, &shared)).await??;
-            let pieces = self.write_ahead(cx, &file.metadata).await?;
+            // What the file has become is counted where it was read.
+            let mut place = Place::default();
+            let pieces = self.write_ahead(cx, &mut place, &file.metadata).await?;
             return Ok(Prepared::Ahead(Box::new(Written { pieces, strays })));
         }
         let base = token;

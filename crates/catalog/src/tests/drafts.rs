@@ -4,12 +4,14 @@
 use super::lab::*;
 use super::pieces::{cold, fragments, sweep};
 use crate::commit::Size;
-use crate::pieces::PIECES_LAST_MS;
+use crate::errors::TooManyDocuments;
+use crate::pieces::{PIECES_LAST_MS, Place};
 use crate::rows::PiecesRow;
 use crate::*;
 use floeberg_iceberg::{RawJson, TableMetadata, TableRequirement, TableUpdate};
 use floeberg_metastore::Rows as _;
 use floeberg_types::limits;
+use tokio::time::Instant;
 
 /// What is large enough to be drafted goes in pieces of a few rows.
 const SIZES: PieceSizes = PieceSizes {
@@ -221,6 +223,44 @@ async fn a_transaction_that_is_refused_writes_nothing_ahead() {
         "{refused}"
     );
     assert_eq!((fragments(&lab), pieces_begun(&lab)), (before, 0));
+}
+
+/// What waits for a place to write ahead has made nothing of its request yet: not even that its table does
+/// not exist is known.
+#[tokio::test]
+async fn a_large_change_takes_its_place_before_it_is_drafted() {
+    let lab = lab().await;
+    let (may, may_create, patient) = (allowed(), allowed(), cx());
+    let hasty = Cx {
+        deadline: Some(Instant::now()),
+        ..cx()
+    };
+    let commit = async |cx: &Cx, change: TableChange| {
+        let (lake, catalog) = (lake(), &lab.catalog);
+        let committed = catalog.commit_table(&may, cx, &lake, change);
+        committed.await.map(drop).unwrap_err().to_string()
+    };
+    let create = async |cx: &Cx| {
+        let request = CreateTable {
+            schema: wide_schema(),
+            ..new_table("t")
+        };
+        let created = lab.catalog.create_table(&may_create, cx, &request);
+        created.await.map(drop).unwrap_err().to_string()
+    };
+    let mut place = Place::default();
+    let metadata = cold(&lab, "s").await.unwrap();
+    let held = lab.catalog.write_ahead(&patient, &mut place, &metadata);
+    held.await.unwrap();
+    let full = TooManyDocuments { limit: 2 }.to_string();
+    assert_eq!(commit(&hasty, fill("nowhere")).await, full);
+    assert_eq!(create(&hasty).await, full);
+    let small = commit(&patient, set_property("nowhere", "k", "v")).await;
+    assert!(small.contains("nowhere"), "{small}");
+    drop(place);
+    let large = commit(&patient, fill("nowhere")).await;
+    assert!(large.contains("nowhere"), "{large}");
+    assert!(create(&patient).await.contains("exists"));
 }
 
 /// A retry under the request's key gets the answer, and writes nothing.

@@ -4,7 +4,9 @@ use super::cluster::{Cluster, patient};
 use super::lab::*;
 use super::tables::register;
 use crate::janitor::{Janitor, JanitorConfig};
-use crate::pieces::{PIECES_LAST_MS, SERIES_AHEAD_MAX, SERIES_KEPT_MAX, SERIES_OF_CALLER_MAX};
+use crate::pieces::{
+    PIECES_LAST_MS, Place, SERIES_AHEAD_MAX, SERIES_KEPT_MAX, SERIES_OF_CALLER_MAX,
+};
 use crate::*;
 use floeberg_env::{Network, Peer};
 use floeberg_iceberg::TableMetadata;
@@ -110,7 +112,11 @@ async fn pieces_of_a_publisher_that_went_are_never_seen_and_expire() {
 async fn nothing_is_published_of_what_has_expired() {
     let lab = Lab::with_pieces(SMALL).await;
     let parsed = put_file(&lab, "s3://lake/in/t", FILE).await;
-    let ahead = async || lab.catalog.write_ahead(&cx(), &parsed).await.unwrap();
+    let ahead = async || {
+        let (cx, mut place) = (cx(), Place::default());
+        let written = lab.catalog.write_ahead(&cx, &mut place, &parsed);
+        written.await.unwrap()
+    };
     let table = TableId::from_bytes([1; 16]);
     let publish = async |pieces: &pieces::Pieces| {
         let cx = cx();
@@ -221,7 +227,8 @@ async fn series_ahead_are_few() {
     let parsed = put_file(&lab, "s3://lake/in/t", FILE).await;
     let write = async |network: u8| {
         let cx = from(network);
-        let written = lab.catalog.write_ahead(&cx, &parsed);
+        let mut place = Place::default();
+        let written = lab.catalog.write_ahead(&cx, &mut place, &parsed);
         written.await
     };
     let mut ahead = Vec::new();
