@@ -191,7 +191,11 @@ pub(crate) fn headers(fields: HeaderFields) -> S3Result<Headers> {
         .map(|(name, value)| name.len() + value.len())
         .sum();
     if bytes > METADATA_BYTES_MAX {
-        return Err(S3ErrorCode::MetadataTooLarge.into());
+        let why = format!(
+            "the names and values of the x-amz-meta- headers have {bytes} bytes, and {METADATA_BYTES_MAX} is the \
+             limit: send fewer or shorter ones"
+        );
+        return Err(S3Error::with_message(S3ErrorCode::MetadataTooLarge, why));
     }
     Ok(Headers {
         content_type: fields.content_type.unwrap_or_default(),

@@ -64,6 +64,15 @@ pub(crate) fn slow_down(exhausted: Exhausted) -> Refusal {
 
 const _: () = assert!(floeberg_types::limits::XML_TAGS == 131_072);
 
+/// What s3s says of it names no limit.
+pub(crate) const KEY_TOO_LONG: Refusal = refused(
+    StatusCode::BAD_REQUEST,
+    "KeyTooLongError",
+    "The key has more than 1024 bytes in UTF-8, which is the limit: use a shorter one",
+);
+
+const _: () = assert!(floeberg_types::limits::OBJECT_KEY_BYTES == 1024);
+
 /// Listings and errors are XML 1.0, which cannot hold these characters at all (section 2.2): one
 /// such key would make every listing of its bucket fail.
 const NOT_XML: Refusal = refused(

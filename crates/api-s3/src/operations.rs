@@ -26,9 +26,8 @@ pub struct Operation {
 
 /// The largest XML of a request is a completion of 10,000 parts.
 pub(crate) const DOCUMENT_MAX: usize = floeberg_types::limits::XML_BODY_BYTES;
-/// A thousand keys of 1,024 bytes, with escapes.
-const DELETIONS_MAX: usize = 3 << 20;
-const SMALL_MAX: usize = 16 << 10;
+const DELETIONS_MAX: usize = floeberg_types::limits::DELETIONS_BODY_BYTES;
+const SMALL_MAX: usize = floeberg_types::limits::SMALL_BODY_BYTES;
 
 const fn operation(
     name: &'static str,

@@ -45,6 +45,8 @@ pub fn service(state: S3State) -> S3Api {
     let mut config = S3Config::default();
     config.aws_chunked_stream_max_chunk_size = AWS_CHUNK_MAX;
     config.xml_max_body_size = DOCUMENT_MAX;
+    // Checked where bodies are stored, by who can say how much is too much.
+    config.put_object_max_size = None;
     config.allow_post_signature = false;
     config.sig_v4_allowed_services = vec!["s3".to_owned()];
     if state.settings.enforce_region {
@@ -146,6 +148,9 @@ impl S3Api {
         }
         if tags.exceeded() {
             response = head::CROWDED.answer();
+        }
+        if error_code(&response).as_deref() == Some("KeyTooLongError") {
+            response = head::KEY_TOO_LONG.answer();
         }
         if is_wrong_secret(&response) {
             self.state.door.guesses.slow(peer).await;

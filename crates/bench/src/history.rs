@@ -4,7 +4,7 @@ use crate::report::{Latency, Tally};
 use crate::scrape::Sample;
 use crate::tables::{Table, Tables};
 use crate::{BenchError, at};
-use floeberg_client::{IcebergClient, IcebergConfig, transaction_body};
+use floeberg_client::{IcebergClient, IcebergConfig};
 use serde::Serialize;
 use std::fmt;
 use tokio::time::Instant;
@@ -172,13 +172,9 @@ impl History<'_> {
     }
 
     async fn transact(&mut self) -> Result<(), BenchError> {
-        let draft = self.table.draft();
-        let changes = [(self.table.name.as_str(), self.table.commit(&draft))];
-        let body = transaction_body(&[self.tables.namespace()], &changes);
         let number = self.snapshots + 1;
-        let sent = self.tables.client().commit_transaction(body).await;
-        sent.map_err(|source| BenchError::History { number, source })?;
-        self.table.advance(draft.head);
+        let appended = self.tables.append(self.table).await;
+        appended.map_err(|source| BenchError::History { number, source })?;
         self.snapshots = number;
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! Load generators for any Iceberg REST catalog and any S3 server.
 //!
 //! [`run_commits`] measures table commits, [`run_history`] how their cost grows with a table's
-//! history, [`run_listings`] what listings and walks do to commits beside them, [`run_objects`] uploads and
+//! history, [`run_listings`] what listings, walks and loads do to commits beside them, [`run_objects`] uploads and
 //! downloads. Each prepares what it needs, cleans up after
 //! itself and returns a report that prints as a table and serializes as JSON.
 
 mod commits;
 mod history;
+mod large;
 mod listings;
 mod load;
 mod objects;
@@ -17,7 +18,8 @@ mod walks;
 
 pub use commits::{CommitMode, CommitsConfig, CommitsReport, run_commits};
 pub use history::{HistoryConfig, HistoryPoint, HistoryReport, run_history};
-pub use listings::{ListingsConfig, ListingsReport, WalksReport, run_listings};
+pub use large::LoadedTables;
+pub use listings::{BesideReport, ListingsConfig, ListingsReport, run_listings};
 pub use load::{Bound, Pace};
 pub use objects::{ObjectsConfig, ObjectsReport, run_objects};
 pub use report::{Latency, LoadReport};

@@ -1,6 +1,7 @@
-//! What listings of a large namespace and a large bucket do to commits beside them.
+//! What listings of a large namespace, walks over a large bucket and loads of large tables do to commits beside them.
 
 use crate::commits::{Writer, reason, shares};
+use crate::large::{LargeTables, LoadedTables, Loader};
 use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::tables::{Afterwards, Tables};
@@ -53,20 +54,22 @@ pub struct ListingsConfig {
     pub time: Duration,
     /// A bucket that is walked too, after the namespace.
     pub objects: Option<WalkedObjects>,
+    /// Large tables that are loaded too, after that.
+    pub large: Option<LoadedTables>,
     /// What becomes of what was made.
     pub afterwards: Afterwards,
 }
 
-/// Commits beside walks over a large bucket.
+/// Commits beside something else.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct WalksReport {
-    /// Objects in the bucket.
-    pub objects: u64,
-    /// Commits beside the walks.
+pub struct BesideReport {
+    /// What the others do.
+    pub what: String,
+    /// Commits meanwhile.
     pub beside: LoadReport,
-    /// Pages of 1,000 keys.
-    pub pages: LoadReport,
-    /// How much longer the median commit takes beside the walks.
+    /// The others.
+    pub others: LoadReport,
+    /// How much longer the median commit takes than alone.
     pub p50_ratio: f64,
     /// The same of the 99th percentile.
     pub p99_ratio: f64,
@@ -92,13 +95,19 @@ pub struct ListingsReport {
     /// The same of the 99th percentile.
     pub p99_ratio: f64,
     /// The same beside walks over a bucket.
-    pub walks: Option<WalksReport>,
+    pub walks: Option<BesideReport>,
+    /// The same beside loads of large tables.
+    pub loads: Option<BesideReport>,
 }
 
-impl fmt::Display for WalksReport {
+impl fmt::Display for BesideReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "commits beside walks over {} objects", self.objects)?;
-        writeln!(f, "{}\npages\n{}", self.beside, self.pages)?;
+        let Self { what, beside, .. } = self;
+        writeln!(
+            f,
+            "commits beside {what}\n{beside}\n{what}\n{}",
+            self.others
+        )?;
         write_ratio(f, self.p50_ratio, self.p99_ratio)
     }
 }
@@ -119,10 +128,10 @@ impl fmt::Display for ListingsReport {
         writeln!(f, "listings in one answer\n{}", self.whole)?;
         writeln!(f, "walks over pages\n{}", self.paged)?;
         write_ratio(f, self.p50_ratio, self.p99_ratio)?;
-        match &self.walks {
-            Some(walks) => write!(f, "\n{walks}"),
-            None => Ok(()),
+        for other in self.walks.iter().chain(&self.loads) {
+            write!(f, "\n{other}")?;
         }
+        Ok(())
     }
 }
 
@@ -220,8 +229,16 @@ async fn measure(
             drive(listers(Way::Paged, config.paged), Pace::Closed, bound)
         ),
     )?;
+    let than = Alone {
+        pace,
+        commits: &alone,
+    };
     let walks = match &config.objects {
-        Some(objects) => Some(walk(config, objects, written, (pace, &alone)).await?),
+        Some(objects) => Some(walk(config, objects, written, &than).await?),
+        None => None,
+    };
+    let loads = match &config.large {
+        Some(large) => Some(load(config, large, written, &than).await?),
         None => None,
     };
     Ok(ListingsReport {
@@ -234,31 +251,68 @@ async fn measure(
         whole,
         paged,
         walks,
+        loads,
     })
+}
+
+/// What commits beside others are compared with.
+struct Alone<'a> {
+    pace: Pace,
+    commits: &'a LoadReport,
 }
 
 async fn walk(
     config: &ListingsConfig,
     objects: &WalkedObjects,
     written: &Arc<Tables>,
-    (pace, alone): (Pace, &LoadReport),
-) -> Result<WalksReport, BenchError> {
-    let bound = Bound::Time(config.time);
+    alone: &Alone<'_>,
+) -> Result<BesideReport, BenchError> {
     let bucket = Bucket::create(objects).await?;
     let walkers = (0..objects.walkers).map(|_| Walker::new(&bucket));
-    let elsewhere = Threads::start_behind("elsewhere", 2).map_err(lost)?;
-    let (beside, pages) = tokio::try_join!(
-        drive(writers(config, written), pace, bound),
-        on(&elsewhere, drive(walkers.collect(), Pace::Closed, bound)),
-    )?;
+    let what = format!("pages of 1,000 keys of {} objects", objects.count);
+    let report = beside(config, written, alone, what, walkers.collect()).await;
     if config.afterwards == Afterwards::Remove {
         bucket.remove(objects.count).await?;
     }
-    Ok(WalksReport {
-        objects: objects.count,
-        p50_ratio: ratio(beside.latency_ms.p50, alone.latency_ms.p50),
-        p99_ratio: ratio(beside.latency_ms.p99, alone.latency_ms.p99),
+    report
+}
+
+async fn load(
+    config: &ListingsConfig,
+    sizes: &LoadedTables,
+    written: &Arc<Tables>,
+    alone: &Alone<'_>,
+) -> Result<BesideReport, BenchError> {
+    let client = written.client().clone();
+    let large = LargeTables::create(client, sizes).await?;
+    let loaders = (0..sizes.loaders).map(|number| Loader::new(&large, number));
+    let LoadedTables {
+        snapshots, columns, ..
+    } = sizes;
+    let what = format!("loads of tables of {snapshots} snapshots and {columns} columns");
+    let report = beside(config, written, alone, what, loaders.collect()).await;
+    config.afterwards.of_tables(&large.tables).await.and(report)
+}
+
+async fn beside(
+    config: &ListingsConfig,
+    written: &Arc<Tables>,
+    alone: &Alone<'_>,
+    what: String,
+    others: Vec<impl Worker>,
+) -> Result<BesideReport, BenchError> {
+    let bound = Bound::Time(config.time);
+    let elsewhere = Threads::start_behind("elsewhere", 2).map_err(lost)?;
+    let (beside, others) = tokio::try_join!(
+        drive(writers(config, written), alone.pace, bound),
+        on(&elsewhere, drive(others, Pace::Closed, bound)),
+    )?;
+    let (before, now) = (alone.commits.latency_ms, beside.latency_ms);
+    Ok(BesideReport {
+        what,
+        p50_ratio: ratio(now.p50, before.p50),
+        p99_ratio: ratio(now.p99, before.p99),
         beside,
-        pages,
+        others,
     })
 }

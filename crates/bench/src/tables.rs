@@ -3,6 +3,7 @@
 use crate::{BenchError, at};
 use floeberg_client::{
     AppendCommit, ClientError, ColumnType, CreateTableBody, IcebergClient, LoadedTable,
+    transaction_body,
 };
 use futures::stream::{StreamExt, TryStreamExt};
 use rand::rngs::StdRng;
@@ -208,6 +209,16 @@ impl Tables {
 
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Appends a snapshot by a transaction, whose answer is empty; nobody else commits to the table.
+    pub(crate) async fn append(&self, table: &Table) -> Result<(), ClientError> {
+        let draft = table.draft();
+        let changes = [(table.name.as_str(), table.commit(&draft))];
+        let body = transaction_body(&[self.namespace()], &changes);
+        self.client.commit_transaction(body).await?;
+        table.advance(draft.head);
+        Ok(())
     }
 
     /// Reads the head again after a conflict or an unknown outcome.

@@ -4,8 +4,8 @@ use crate::output::print_json;
 use crate::target::CatalogTarget;
 use clap::{Args, Subcommand, ValueEnum};
 use floeberg_bench::{
-    Afterwards, Bound, CommitMode, CommitsConfig, HistoryConfig, ListingsConfig, ObjectsConfig,
-    Pace, WalkedObjects, run_commits, run_history, run_listings, run_objects,
+    Afterwards, Bound, CommitMode, CommitsConfig, HistoryConfig, ListingsConfig, LoadedTables,
+    ObjectsConfig, Pace, WalkedObjects, run_commits, run_history, run_listings, run_objects,
 };
 use serde::Serialize;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ pub enum BenchCommand {
     Commits(CommitsArguments),
     /// What a commit costs as a table's history grows
     History(HistoryArguments),
-    /// What listings of a large namespace and walks over a large bucket do to commits beside them
+    /// What listings of a large namespace, walks over a large bucket and loads of large tables do to commits beside them
     Listings(ListingsArguments),
     /// Objects per second over S3
     Objects(ObjectsArguments),
@@ -120,6 +120,15 @@ pub struct ListingsArguments {
     /// Region of the signatures of S3
     #[arg(long, default_value = "us-east-1")]
     s3_region: String,
+    /// Snapshots of a table that is loaded too, with one of as many columns as --columns; none if not given
+    #[arg(long, default_value_t = 0)]
+    snapshots: u64,
+    /// Columns of the other table, with --snapshots
+    #[arg(long, default_value_t = 10_000)]
+    columns: usize,
+    /// Clients that load both tables in turns
+    #[arg(long, default_value_t = 8)]
+    loaders: usize,
     /// Leave the tables and objects where they are
     #[arg(long)]
     keep: bool,
@@ -223,6 +232,14 @@ fn listings(a: ListingsArguments) -> anyhow::Result<ListingsConfig> {
         per_second: a.rate,
         time: Duration::from_secs(a.seconds),
         objects,
+        large: match a.snapshots {
+            0 => None,
+            snapshots => Some(LoadedTables {
+                snapshots,
+                columns: a.columns,
+                loaders: a.loaders,
+            }),
+        },
         afterwards: afterwards(a.keep),
     })
 }

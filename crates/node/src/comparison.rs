@@ -375,8 +375,9 @@ fn of(round: &Round, is: impl Fn(&Said) -> bool) -> impl Iterator<Item = NodeId>
 fn advice(me: NodeId) -> String {
     format!(
         "An older copy of a disk was put back, or a disk lost writes. If there is a newer copy, put it \
-         back; otherwise give this node up (`floeberg cluster remove {me} --dead`, on another one), empty its \
-         directories, and let the machine join as a new node (`floeberg cluster join`)"
+         back; otherwise stop this node, let a machine with empty directories join as a new one (`floeberg cluster \
+         join`; this machine will do, once they are empty), and replace this node by it (`floeberg cluster replace \
+         {me} --with N`, on another one)"
     )
 }
 

@@ -17,12 +17,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long an entry may wait for its majority, and a group for a leader. Longer than any election.
+/// How long a leader may take to confirm a read.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long an entry may wait for its majority, and a group for a leader that confirms a read. Longer than any election.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A certificate that runs out sooner should have been renewed.
@@ -109,6 +112,7 @@ pub(crate) struct Vigil {
 struct Waits {
     /// The entry that is to be applied next, on its leader.
     entry: BTreeMap<GroupId, (u64, Instant)>,
+    /// Since when no leader has confirmed a read.
     leader: BTreeMap<GroupId, Instant>,
 }
 
@@ -118,6 +122,15 @@ impl Vigil {
         let mut waits = Waits::default();
         loop {
             tokio::time::sleep(EVERY).await;
+            // A leader that lost its majority, or died, is known as the leader until somebody asks it.
+            let each = self.stores.each();
+            let confirmed = each.map(|(group, store)| async move {
+                let read = timeout(READ_PATIENCE, store.group().read_index());
+                (group, matches!(read.await, Ok(Ok(_))))
+            });
+            for (group, is_led) in futures::future::join_all(confirmed).await {
+                waits.note_leader(group, is_led);
+            }
             self.look(&mut waits);
             self.measure_disks();
         }
@@ -137,14 +150,16 @@ impl Vigil {
     }
 
     fn look(&self, waits: &mut Waits) {
-        let (mut stalled, mut leaderless) = (Vec::new(), Vec::new());
-        for (group, store) in self.stores.each() {
-            stalled.extend(waits.stalled(group, store));
-            leaderless.extend(waits.leaderless(group, store));
-        }
-        self.set(AlarmKind::Stalled, stalled);
-        self.set(AlarmKind::NoLeader, leaderless);
+        let each = self.stores.each().into_iter();
+        let stalled = each.filter_map(|(group, store)| waits.stalled(group, store));
+        self.set(AlarmKind::Stalled, stalled.collect());
         let barred = self.standing.barred().map(|why| why.to_string());
+        // Whoever takes no part is told nothing: that says nothing of the group.
+        let leaderless = match barred {
+            Some(_) => Vec::new(),
+            None => waits.leaderless(),
+        };
+        self.set(AlarmKind::NoLeader, leaderless);
         self.set(AlarmKind::TakesNoPart, barred.into_iter().collect());
         let each = self.stores.each().into_iter();
         let diverged = each.filter_map(|(group, _)| {
@@ -235,20 +250,26 @@ impl Waits {
         })
     }
 
-    fn leaderless(&mut self, group: GroupId, store: &Store) -> Option<String> {
-        if store.group().leader().is_some() {
-            self.leader.remove(&group);
-            return None;
+    fn note_leader(&mut self, group: GroupId, is_led: bool) {
+        match is_led {
+            true => drop(self.leader.remove(&group)),
+            false => drop(self.leader.entry(group).or_insert_with(Instant::now)),
         }
-        let since = self.leader.entry(group).or_insert_with(Instant::now);
-        let waited = since.elapsed();
-        (waited >= PATIENCE).then(|| {
+    }
+
+    fn leaderless(&self) -> Vec<String> {
+        let waited = self.leader.iter();
+        let waited = waited.map(|(group, since)| (group, since.elapsed()));
+        let long = waited.filter(|(_, waited)| *waited >= PATIENCE);
+        long.map(|(group, waited)| {
             format!(
-                "group {group} has had no leader for {} s as far as this node knows: a majority of its \
-                 voters has to run and reach each other",
+                "group {group} has had no leader that a majority follows for {} s, as far as this node knows: a \
+                 majority of its voters has to run and reach each other; look at who does not answer in \
+                 `floeberg cluster status`",
                 waited.as_secs()
             )
         })
+        .collect()
     }
 }
 

@@ -63,6 +63,8 @@ limits! {
     /// Bytes of a body that needs few: a form, or a request that is named by its path and query. All
     /// that is read of who is not known.
     SMALL_BODY_BYTES = 16 * KIB;
+    /// Bytes of the XML of a DeleteObjects: a thousand keys with escapes.
+    DELETIONS_BODY_BYTES = 3 * MIB;
     /// Bytes of a body with properties or a report in it.
     MEDIUM_BODY_BYTES = MIB;
     /// How often a body's text counts: as it came, as the texts of its members, as what they are taken

@@ -48,7 +48,8 @@ pub enum VolumeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the volume is full: its segments take {} MiB, {} MiB of the file system are free and the last \
-     5 % are kept for deletes: delete objects or give the volume a larger disk",
+     5 % are kept for deletes: delete objects, raise `limits.volume_capacity` if that is what it has reached, or \
+     give the volume a larger disk",
     used_bytes >> 20,
     free_bytes >> 20
 )]

@@ -476,6 +476,13 @@ impl Fleet {
     }
 }
 
+/// Whether a node has an alarm of a kind.
+#[must_use]
+pub fn has_alarm(status: &Value, node: u64, kind: &str) -> bool {
+    let mut alarms = status["alarms"].as_array().into_iter().flatten();
+    alarms.any(|alarm| alarm["node"] == node && alarm["kind"] == kind)
+}
+
 /// The state of a member in a cluster's status; empty if it is none.
 #[must_use]
 pub fn state_of(status: &Value, node: u64) -> &str {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use floeberg_client::{Auth, ClientError, Credentials, Endpoint, Request, Scope};
 use floeberg_test_e2e::connect::{Clients, FILES, LAKE, create_buckets};
-use floeberg_test_e2e::fleet::{Fleet, LIMIT, leader_of};
+use floeberg_test_e2e::fleet::{Fleet, LIMIT, has_alarm, leader_of};
 use floeberg_test_e2e::process::binary;
 use floeberg_test_e2e::{sandbox, world};
 use http::{Method, StatusCode};
@@ -31,12 +31,6 @@ fn seat(dir: &Path, node: u64) -> PathBuf {
 
 fn body(number: usize) -> Bytes {
     vec![u8::try_from(number % 251).unwrap_or_default(); OBJECT].into()
-}
-
-fn has_alarm(status: &Value, node: u64, kind: &str) -> bool {
-    let alarms = status["alarms"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut alarms = alarms.iter();
-    alarms.any(|alarm| alarm["node"] == node && alarm["kind"] == kind)
 }
 
 fn last_index(status: &Value) -> Option<u64> {

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use floeberg_test_e2e::connect::{Clients, FILES, create_buckets};
-use floeberg_test_e2e::fleet::{Fleet, leader_of, state_of};
+use floeberg_test_e2e::fleet::{Fleet, has_alarm, leader_of, state_of};
 use floeberg_test_e2e::process::binary;
 use floeberg_test_e2e::standing::caught_up;
 use floeberg_test_e2e::table::Observed;
@@ -228,4 +228,28 @@ async fn a_cluster_grows_shrinks_and_replaces_nodes() -> anyhow::Result<()> {
     fleet.start(3)?;
     fleet.logs(3, "was removed").await?;
     fleet.kill(3).await
+}
+
+/// Whether it led or followed: who leads goes on to take itself for the leader, and who followed knows no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_left_alone_says_so() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut fleet = Fleet::found(&binary()?, dir.path(), 3).await?;
+    let is_alone = |status: &Value| has_alarm(status, 1, "no-leader");
+    for led in [1, 2] {
+        lead(&mut fleet, 1, led).await?;
+        fleet.kill(2).await?;
+        fleet.kill(3).await?;
+        fleet.until(1, "node 1 is alone", is_alone).await?;
+        let endpoint = fleet.endpoints(1)?.s3tables_uri;
+        let words = ["cluster", "status", "--endpoint", &endpoint];
+        let shown = fleet.try_cli(&words).await?;
+        ensure!(shown.status.code() == Some(4), "node {led} led");
+        for node in [2, 3] {
+            fleet.restart(node).await?;
+        }
+        let is_over = |status: &Value| !is_alone(status);
+        fleet.until(1, "node 1 is not alone", is_over).await?;
+    }
+    fleet.still_run()
 }

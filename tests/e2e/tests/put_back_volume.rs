@@ -7,7 +7,7 @@ use floeberg_client::{Auth, Endpoint, Request};
 use floeberg_env::Env;
 use floeberg_members::{Home, Witnesses};
 use floeberg_test_e2e::connect::{Clients, FILES, create_buckets};
-use floeberg_test_e2e::fleet::{Fleet, LIMIT};
+use floeberg_test_e2e::fleet::{Fleet, LIMIT, has_alarm};
 use floeberg_test_e2e::process::{binary, copy_dir};
 use floeberg_types::{GroupId, NodeId};
 use http::Method;
@@ -60,9 +60,7 @@ fn kept(fleet: &Fleet, node: u64) -> anyhow::Result<u64> {
 }
 
 fn misses(status: &Value) -> bool {
-    let alarms = status["alarms"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut alarms = alarms.iter();
-    alarms.any(|alarm| alarm["node"] == NODE && alarm["kind"] == "copies-lost")
+    has_alarm(status, NODE, "copies-lost")
 }
 
 #[tokio::test]

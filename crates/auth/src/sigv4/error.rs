@@ -45,7 +45,7 @@ pub enum SignatureError {
         header: String,
     },
     /// The query has more names and values than any operation takes.
-    #[error("the query string has more than {QUERY_FIELDS} parameters")]
+    #[error("the query string has more than {QUERY_FIELDS} parameters: send fewer")]
     TooManyParameters,
     /// A header that must be covered by the signature is not.
     #[error("header {header} must be signed")]

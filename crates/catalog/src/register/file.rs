@@ -177,7 +177,7 @@ impl Catalog {
         if found.len > METADATA_FILE_MAX {
             let len = found.len;
             return Err(invalid(format!(
-                "it has {len} bytes, more than {METADATA_FILE_MAX}"
+                "it has {len} bytes, more than {METADATA_FILE_MAX}; expire snapshots or remove old schemas first"
             )));
         }
         let is_packed = path.as_str().ends_with(".gz");

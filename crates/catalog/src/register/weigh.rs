@@ -65,7 +65,8 @@ impl Measured {
         self.bytes += text.len();
         if self.bytes > METADATA_FILE_BYTES {
             return Err(format!(
-                "it unpacks to more than {METADATA_FILE_BYTES} bytes"
+                "it unpacks to more than {METADATA_FILE_BYTES} bytes; expire snapshots or remove old \
+                 schemas first"
             ));
         }
         self.values += text.iter().filter(|byte| **byte == b',').count();

@@ -138,6 +138,8 @@ struct Progress {
 #[derive(Deserialize)]
 struct Waiting {
     group: u32,
+    #[serde(default)]
+    reason: String,
     text: String,
 }
 
@@ -181,11 +183,10 @@ impl ClusterStatus {
         });
         let leaderless = self.groups.iter().any(|group| group.leader.is_none());
         let diverged = self.local.iter().any(|local| !local.diverged.is_empty());
-        let critical = leaderless || diverged || !self.taking_no_part.is_empty();
-        let silent = self.members.iter().any(|member| {
-            let expected = !matches!(&*member.state, "gone" | "dead");
-            expected && self.answers(member.node) == "no"
-        });
+        // Who led before goes on to call itself the leader.
+        let alone = self.waiting.iter().any(|w| w.reason == "no-majority");
+        let critical = leaderless || alone || diverged || !self.taking_no_part.is_empty();
+        let silent = self.silent().next().is_some();
         let unlike = !self.disagreements.is_empty();
         let own = match (critical, silent || unlike) {
             (true, _) => Health::Critical,
@@ -193,6 +194,14 @@ impl ClusterStatus {
             (false, false) => Health::Well,
         };
         alarms.chain([own]).max().unwrap_or(own)
+    }
+
+    /// Members that should answer and do not.
+    fn silent(&self) -> impl Iterator<Item = u64> {
+        let expected = |member: &&Member| !matches!(&*member.state, "gone" | "dead");
+        let members = self.members.iter().filter(expected);
+        let nodes = members.map(|member| member.node);
+        nodes.filter(|node| self.answers(*node) == "no")
     }
 
     /// Members, groups, and what is waited for.
@@ -247,6 +256,10 @@ impl ClusterStatus {
     }
 
     fn troubles(&self, out: &mut String) {
+        for node in self.silent() {
+            writeln!(out, "\nWARNING node {node} does not answer")
+                .expect("writing to a string never fails");
+        }
         for alarm in &self.alarms {
             let Alarm {
                 node,
@@ -335,8 +348,13 @@ impl ClusterStatus {
         let columns = ["group", "leader", "term", "voters", "learners", "behind"];
         let rows = self.groups.iter().map(|group| {
             let behind = group.progress.iter().filter_map(|progress| {
-                let behind = progress.behind.filter(|behind| *behind > 0)?;
-                Some(format!("{}:{behind}", progress.node))
+                let node = progress.node;
+                match progress.behind {
+                    Some(0) => None,
+                    Some(behind) => Some(format!("{node}:{behind}")),
+                    // Nobody has heard of it since the leader began to lead.
+                    None => Some(format!("{node}:?")),
+                }
             });
             let behind: Vec<_> = behind.collect();
             vec![
@@ -410,6 +428,8 @@ mod tests {
             group.leader = Some(1);
         }
         assert_eq!(status.health(), Health::Warning);
+        status.waiting[0].reason = "no-majority".to_owned();
+        assert_eq!(status.health(), Health::Critical);
         status.local[1].diverged = vec![3];
         let shown = status.render();
         assert!(
