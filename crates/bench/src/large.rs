@@ -85,7 +85,7 @@ impl Worker for Loader {
         let name = names[self.turn % names.len()];
         self.turn += 1;
         let namespace = [tables.namespace()];
-        match tables.client().load_table_raw(&namespace, name).await {
+        match tables.client().drain_table(&namespace, name).await {
             Ok(_) => Outcome::Done,
             Err(error) => Outcome::Failed(reason(&error)),
         }

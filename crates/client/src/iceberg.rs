@@ -328,6 +328,15 @@ impl IcebergClient {
             .await
     }
 
+    /// `loadTable` with an answer that is read and not kept; how many bytes it had.
+    ///
+    /// # Errors
+    /// 404 without such a table.
+    pub async fn drain_table(&self, namespace: &[&str], table: &str) -> Result<u64, ClientError> {
+        let path = self.table_path(namespace, table);
+        self.endpoint.drain(&Request::new(Method::GET, path)).await
+    }
+
     /// `tableExists`.
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use crate::sigv4::{Credentials, Scope, Signable, Signer};
 use crate::tls::{Connector, NotSecured, Trust};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::sync::Arc;
@@ -154,52 +155,82 @@ impl Endpoint {
     /// # Errors
     /// [`ClientError::Service`] for any status that is not a success.
     pub async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let seconds = TIMEOUT.as_secs();
-        let authority = || self.authority.clone();
-        let reply = tokio::time::timeout(TIMEOUT, self.exchange(request))
-            .await
-            .map_err(|_| ClientError::Timeout {
-                authority: authority(),
-                seconds,
-            })??;
+        let reply = self.in_time(self.exchange(request)).await?;
         if reply.status.is_success() {
             return Ok(reply);
         }
         Err(ServiceError::parse(reply.status, &reply.headers, &reply.body).into())
     }
 
+    /// Sends a request, reads the whole answer and keeps none of it; how many bytes it had.
+    ///
+    /// # Errors
+    /// As [`Endpoint::send`].
+    pub async fn drain(&self, request: &Request) -> Result<u64, ClientError> {
+        self.in_time(async {
+            let mut answer = self.answer(request).await?;
+            if !answer.status().is_success() {
+                let reply = self.collected(answer).await?;
+                return Err(ServiceError::parse(reply.status, &reply.headers, &reply.body).into());
+            }
+            let mut bytes = 0;
+            while let Some(frame) = answer.body_mut().frame().await {
+                let frame = frame.map_err(|e| self.failed(&e))?;
+                bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let ended = tokio::time::timeout(TIMEOUT, answer).await;
+        ended.map_err(|_| ClientError::Timeout {
+            authority: self.authority.clone(),
+            seconds: TIMEOUT.as_secs(),
+        })?
+    }
+
     async fn exchange(&self, request: &Request) -> Result<Reply, ClientError> {
-        let transport = |error: &(dyn std::error::Error + 'static)| {
-            if let Some(cause) = not_secured(error) {
-                return ClientError::Tls {
-                    authority: self.authority.clone(),
-                    cause,
-                };
-            }
-            let mut cause = error.to_string();
-            let mut source = error.source();
-            while let Some(inner) = source {
-                cause = format!("{cause}: {inner}");
-                source = inner.source();
-            }
-            ClientError::Transport {
-                authority: self.authority.clone(),
-                cause,
-            }
-        };
-        let built = self.build(request)?;
-        let answer = self
-            .client
-            .request(built)
-            .await
-            .map_err(|e| transport(&e))?;
+        let answer = self.answer(request).await?;
+        self.collected(answer).await
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response<Incoming>, ClientError> {
+        let answer = self.client.request(self.build(request)?).await;
+        answer.map_err(|error| self.failed(&error))
+    }
+
+    async fn collected(&self, answer: Response<Incoming>) -> Result<Reply, ClientError> {
         let (head, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|e| transport(&e))?;
+        let body = body.collect().await.map_err(|e| self.failed(&e))?;
         Ok(Reply {
             status: head.status,
             headers: head.headers,
             body: body.to_bytes(),
         })
+    }
+
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
+        if let Some(cause) = not_secured(error) {
+            return ClientError::Tls {
+                authority: self.authority.clone(),
+                cause,
+            };
+        }
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            cause = format!("{cause}: {inner}");
+            source = inner.source();
+        }
+        ClientError::Transport {
+            authority: self.authority.clone(),
+            cause,
+        }
     }
 
     fn build(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, ClientError> {

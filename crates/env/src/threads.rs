@@ -89,7 +89,7 @@ impl NodeThreads {
             requests: requests.clone(),
             consensus: Threads::start("consensus", consensus_workers())?,
             reception: Threads::start("reception", 1)?,
-            behind: Threads::start_behind("behind", 1)?,
+            behind: Threads::start_behind("behind", cores())?,
         })
     }
 }
@@ -103,8 +103,11 @@ impl NodeThreads {
 /// One for each group that has something to do at the same time. On two cores the second one only takes
 /// turns with the first: docs/performance.md has what it costs.
 fn consensus_workers() -> usize {
-    let cores = available_parallelism().map_or(1, NonZero::get);
-    (cores / 2).clamp(1, 2)
+    (cores() / 2).clamp(1, 2)
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 #[cfg(test)]

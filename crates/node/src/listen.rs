@@ -4,6 +4,7 @@ mod opening;
 mod places;
 mod reception;
 mod socket;
+mod turns;
 mod visit;
 
 #[cfg(test)]
@@ -154,8 +155,7 @@ pub(crate) async fn serve<S, B>(
         + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     S::Future: Send + 'static,
-    B: hyper::body::Body + From<Bytes> + Send + 'static,
-    B::Data: Send,
+    B: hyper::body::Body<Data = Bytes> + From<Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let seated = builder(port.limits.head_time);

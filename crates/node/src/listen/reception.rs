@@ -1,8 +1,10 @@
 //! Where a connection is served: at the reception, whose thread does nothing else, until it asks for more
-//! than health, and from then on among the requests.
+//! than health, and from then on among the requests; behind all else while it sends an answer that is large.
 //!
 //! Whatever keeps the threads of requests busy, health and readiness are answered. Who has asked for
 //! something else once goes on doing so: such a connection stays where requests are, and costs nothing more.
+//! Sending takes as long as the client reads on, and the kernel's part of it is most of what a large answer
+//! costs: on the threads of requests, commits would wait for it.
 
 use floeberg_env::Tasks;
 use std::future::Future;
@@ -13,8 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where one connection is; clones are the same.
 #[derive(Clone)]
@@ -24,6 +29,21 @@ pub(super) struct Reception {
     leave: CancellationToken,
     /// Set before it is served among the requests for the first time.
     left: Arc<AtomicBool>,
+    /// Large answers that it is sending.
+    large: watch::Sender<usize>,
+    /// Whether it is served behind all else.
+    is_behind: Arc<AtomicBool>,
+}
+
+/// A large answer is being sent until this is dropped.
+pub(super) struct Sending {
+    large: watch::Sender<usize>,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.large.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Reception {
@@ -32,19 +52,49 @@ impl Reception {
             requests,
             leave: CancellationToken::new(),
             left: Arc::default(),
+            large: watch::Sender::new(0),
+            is_behind: Arc::default(),
         }
     }
 
     /// Serves a connection on the threads of the caller until it leaves them.
     pub(super) async fn host(self, connection: impl Future<Output = ()> + Send + 'static) {
-        let mut connection = Box::pin(connection);
+        let mut connection: Connection = Box::pin(connection);
         tokio::select! {
             biased;
             () = &mut connection => {}
             () = self.leave.cancelled() => {
                 self.left.store(true, Ordering::Release);
-                self.requests.spawn("connection", connection);
+                self.go_on(connection, Place::Requests);
             }
+        }
+    }
+
+    /// Serves a connection that has left where it belongs at the moment.
+    fn go_on(self, mut connection: Connection, place: Place) {
+        let (tasks, elsewhere) = match place {
+            Place::Requests => (self.requests.clone(), Place::Behind),
+            Place::Behind => (self.requests.behind(), Place::Requests),
+        };
+        self.is_behind
+            .store(place == Place::Behind, Ordering::Release);
+        let serving = async move {
+            let mut large = self.large.subscribe();
+            tokio::select! {
+                biased;
+                () = &mut connection => return,
+                _ = large.wait_for(|count| Place::of(*count) != place) => {}
+            }
+            self.go_on(connection, elsewhere);
+        };
+        tasks.spawn("connection", serving);
+    }
+
+    /// What moves the connection behind all else for as long as it is kept.
+    pub(super) fn sends(&self) -> Sending {
+        self.large.send_modify(|count| *count += 1);
+        Sending {
+            large: self.large.clone(),
         }
     }
 
@@ -53,7 +103,7 @@ impl Reception {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        if self.left.load(Ordering::Acquire) {
+        if self.left.load(Ordering::Acquire) && !self.is_behind.load(Ordering::Acquire) {
             return answer.await;
         }
         let answering = AbortOnDropHandle::new(self.requests.spawn("request", answer));
@@ -65,6 +115,23 @@ impl Reception {
                 // The process is ending, and the connection with it.
                 Err(_) => std::future::pending().await,
             },
+        }
+    }
+}
+
+/// Where a connection is that has left the reception.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Requests,
+    Behind,
+}
+
+impl Place {
+    /// By how many large answers it is sending.
+    fn of(large: usize) -> Self {
+        match large {
+            0 => Self::Requests,
+            _ => Self::Behind,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use super::places::{Entry, Places, Seat, Standing};
 use super::reception::Reception;
+use super::turns::Turns;
 use bytes::Bytes;
 use floeberg_http::Peer;
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, RETRY_AFTER};
@@ -108,7 +109,7 @@ where
     S::Error: Send + 'static,
     B: From<Bytes> + Send + 'static,
 {
-    type Response = Response<B>;
+    type Response = Response<Turns<B>>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -136,7 +137,7 @@ where
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(CONNECTION, close);
             }
-            Ok(answer)
+            Ok(answer.map(|body| Turns::new(body, visit.reception)))
         })
     }
 }

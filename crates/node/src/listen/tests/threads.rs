@@ -72,3 +72,87 @@ async fn a_connection_leaves_the_reception_with_its_first_request_and_not_for_he
     served.stop.cancel();
     served.serving.await.unwrap();
 }
+
+/// A body of so many parts that notes who asks for them.
+struct Noted {
+    left: usize,
+    by: Arc<Mutex<Vec<String>>>,
+}
+
+impl From<Bytes> for Noted {
+    fn from(_: Bytes) -> Self {
+        panic!("there is a place")
+    }
+}
+
+impl hyper::body::Body for Noted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        let name = std::thread::current().name().unwrap_or("none").to_owned();
+        self.by.lock().push(name);
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or_default();
+        let part = Bytes::from(vec![b'.'; 256 << 10]);
+        std::task::Poll::Ready(left.map(|_| Ok(hyper::body::Frame::data(part))))
+    }
+}
+
+/// The bytes of an answer whose connection goes on.
+async fn length(stream: &mut TcpStream) -> usize {
+    stream.write_all(GET).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n0\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed");
+    }
+    answer.len()
+}
+
+#[tokio::test]
+async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
+    let threads = floeberg_env::NodeThreads::start(&tokio::runtime::Handle::current()).unwrap();
+    let env = floeberg_env::Env::real().with_threads(&threads);
+    let (listener, port) = port(10, None).await;
+    let port = Port {
+        requests: env.tasks.clone(),
+        ..port
+    };
+    let (parts, by) = (Arc::new(Mutex::new(vec![1, 20, 1])), Arc::default());
+    let (asked, noted) = (Arc::default(), Arc::clone(&by));
+    let answered: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+    let service = service_fn(move |_: http::Request<Incoming>| {
+        let (left, by) = (parts.lock().pop().unwrap(), Arc::clone(&noted));
+        let answered = Arc::clone(&answered);
+        async move {
+            let name = std::thread::current().name().unwrap_or("none").to_owned();
+            answered.lock().push(name);
+            Ok::<_, Infallible>(http::Response::new(Noted { left, by }))
+        }
+    });
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let listener = entrust(listener, &env.reception).unwrap();
+    let serving = env
+        .reception
+        .spawn("serve", serve(listener, service, port, stop.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let here = std::thread::current().name().unwrap_or("none").to_owned();
+    for count in [1, 20, 1] {
+        assert!(length(&mut stream).await > count << 18);
+        let by: Vec<String> = std::mem::take(&mut *by.lock());
+        let elsewhere = by.iter().filter(|name| *name != "behind").count();
+        // The library may ask once more before it gives way.
+        match count {
+            1 => assert_eq!(elsewhere, by.len(), "{by:?}"),
+            _ => assert!(elsewhere <= 5, "{by:?}"),
+        }
+    }
+    let asked: Vec<String> = std::mem::take(&mut *asked.lock());
+    assert!(asked.iter().all(|name| *name == here), "{asked:?}");
+    drop(stream);
+    stop.cancel();
+    serving.await.unwrap();
+}
