@@ -15,7 +15,7 @@ use s3s::dto::{
 };
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
-use s3s::{BodySizeLimitExceeded, S3Error, S3ErrorCode, S3Result, TrailingHeaders};
+use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders};
 use std::collections::BTreeMap;
 use std::error::Error;
 
@@ -30,9 +30,6 @@ pub(crate) fn error(code: S3ErrorCode, why: impl Into<String>) -> S3Error {
 
 /// What went wrong while a body was read, wherever in the layers of s3s it did.
 fn body_error(error: &(dyn Error + 'static)) -> BodyError {
-    if error.is::<BodySizeLimitExceeded>() {
-        return BodyError::TooLarge;
-    }
     if let Some(error) = error.downcast_ref::<UploadStreamError>() {
         return match error {
             UploadStreamError::Sha256Mismatch => BodyError::Sha256Mismatch,

@@ -174,7 +174,6 @@ impl IntoS3 for BodyError {
             Self::Sha256Mismatch => with_status("XAmzContentSHA256Mismatch", bad, self),
             Self::ChunkSignature => code(S3ErrorCode::SignatureDoesNotMatch, self),
             Self::Framing => code(S3ErrorCode::InvalidRequest, self),
-            Self::TooLarge => code(S3ErrorCode::EntityTooLarge, self),
             Self::Source => code(S3ErrorCode::InternalError, self),
         }
     }

@@ -82,6 +82,14 @@ pub enum BenchError {
     },
 }
 
+/// What was measured, or why nothing was; only then what kept its tables from being removed.
+fn unless<T>(
+    measured: Result<T, BenchError>,
+    cleaned: Result<(), BenchError>,
+) -> Result<T, BenchError> {
+    measured.and_then(|measured| cleaned.map(|()| measured))
+}
+
 /// Names the step a failed call belongs to.
 fn at(step: &'static str) -> impl Fn(ClientError) -> BenchError {
     move |source| BenchError::Call { step, source }

@@ -6,7 +6,7 @@ use crate::load::{Bound, Outcome, Pace, Worker, drive};
 use crate::report::LoadReport;
 use crate::tables::{Afterwards, Tables};
 use crate::walks::{Bucket, WalkedObjects, Walker};
-use crate::{BenchError, at};
+use crate::{BenchError, at, unless};
 use floeberg_client::{IcebergClient, IcebergConfig};
 use floeberg_env::Threads;
 use serde::Serialize;
@@ -185,11 +185,11 @@ pub async fn run_listings(config: &ListingsConfig) -> Result<ListingsReport, Ben
         Ok(written) => {
             let written = Arc::new(written);
             let measured = measure(config, &listed, &written).await;
-            config.afterwards.of_tables(&written).await.and(measured)
+            unless(measured, config.afterwards.of_tables(&written).await)
         }
         Err(error) => Err(error),
     };
-    config.afterwards.of_tables(&listed).await.and(measured)
+    unless(measured, config.afterwards.of_tables(&listed).await)
 }
 
 fn writers(config: &ListingsConfig, written: &Arc<Tables>) -> Vec<Writer> {
@@ -271,10 +271,11 @@ async fn walk(
     let walkers = (0..objects.walkers).map(|_| Walker::new(&bucket));
     let what = format!("pages of 1,000 keys of {} objects", objects.count);
     let report = beside(config, written, alone, what, walkers.collect()).await;
-    if config.afterwards == Afterwards::Remove {
-        bucket.remove(objects.count).await?;
-    }
-    report
+    let removed = match config.afterwards {
+        Afterwards::Remove => bucket.remove(objects.count).await,
+        Afterwards::Leave => Ok(()),
+    };
+    unless(report, removed)
 }
 
 async fn load(
@@ -291,7 +292,7 @@ async fn load(
     } = sizes;
     let what = format!("loads of tables of {snapshots} snapshots and {columns} columns");
     let report = beside(config, written, alone, what, loaders.collect()).await;
-    config.afterwards.of_tables(&large.tables).await.and(report)
+    unless(report, config.afterwards.of_tables(&large.tables).await)
 }
 
 async fn beside(

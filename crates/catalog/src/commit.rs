@@ -24,7 +24,7 @@ mod drafting;
 
 use draft::{Draft, Scene, Target};
 pub(crate) use drafting::{Drafts, Size};
-use drafting::{Ready, text_bytes};
+use drafting::{Ready, longest_text};
 
 /// The change of one table (Iceberg REST `CommitTableRequest`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,12 +119,13 @@ impl Catalog {
         request: &Request,
         size: Size,
     ) -> Result<Vec<CommittedTable>, CommitError> {
+        let place = self.place_for(cx, longest_text(&request.changes)).await?;
+        // Afterwards: who asks again waits for the place of its own first attempt.
         if size == Size::Large
             && let Some(before) = self.recall::<_, CommitError>(cx).await?
         {
             return Ok(before);
         }
-        let place = self.place_for(cx, text_bytes(&request.changes)).await?;
         let mut drafts = Drafts::new(self.inner.pieces, place);
         let mut pinned = Pinned::new();
         if size == Size::Large {

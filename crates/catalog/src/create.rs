@@ -66,7 +66,6 @@ struct Source {
     draft: Option<Draft>,
     /// If all of the draft is written ahead.
     pieces: Option<Pieces>,
-    _place: Place,
 }
 
 impl Source {
@@ -280,6 +279,7 @@ impl Catalog {
         request: &CreateTable,
     ) -> Result<Arc<TableHead>, CreateTableError> {
         admit::create(request)?;
+        let mut place = self.place_for(cx, text_bytes(request)).await?;
         if is_large(request)
             && let Some(before) = self.recall::<_, CreateTableError>(cx).await?
         {
@@ -287,9 +287,8 @@ impl Catalog {
         }
         let mut not_after = TimestampMs(i64::MAX);
         loop {
-            let place = self.place_for(cx, text_bytes(request)).await?;
             let draft = self.draft_table(request, not_after).await?;
-            let source = self.written(cx, draft, place).await?;
+            let source = self.written(cx, draft, &mut place).await?;
             match self.create_of(cx, request, &source).await? {
                 Draftable::Done(head) => return Ok(head),
                 Draftable::Lacks(now) => not_after = now,
@@ -359,19 +358,15 @@ impl Catalog {
         &self,
         cx: &Cx,
         draft: Option<Draft>,
-        mut place: Place,
+        place: &mut Place,
     ) -> Result<Source, CreateTableError> {
         let pieces = match &draft {
             Some(draft) if self.takes_pieces(weight(draft), &draft.metadata) => {
-                Some(self.write_ahead(cx, &mut place, &draft.metadata).await?)
+                Some(self.write_ahead(cx, place, &draft.metadata).await?)
             }
             Some(_) | None => None,
         };
-        Ok(Source {
-            draft,
-            pieces,
-            _place: place,
-        })
+        Ok(Source { draft, pieces })
     }
 
     /// Stages a table: nothing becomes visible, but its location is kept for an hour.

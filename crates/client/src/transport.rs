@@ -156,10 +156,10 @@ impl Endpoint {
     /// [`ClientError::Service`] for any status that is not a success.
     pub async fn send(&self, request: &Request) -> Result<Reply, ClientError> {
         let reply = self.in_time(self.exchange(request)).await?;
-        if reply.status.is_success() {
-            return Ok(reply);
+        match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(refused(&reply)),
         }
-        Err(ServiceError::parse(reply.status, &reply.headers, &reply.body).into())
     }
 
     /// Sends a request, reads the whole answer and keeps none of it; how many bytes it had.
@@ -170,8 +170,7 @@ impl Endpoint {
         self.in_time(async {
             let mut answer = self.answer(request).await?;
             if !answer.status().is_success() {
-                let reply = self.collected(answer).await?;
-                return Err(ServiceError::parse(reply.status, &reply.headers, &reply.body).into());
+                return Err(refused(&self.collected(answer).await?));
             }
             let mut bytes = 0;
             while let Some(frame) = answer.body_mut().frame().await {
@@ -275,6 +274,10 @@ impl Endpoint {
         }
         Ok(built)
     }
+}
+
+fn refused(reply: &Reply) -> ClientError {
+    ServiceError::parse(reply.status, &reply.headers, &reply.body).into()
 }
 
 /// What went wrong with TLS, if that is why there is no connection.

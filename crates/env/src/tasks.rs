@@ -183,13 +183,36 @@ impl Tasks {
         f()
     }
 
+    /// Whether the caller runs where these tasks do.
+    #[must_use]
+    pub fn are_here(&self) -> bool {
+        let here = || Handle::try_current().ok().map(|here| here.id());
+        self.on.as_ref().is_none_or(|on| here() == Some(on.id()))
+    }
+
+    /// The same as [`Self::spawn`], outside of what its starter belongs to in the log.
+    pub fn spawn_apart<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.start(future.instrument(tracing::debug_span!(parent: None, "task", name)))
+    }
+
     /// Runs `future` as a task; `name` is on its log lines.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let future = future.instrument(tracing::debug_span!("task", name));
+        self.start(future.instrument(tracing::debug_span!("task", name)))
+    }
+
+    fn start<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let task = match &self.on {
             Some(runtime) => runtime.spawn(future),
             None => tokio::spawn(future),

@@ -155,11 +155,10 @@ impl Vigil {
         self.set(AlarmKind::Stalled, stalled.collect());
         let barred = self.standing.barred().map(|why| why.to_string());
         // Whoever takes no part is told nothing: that says nothing of the group.
-        let leaderless = match barred {
-            Some(_) => Vec::new(),
-            None => waits.leaderless(),
-        };
-        self.set(AlarmKind::NoLeader, leaderless);
+        if barred.is_some() || self.concerns.removal.notice().is_some() {
+            waits.leader.clear();
+        }
+        self.set(AlarmKind::NoLeader, waits.leaderless());
         self.set(AlarmKind::TakesNoPart, barred.into_iter().collect());
         let each = self.stores.each().into_iter();
         let diverged = each.filter_map(|(group, _)| {

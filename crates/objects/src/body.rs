@@ -21,9 +21,6 @@ pub enum BodyError {
     /// The chunked framing is malformed or a chunk is too large.
     #[error("the chunked framing of the body is malformed")]
     Framing,
-    /// More bytes than one request may carry.
-    #[error("the body exceeds the maximum size of one request")]
-    TooLarge,
     /// The connection broke.
     #[error("the connection broke while the body was read")]
     Disconnected,

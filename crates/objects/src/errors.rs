@@ -286,7 +286,9 @@ pub struct EntityTooSmall {
 
 /// An object has a maximum size.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{size} bytes exceed the maximum of {maximum}: send the object in smaller parts, or as several")]
+#[error(
+    "{size} bytes exceed the maximum of {maximum}: send the object in smaller parts, or as several"
+)]
 pub struct EntityTooLarge {
     /// What was sent or announced.
     pub size: u64,

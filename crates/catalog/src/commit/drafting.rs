@@ -48,7 +48,7 @@ impl Size {
         let updates = || changes.iter().flat_map(|change| &change.updates);
         let is_large = changes.len() > IN_PLACE_TABLES
             || updates().count() > IN_PLACE_UPDATES
-            || text_bytes(changes) > IN_PLACE_BYTES;
+            || changes.iter().map(text_bytes).sum::<usize>() > IN_PLACE_BYTES;
         match is_large {
             true => Self::Large,
             false => Self::Small,
@@ -56,10 +56,14 @@ impl Size {
     }
 }
 
-/// Bytes of the text of all updates.
-pub(crate) fn text_bytes(changes: &[TableChange]) -> usize {
-    let updates = changes.iter().flat_map(|change| &change.updates);
-    updates.map(TableUpdate::text_bytes).sum()
+/// Bytes of the text of a change.
+fn text_bytes(change: &TableChange) -> usize {
+    change.updates.iter().map(TableUpdate::text_bytes).sum()
+}
+
+/// The same of the longest one.
+pub(super) fn longest_text(changes: &[TableChange]) -> usize {
+    changes.iter().map(text_bytes).max().unwrap_or_default()
 }
 
 /// A draft that is at hand, and its document if that was written ahead, with what is different by now.
@@ -340,6 +344,10 @@ impl Catalog {
                 _ => None,
             };
             drafts.by_change.insert(number, Drafted { draft, ahead });
+        }
+        if drafts.by_change.values().all(|d| d.ahead.is_none()) {
+            // Others need the place more.
+            drafts.place = Place::default();
         }
         Ok(())
     }

@@ -352,8 +352,9 @@ impl ClusterStatus {
                 match progress.behind {
                     Some(0) => None,
                     Some(behind) => Some(format!("{node}:{behind}")),
-                    // Nobody has heard of it since the leader began to lead.
-                    None => Some(format!("{node}:?")),
+                    // A voter or learner of which nothing was heard since the leader began to lead.
+                    None => (group.voters.contains(&node) || group.learners.contains(&node))
+                        .then(|| format!("{node}:?")),
                 }
             });
             let behind: Vec<_> = behind.collect();

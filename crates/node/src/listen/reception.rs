@@ -31,8 +31,6 @@ pub(super) struct Reception {
     left: Arc<AtomicBool>,
     /// Large answers that it is sending.
     large: watch::Sender<usize>,
-    /// Whether it is served behind all else.
-    is_behind: Arc<AtomicBool>,
 }
 
 /// A large answer is being sent until this is dropped.
@@ -53,7 +51,6 @@ impl Reception {
             leave: CancellationToken::new(),
             left: Arc::default(),
             large: watch::Sender::new(0),
-            is_behind: Arc::default(),
         }
     }
 
@@ -76,8 +73,6 @@ impl Reception {
             Place::Requests => (self.requests.clone(), Place::Behind),
             Place::Behind => (self.requests.behind(), Place::Requests),
         };
-        self.is_behind
-            .store(place == Place::Behind, Ordering::Release);
         let serving = async move {
             let mut large = self.large.subscribe();
             tokio::select! {
@@ -87,7 +82,8 @@ impl Reception {
             }
             self.go_on(connection, elsewhere);
         };
-        tasks.spawn("connection", serving);
+        // Or every move would be inside of the one before.
+        tasks.spawn_apart("connection", serving);
     }
 
     /// What moves the connection behind all else for as long as it is kept.
@@ -98,16 +94,19 @@ impl Reception {
         }
     }
 
-    /// Answers a request among the others, whichever threads serve the connection now.
+    /// Answers a request among the others, whichever threads serve the connection now: a stream of HTTP/2 is a
+    /// task of its own, which stays where it came in.
     pub(super) async fn answer<F>(&self, answer: F) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        if self.left.load(Ordering::Acquire) && !self.is_behind.load(Ordering::Acquire) {
+        if !self.left.load(Ordering::Acquire) {
+            self.leave.cancel();
+        }
+        if self.requests.are_here() {
             return answer.await;
         }
         let answering = AbortOnDropHandle::new(self.requests.spawn("request", answer));
-        self.leave.cancel();
         match answering.await {
             Ok(answer) => answer,
             Err(error) => match error.try_into_panic() {

@@ -103,8 +103,9 @@ impl hyper::body::Body for Noted {
 }
 
 /// The bytes of an answer whose connection goes on.
-async fn length(stream: &mut TcpStream) -> usize {
-    stream.write_all(GET).await.unwrap();
+async fn length(stream: &mut TcpStream, parts: usize) -> usize {
+    let head = format!("GET /{parts} HTTP/1.1\r\nhost: h\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n0\r\n\r\n") {
         assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed");
@@ -112,8 +113,23 @@ async fn length(stream: &mut TcpStream) -> usize {
     answer.len()
 }
 
-#[tokio::test]
-async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
+/// A port whose answers have as many parts as the path says.
+struct NotedPort {
+    address: SocketAddr,
+    /// Who answered.
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Who sent.
+    by: Arc<Mutex<Vec<String>>>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    _threads: floeberg_env::NodeThreads,
+}
+
+fn here() -> String {
+    std::thread::current().name().unwrap_or("none").to_owned()
+}
+
+async fn noted() -> NotedPort {
     let threads = floeberg_env::NodeThreads::start(&tokio::runtime::Handle::current()).unwrap();
     let env = floeberg_env::Env::real().with_threads(&threads);
     let (listener, port) = port(10, None).await;
@@ -121,28 +137,39 @@ async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
         requests: env.tasks.clone(),
         ..port
     };
-    let (parts, by) = (Arc::new(Mutex::new(vec![1, 20, 1])), Arc::default());
-    let (asked, noted) = (Arc::default(), Arc::clone(&by));
-    let answered: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
-    let service = service_fn(move |_: http::Request<Incoming>| {
-        let (left, by) = (parts.lock().pop().unwrap(), Arc::clone(&noted));
-        let answered = Arc::clone(&answered);
+    let (asked, by) = (
+        Arc::<Mutex<Vec<_>>>::default(),
+        Arc::<Mutex<Vec<_>>>::default(),
+    );
+    let (answered, sent) = (asked.clone(), by.clone());
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (answered, by) = (answered.clone(), sent.clone());
         async move {
-            let name = std::thread::current().name().unwrap_or("none").to_owned();
-            answered.lock().push(name);
+            answered.lock().push(here());
+            let left = request.uri().path().trim_matches('/').parse().unwrap();
             Ok::<_, Infallible>(http::Response::new(Noted { left, by }))
         }
     });
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let listener = entrust(listener, &env.reception).unwrap();
-    let serving = env
-        .reception
-        .spawn("serve", serve(listener, service, port, stop.clone()));
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let here = std::thread::current().name().unwrap_or("none").to_owned();
+    let serve = serve(listener, service, port, stop.clone());
+    NotedPort {
+        address,
+        asked,
+        by,
+        stop,
+        serving: env.reception.spawn("serve", serve),
+        _threads: threads,
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
+    let port = noted().await;
+    let mut stream = TcpStream::connect(port.address).await.unwrap();
     for count in [1, 20, 1] {
-        assert!(length(&mut stream).await > count << 18);
-        let by: Vec<String> = std::mem::take(&mut *by.lock());
+        assert!(length(&mut stream, count).await > count << 18);
+        let by: Vec<String> = std::mem::take(&mut *port.by.lock());
         let elsewhere = by.iter().filter(|name| *name != "behind").count();
         // The library may ask once more before it gives way.
         match count {
@@ -150,9 +177,38 @@ async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
             _ => assert!(elsewhere <= 5, "{by:?}"),
         }
     }
-    let asked: Vec<String> = std::mem::take(&mut *asked.lock());
-    assert!(asked.iter().all(|name| *name == here), "{asked:?}");
+    let asked: Vec<String> = std::mem::take(&mut *port.asked.lock());
+    assert_eq!(asked, vec![here(); 3]);
     drop(stream);
-    stop.cancel();
-    serving.await.unwrap();
+    port.stop.cancel();
+    port.serving.await.unwrap();
+}
+
+/// Streams of HTTP/2 are tasks that stay where they came in: at the reception, and behind what another one sends.
+#[tokio::test]
+async fn streams_are_answered_among_requests_wherever_they_come_in() {
+    let port = noted().await;
+    let stream = TcpStream::connect(port.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let opened = hyper::client::conn::http2::handshake(executor, io);
+    let (client, connection) = opened.await.unwrap();
+    let connection = tokio::spawn(connection);
+    let get = async |count: usize| {
+        let request = http::Request::get(format!("http://h/{count}"));
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let answer = client.clone().send_request(request).await.unwrap();
+        let body = http_body_util::BodyExt::collect(answer.into_body());
+        assert_eq!(body.await.unwrap().to_bytes().len(), count << 18);
+    };
+    tokio::join!(get(1), get(1), get(30), get(1), get(30));
+    for _ in 0..5 {
+        tokio::join!(get(30), get(1), get(8), get(1));
+    }
+    let asked: Vec<String> = std::mem::take(&mut *port.asked.lock());
+    assert_eq!(asked, vec![here(); 25]);
+    drop(client);
+    port.stop.cancel();
+    port.serving.await.unwrap();
+    connection.abort();
 }
