@@ -89,7 +89,7 @@ pub async fn run(arguments: DevArguments) -> anyhow::Result<()> {
         lakehouse: loopback(arguments.port),
         s3: loopback(arguments.s3_port),
     };
-    let sockets = listen.bind("--port", "--s3-port").await?;
+    let sockets = listen.bind("--port", "--s3-port")?;
     let config = NodeConfig {
         data_dir,
         account: arguments.account,

@@ -41,7 +41,7 @@ pub async fn run(arguments: ServerArguments) -> anyhow::Result<()> {
         lakehouse: settings.lakehouse.listen,
         s3: settings.s3.listen,
     };
-    let sockets = listen.bind("lakehouse.listen", "s3.listen").await?;
+    let sockets = listen.bind("lakehouse.listen", "s3.listen")?;
     let sockets = match &settings.tls {
         ClientTls::Plain => sockets,
         ClientTls::Files { cert, key } => sockets.with_tls(PortCertificate {

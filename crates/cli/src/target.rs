@@ -189,7 +189,7 @@ impl Target {
             ClientError::Service(service) if matches!(service.status.as_u16(), 401 | 403) => {
                 Some(format!(
                     "the node refused the keys in {ACCESS_KEY} and {SECRET_KEY}: compare them with \
-                     the root keys it was started with, and --region with its region"
+                     the root keys it was started with, --region with its region, and the clocks of both machines"
                 ))
             }
             ClientError::Service(_) | ClientError::Address { .. } => None,

@@ -18,7 +18,7 @@ pub enum StartError {
     /// Another process has the directory.
     #[error(
         "the data directory `{path}` is in use by another floeberg process: stop it or choose \
-         another directory with `--data-dir`"
+         another directory (`--data-dir`, or `data_dir` in the configuration)"
     )]
     InUse {
         /// The data directory.
@@ -107,12 +107,9 @@ pub enum StartError {
     /// The certificate of the client ports.
     #[error("the certificate of the client ports cannot be used")]
     PortCertificate(#[source] PkiError),
-    /// The system does not let the catalog port be served.
-    #[error("the catalog port cannot be served")]
-    Listener(#[source] io::Error),
-    /// The node-to-node port.
+    /// A port.
     #[error(transparent)]
-    PeerPort(#[from] BindError),
+    Port(#[from] BindError),
     /// The node-to-node port.
     #[error(transparent)]
     Peers(#[from] ServeError),

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -60,6 +60,9 @@ const STREAMS_MAX: u32 = 64;
 /// Bytes that an HTTP/2 peer may send before anybody has asked for them.
 const HTTP2_WINDOW: u32 = 256 << 10;
 
+/// Connections that the system keeps for us until they are taken in.
+const BACKLOG: u32 = 1024;
+
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -82,24 +85,57 @@ pub enum BindError {
     },
 }
 
-/// Binds `address`; `flag` is named in the error if the port is taken.
-///
-/// # Errors
-/// If the port is taken or the system refuses.
-pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
-        if source.kind() == io::ErrorKind::AddrInUse {
-            BindError::Taken { address, flag }
-        } else {
-            BindError::Refused { address, source }
-        }
-    })
+/// A port that nobody else gets, and that nobody listens on yet: a client that comes before the node is ready is refused,
+/// and asks another one, instead of waiting.
+pub(crate) struct Reserved {
+    socket: TcpSocket,
+    address: SocketAddr,
+    flag: &'static str,
 }
 
-/// Has `tasks` take what comes to a listener: whoever bound it may be too busy.
-pub(crate) fn entrust(listener: TcpListener, tasks: &Tasks) -> io::Result<TcpListener> {
-    let listener = listener.into_std()?;
-    tasks.within(|| TcpListener::from_std(listener))
+impl Reserved {
+    /// Reserves `address`; `flag` is named in the error if the port is taken.
+    pub(crate) fn new(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
+        let reserve = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            }?;
+            // Connections of the process before may be about to end.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        let socket = reserve().map_err(|source| refused(address, flag, source))?;
+        Ok(Self {
+            socket,
+            address,
+            flag,
+        })
+    }
+
+    /// The address, with the port the system chose.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Lets clients come; `tasks` take them in.
+    pub(crate) fn listen(self, tasks: &Tasks) -> Result<TcpListener, BindError> {
+        let Self {
+            socket,
+            address,
+            flag,
+        } = self;
+        let listener = tasks.within(|| socket.listen(BACKLOG));
+        listener.map_err(|source| refused(address, flag, source))
+    }
+}
+
+fn refused(address: SocketAddr, flag: &'static str, source: io::Error) -> BindError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { address, flag },
+        _ => BindError::Refused { address, source },
+    }
 }
 
 /// One port: what it is called and how much it takes.

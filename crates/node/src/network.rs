@@ -1,7 +1,7 @@
 //! The way to the other members: certificates, the transport, the node-to-node port.
 
 use crate::comparison::NOT_COMPARED;
-use crate::listen;
+use crate::listen::Reserved;
 use crate::metered::{Gated, Metered};
 use crate::status_wire::Ask;
 use crate::vigil::Expiry;
@@ -244,7 +244,7 @@ impl Network {
         };
         let tls = papers.tls(env)?;
         let station = station(member, identity, papers, (&tls, &peers), env);
-        let listener = listen::bind(listen, "peer.listen").await?;
+        let listener = Reserved::new(listen, "peer.listen")?.listen(&env.consensus)?;
         let transport = Arc::new(NetTransport::new(station.clone()));
         // What it says in handshakes never changes: marks may be asked for by whoever takes no part.
         let asker = Arc::new(NetTransport::new(Station {

@@ -123,6 +123,10 @@ fn status(id: GroupId, group: &RaftGroup, divergences: &Divergences) -> GroupSta
     let applied = now
         .applied
         .filter(|applied| Some(applied.index) == now.last_index);
+    // What is not applied is told apart by who wrote it: after a lost majority this is what matters.
+    let mark = Some(group.mark())
+        .filter(|mark| now.last_index.is_some() && mark.accepted == now.last_index);
+    let last_term = applied.map(|applied| applied.term);
     GroupStatus {
         group: id.0,
         role: if leadership.is_leader {
@@ -136,7 +140,7 @@ fn status(id: GroupId, group: &RaftGroup, divergences: &Divergences) -> GroupSta
         } else {
             now.leader.is_some()
         },
-        last_term: applied.map(|applied| applied.term),
+        last_term: last_term.or(mark.map(|mark| mark.term)),
         last_index: now.last_index,
         applied: now.applied.map(|applied| applied.index),
         diverged: divergences.of(id).into_iter().map(|node| node.0).collect(),

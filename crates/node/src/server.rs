@@ -1,7 +1,7 @@
 //! A node with its listening sockets.
 
 use crate::files;
-use crate::listen::{self, BindError, Manners, Port};
+use crate::listen::{self, BindError, Manners, Port, Reserved};
 use crate::vigil::Expiry;
 use crate::{ClusterPart, ListenConfig, Node, NodeConfig, PortCertificate, StartError, Stores};
 use floeberg_env::Env;
@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -30,26 +29,26 @@ const S3_MANNERS: Manners = Manners {
     full: r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>All connections of this node are taken; send the request again in a moment</Message></Error>"#,
 };
 
-/// Both listening sockets, bound before anything else starts.
+/// Both ports, reserved before anything else starts.
 pub struct Sockets {
-    lakehouse: TcpListener,
-    s3: TcpListener,
+    lakehouse: Reserved,
+    s3: Reserved,
     tls: Option<PortCertificate>,
 }
 
 impl ListenConfig {
-    /// Binds both ports; the flags are named in the error if one is taken.
+    /// Reserves both ports; the flags are named in the error if one is taken.
     ///
     /// # Errors
     /// If a port is taken or the system refuses.
-    pub async fn bind(
+    pub fn bind(
         &self,
         lakehouse_flag: &'static str,
         s3_flag: &'static str,
     ) -> Result<Sockets, BindError> {
         Ok(Sockets {
-            lakehouse: listen::bind(self.lakehouse, lakehouse_flag).await?,
-            s3: listen::bind(self.s3, s3_flag).await?,
+            lakehouse: Reserved::new(self.lakehouse, lakehouse_flag)?,
+            s3: Reserved::new(self.s3, s3_flag)?,
             tls: None,
         })
     }
@@ -173,8 +172,10 @@ impl Server {
         };
         let lakehouse = hyper_util::service::TowerToHyperService::new(node.lakehouse());
         let (env, tasks) = (node.env(), &node.env().tasks);
-        let reception = listen::entrust(sockets.lakehouse, &env.reception);
-        let reception = reception.map_err(StartError::Listener)?;
+        let (reception, s3) = (
+            sockets.lakehouse.listen(&env.reception)?,
+            sockets.s3.listen(tasks)?,
+        );
         if let Some(tls) = tls.clone() {
             let reloading = reload(
                 (tls, node.port_expiry()),
@@ -196,7 +197,7 @@ impl Server {
             ),
             tasks.spawn(
                 "s3",
-                listen::serve(sockets.s3, node.s3(), port("s3", S3_MANNERS), stop.clone()),
+                listen::serve(s3, node.s3(), port("s3", S3_MANNERS), stop.clone()),
             ),
         ];
         Ok(Self {

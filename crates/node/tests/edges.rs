@@ -89,7 +89,7 @@ async fn a_body_that_stalls_ends_its_connection_on_both_ports() {
         lakehouse: any,
         s3: any,
     };
-    let sockets = listen.bind("--port", "--s3-port").await.unwrap();
+    let sockets = listen.bind("--port", "--s3-port").unwrap();
     let (lakehouse, s3) = (
         sockets.lakehouse_address().unwrap(),
         sockets.s3_address().unwrap(),

@@ -88,7 +88,7 @@ async fn start(dir: TempDir, peer: SocketAddr, env: &Env) -> Running {
         lakehouse: ANY,
         s3: ANY,
     };
-    let sockets = listen.bind("lakehouse", "s3").await.unwrap();
+    let sockets = listen.bind("lakehouse", "s3").unwrap();
     let lakehouse = sockets.lakehouse_address().unwrap();
     let config = config(dir.path(), peer);
     let server = Server::start(config, env.clone(), sockets).await.unwrap();

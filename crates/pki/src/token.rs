@@ -55,12 +55,10 @@ pub enum TokenError {
     )]
     WrongCluster(ClusterId),
     /// It was not made with this key.
-    #[error(
-        "the join token was not made by this cluster, or before its join key was replaced: make a new one"
-    )]
+    #[error("the join token was not made by this cluster, or before its join key was replaced")]
     Forged,
     /// Its time is over.
-    #[error("the join token expired {0} s ago: make a new one")]
+    #[error("the join token expired {0} s ago")]
     Expired(i64),
 }
 

@@ -30,8 +30,7 @@ async fn prepare(
         lakehouse: any,
         s3: any,
     }
-    .bind("--port", "--s3-port")
-    .await?;
+    .bind("--port", "--s3-port")?;
     let lakehouse = format!("http://{}", sockets.lakehouse_address()?);
     let s3 = format!("http://{}", sockets.s3_address()?);
     let secret = "not-a-secret-outside-of-this-test";

@@ -111,6 +111,22 @@ async fn answer(stream: &mut TcpStream) {
     }
 }
 
+#[tokio::test]
+async fn a_reserved_port_is_taken_and_refuses_whoever_comes_too_early() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let reserved = Reserved::new(any, "--port").unwrap();
+    let address = reserved.local_addr().unwrap();
+    let early = TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+    let tasks = floeberg_env::Env::real().tasks;
+    let listener = reserved.listen(&tasks).unwrap();
+    let taken = Reserved::new(address, "--port").map(drop).unwrap_err();
+    assert!(matches!(taken, BindError::Taken { flag: "--port", .. }));
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    client.unwrap();
+    accepted.unwrap();
+}
+
 /// Waits until the server ends the connection; how long that took.
 async fn closed(stream: &mut TcpStream) -> u64 {
     let began = Instant::now();

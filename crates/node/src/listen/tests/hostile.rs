@@ -92,7 +92,7 @@ async fn connections_beyond_the_share_of_a_client_are_closed() {
     assert_eq!(closed(&mut beyond).await, 0);
     assert_eq!(served.open.get(), 75);
     // From another address of this machine there are places left.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut neighbour = socket.connect(served.address).await.unwrap();
     served.ask(&mut neighbour).await;

@@ -5,6 +5,11 @@ use floeberg_env::Threads;
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n";
 
+fn taken_by(listener: TcpListener, tasks: &Tasks) -> TcpListener {
+    let listener = listener.into_std().unwrap();
+    tasks.within(|| TcpListener::from_std(listener)).unwrap()
+}
+
 /// Answers with the name of the thread that answers.
 async fn named(requests: &Threads, reception: &Threads) -> Served {
     let (listener, port) = port(10, None).await;
@@ -20,7 +25,7 @@ async fn named(requests: &Threads, reception: &Threads) -> Served {
     let address = listener.local_addr().unwrap();
     let (open, stop) = (port.open.clone(), CancellationToken::new());
     let (leaving, tasks) = (port.leaving.clone(), reception.tasks());
-    let listener = entrust(listener, &tasks).unwrap();
+    let listener = taken_by(listener, &tasks);
     let serving = tasks.spawn("serve", serve(listener, service, port, stop.clone()));
     Served {
         address,
@@ -151,7 +156,7 @@ async fn noted() -> NotedPort {
         }
     });
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let listener = entrust(listener, &env.reception).unwrap();
+    let listener = taken_by(listener, &env.reception);
     let serve = serve(listener, service, port, stop.clone());
     NotedPort {
         address,
@@ -189,8 +194,8 @@ async fn a_large_answer_is_sent_behind_all_else_and_the_next_one_is_not() {
 async fn streams_are_answered_among_requests_wherever_they_come_in() {
     let port = noted().await;
     let stream = TcpStream::connect(port.address).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = TokioIo::new(stream);
+    let executor = TokioExecutor::new();
     let opened = hyper::client::conn::http2::handshake(executor, io);
     let (client, connection) = opened.await.unwrap();
     let connection = tokio::spawn(connection);
