@@ -230,25 +230,32 @@ impl<T: Remembered, M> Remembered for Decided<T, M> {
     }
 }
 
-/// The answer on record for a key, unless it has expired.
+/// The answer on record for a key, unless it has expired at `present`.
 fn on_record(
     rows: &impl Rows,
     key: &Idempotency,
-    now: TimestampMs,
+    present: TimestampMs,
 ) -> Result<Option<Box<AnswerRow>>, StoreError> {
     let row = rows.get::<AnswerRow>(&keys::answer(&key.id))?;
     let row = row.map(|row| row.value);
-    Ok(row.filter(|row| row.expires_at_ms > now.0).map(Box::new))
+    Ok(row
+        .filter(|row| row.expires_at_ms > present.0)
+        .map(Box::new))
 }
 
 /// Puts an answer on record, in place of one that has expired.
-fn record(txn: &mut Txn<'_>, key: &Idempotency, answer: Answer) -> Result<(), StoreError> {
+fn record(
+    txn: &mut Txn<'_>,
+    key: &Idempotency,
+    answer: Answer,
+    present: TimestampMs,
+) -> Result<(), StoreError> {
     let at = keys::answer(&key.id);
     if let Some(expired) = txn.get::<AnswerRow>(&at)? {
         let expired = TimestampMs(expired.value.expires_at_ms);
         txn.delete(keys::answer_expiry(expired, &key.id));
     }
-    let expires = txn.now().plus_ms(IDEMPOTENCY_LIFETIME_MS + GRACE_MS);
+    let expires = present.plus_ms(IDEMPOTENCY_LIFETIME_MS + GRACE_MS);
     let row = AnswerRow {
         fingerprint: Bytes::copy_from_slice(&key.fingerprint),
         expires_at_ms: expires.0,
@@ -274,12 +281,13 @@ impl Catalog {
             return self.transact(cx, decide).await;
         };
         let found = self.transact(cx, |txn| {
-            if let Some(row) = on_record(txn, key, txn.now()).map_err(Outage::from)? {
+            let present = self.present();
+            if let Some(row) = on_record(txn, key, present).map_err(Outage::from)? {
                 return Ok(Found::Answer(row));
             }
             let value = decide(txn)?;
             if let Some(answer) = value.answer() {
-                record(txn, key, answer).map_err(Outage::from)?;
+                record(txn, key, answer, present).map_err(Outage::from)?;
             }
             Ok::<_, E>(Found::Nothing(value))
         });
@@ -299,8 +307,8 @@ impl Catalog {
         let Some(key) = &cx.idempotency else {
             return Ok(None);
         };
-        let now = self.now();
-        let found = self.read(|rows| Ok::<_, Outage>(on_record(rows, key, now)?));
+        let present = self.present();
+        let found = self.read(|rows| Ok::<_, Outage>(on_record(rows, key, present)?));
         let found = found.await?;
         Ok(match found {
             Some(row) => Some(self.replay(cx.caller, key, *row).await?),
@@ -319,7 +327,8 @@ impl Catalog {
             return Ok(true);
         };
         let found = self.transact(cx, |txn| {
-            if let Some(row) = on_record(txn, key, txn.now())? {
+            let present = self.present();
+            if let Some(row) = on_record(txn, key, present)? {
                 return Ok(Found::Answer(row));
             }
             let row = RefusalRow {
@@ -327,7 +336,7 @@ impl Catalog {
                 kind: refusal.kind.clone(),
                 message: refusal.message.clone(),
             };
-            record(txn, key, Answer::Refusal(row))?;
+            record(txn, key, Answer::Refusal(row), present)?;
             Ok::<_, Outage>(Found::Nothing(()))
         });
         match found.await? {

@@ -152,6 +152,20 @@ impl Catalog {
         }
     }
 
+    /// What bounds the memory of its requests, by name.
+    #[must_use]
+    pub fn budgets(&self) -> [(&'static str, ByteBudget); 2] {
+        let Inner {
+            files_held,
+            documents_held,
+            ..
+        } = &*self.inner;
+        [
+            ("metadata-files", files_held.clone()),
+            ("documents", documents_held.clone()),
+        ]
+    }
+
     /// Runs a decision that needs no table metadata.
     async fn transact<T, E>(
         &self,
@@ -234,6 +248,12 @@ impl Catalog {
     fn now(&self) -> TimestampMs {
         let applied = self.inner.store.applied().log_time;
         self.inner.env.clock.now().max(applied)
+    }
+
+    /// The time by which answers under keys expire. Not the log's: that leaps with one wrong clock and never falls again, and
+    /// what was done half an hour before would be done twice.
+    fn present(&self) -> TimestampMs {
+        self.inner.env.clock.now()
     }
 
     /// Does a bounded piece of work whose size a client decides apart from what must not wait.

@@ -37,6 +37,15 @@ impl Door {
 }
 
 impl Door {
+    /// What bounds the memory of bodies and answers, by name.
+    #[must_use]
+    pub fn budgets(&self) -> [(&'static str, ByteBudget); 2] {
+        [
+            ("bodies", self.bodies.clone()),
+            ("answers", self.answers.clone()),
+        ]
+    }
+
     /// Counts the body of an answer as held by `caller` until the last of its bytes is dropped. A small one
     /// is not counted, and one that is larger than a share counts as one.
     ///

@@ -33,6 +33,10 @@ pub enum AlarmKind {
     CopiesOwed,
     /// A certificate runs out.
     Certificate,
+    /// Memory for requests of a kind is taken.
+    Crowded,
+    /// The log's time is ahead of its clock.
+    LogTime,
 }
 
 /// How bad it is.
@@ -46,7 +50,7 @@ pub enum Severity {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TakesNoPart,
         Self::NoLeader,
         Self::Stalled,
@@ -57,6 +61,8 @@ impl AlarmKind {
         Self::Clock,
         Self::CopiesOwed,
         Self::Certificate,
+        Self::Crowded,
+        Self::LogTime,
     ];
 
     /// Its word in status, metrics and messages; never changed.
@@ -73,6 +79,8 @@ impl AlarmKind {
             Self::CopiesLost => "copies-lost",
             Self::CopiesOwed => "copies-owed",
             Self::Certificate => "certificate",
+            Self::Crowded => "crowded",
+            Self::LogTime => "log-time",
         }
     }
 
@@ -87,7 +95,9 @@ impl AlarmKind {
             | Self::Damaged
             | Self::DiskFull
             | Self::CopiesLost => Severity::Critical,
-            Self::Clock | Self::CopiesOwed | Self::Certificate => Severity::Warning,
+            Self::Clock | Self::CopiesOwed | Self::Certificate | Self::Crowded | Self::LogTime => {
+                Severity::Warning
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::room::OwnRoom;
 use crate::services::{self, Services};
 use crate::stores::{self, Stores};
 use crate::tending;
-use crate::vigil::{Concerns, Expiry, Vigil};
+use crate::vigil::{Budgets, Concerns, Expiry, Vigil};
 use crate::volume_marks::VolumeMarks;
 use crate::{ClusterPart, NodeConfig, StartError};
 use floeberg_api_s3::S3Api;
@@ -241,7 +241,7 @@ impl Ground<'_> {
         Ok(GroupStores { catalog, objects })
     }
 
-    fn vigil(&self, base: &Base, room: Room, concerns: &Concerns) -> Vigil {
+    fn vigil(&self, base: &Base, room: Room, concerns: &Concerns, budgets: Budgets) -> Vigil {
         Vigil {
             stores: base.stores.clone(),
             shards: base.shards.clone(),
@@ -251,6 +251,7 @@ impl Ground<'_> {
             metrics: self.metrics.clone(),
             damage: self.opened.damage.clone(),
             dirs: self.config.kept(),
+            budgets,
             env: self.env.clone(),
         }
     }
@@ -348,7 +349,7 @@ impl Node {
         let files = Arc::new(ObjectsPort::new(keys.root_principal()));
         let (catalog, objects) = services.use_cases(&files, opened.pieces);
         let (lakehouse, s3) = (services.lakehouse(&catalog), services.s3(&objects));
-        let vigil = ground.vigil(&base, room, &concerns);
+        let vigil = ground.vigil(&base, room, &concerns, services.budgets(&catalog));
         background.extend(ground.tend(&catalog, &objects, &concerns.alarms, vigil));
         background.extend(level::raise_alone(&config, &base.stores, &env));
         Ok(Self {

@@ -3,6 +3,7 @@
 use crate::NodeConfig;
 use crate::group_stores::GroupStores;
 use crate::ports::{CatalogPort, ObjectsPort};
+use crate::vigil::Budgets;
 use floeberg_api_admin::{AdminState, Endpoints, Probes};
 use floeberg_api_iceberg::{IcebergState, Settings};
 use floeberg_api_s3::{S3Api, S3Settings, S3State};
@@ -40,6 +41,11 @@ pub(crate) struct Services<'a> {
 }
 
 impl Services<'_> {
+    /// What bounds the memory of requests.
+    pub(crate) fn budgets(&self, catalog: &Catalog) -> Budgets {
+        [self.door.budgets(), catalog.budgets()].concat()
+    }
+
     pub(crate) fn use_cases(
         &self,
         files: &Arc<ObjectsPort>,

@@ -4,7 +4,7 @@ use crate::divergence::Divergences;
 use crate::group_stores::GroupStores;
 use crate::removal::Removal;
 use floeberg_consensus::Standing;
-use floeberg_env::Env;
+use floeberg_env::{ByteBudget, Env};
 use floeberg_http::Room;
 use floeberg_kv::Damage;
 use floeberg_members::{AlarmKind, Alarms};
@@ -33,6 +33,12 @@ const CERTIFICATE_MS: i64 = 14 * DAY_MS;
 
 /// Of one that is short-lived, this part of its time is soon enough.
 const CERTIFICATE_SHARE: i64 = 4;
+
+/// More than clocks of a healthy cluster differ, and than log time is ahead of them.
+const LOG_AHEAD_MS: i64 = 2_000;
+
+/// A budget of which less than this part is left refuses whoever needs much.
+const CROWDED_SHARE: u64 = 20;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -92,6 +98,9 @@ impl Concerns {
     }
 }
 
+/// What bounds the memory of requests, by name.
+pub(crate) type Budgets = Vec<(&'static str, ByteBudget)>;
+
 /// The looks at one node.
 pub(crate) struct Vigil {
     pub(crate) stores: GroupStores,
@@ -102,6 +111,7 @@ pub(crate) struct Vigil {
     pub(crate) metrics: NodeMetrics,
     /// Reads of the rows of each group that met damage.
     pub(crate) damage: [Damage; 2],
+    pub(crate) budgets: Budgets,
     /// What is kept where.
     pub(crate) dirs: [(&'static str, PathBuf); 3],
     pub(crate) env: Env,
@@ -114,6 +124,8 @@ struct Waits {
     entry: BTreeMap<GroupId, (u64, Instant)>,
     /// Since when no leader has confirmed a read.
     leader: BTreeMap<GroupId, Instant>,
+    /// Memory that is taken.
+    memory: BTreeMap<&'static str, Instant>,
 }
 
 impl Vigil {
@@ -133,6 +145,26 @@ impl Vigil {
             }
             self.look(&mut waits);
             self.measure_disks();
+            self.measure_memory(&mut waits);
+        }
+    }
+
+    fn measure_memory(&self, waits: &mut Waits) {
+        let machine = &self.metrics.machine;
+        let mut crowded = Vec::new();
+        for (name, budget) in &self.budgets {
+            let (total, held) = (budget.shares().total, budget.held());
+            machine.budget(name, total, held);
+            crowded.extend(waits.crowded(name, total, held));
+        }
+        self.set(AlarmKind::Crowded, crowded);
+        for (seen_by, expiry) in [
+            ("nodes", &self.concerns.expiry),
+            ("clients", &self.concerns.port_expiry),
+        ] {
+            if let Some(ends) = *expiry.0.lock() {
+                machine.certificate(seen_by, ends.at.0.div_euclid(1000));
+            }
         }
     }
 
@@ -188,6 +220,10 @@ impl Vigil {
         });
         self.set(AlarmKind::CopiesOwed, owed.into_iter().collect());
         self.set(AlarmKind::Certificate, self.certificates());
+        let each = self.stores.each().into_iter();
+        let log_time = each.map(|(_, store)| store.applied().log_time).max();
+        let ahead = log_time.and_then(|log_time| log_ahead(log_time, self.env.clock.now()));
+        self.set(AlarmKind::LogTime, ahead.into_iter().collect());
     }
 
     /// Damage does not heal by itself: what was met once is said until the node is started again.
@@ -223,6 +259,20 @@ impl Vigil {
     }
 }
 
+/// What is said of a log whose time is ahead of this node's clock. It never falls: every change is stamped with that time
+/// until the clocks have passed it.
+fn log_ahead(log_time: TimestampMs, now: TimestampMs) -> Option<String> {
+    let ahead_ms = log_time.since_ms(now);
+    (ahead_ms > LOG_AHEAD_MS).then(|| {
+        format!(
+            "the log's time is {} s ahead of this node's clock: the clock of a leader ran ahead, or this one is \
+             behind; until the clocks have passed it, changes carry that time, and what expires does so that much early: \
+             see to the time synchronisation of all nodes",
+            ahead_ms / 1000
+        )
+    })
+}
+
 impl Waits {
     fn stalled(&mut self, group: GroupId, store: &Store) -> Option<String> {
         let status = store.group().status();
@@ -245,6 +295,24 @@ impl Waits {
                  does not store it; look at who does not answer in `floeberg cluster status`, or hand the \
                  group over (`floeberg cluster transfer-leader`)",
                 waited.as_secs()
+            )
+        })
+    }
+
+    fn crowded(&mut self, name: &'static str, total: u64, held: u64) -> Option<String> {
+        if held < total - total / CROWDED_SHARE {
+            self.memory.remove(name);
+            return None;
+        }
+        let since = self.memory.entry(name).or_insert_with(Instant::now);
+        let waited = since.elapsed();
+        (waited >= PATIENCE).then(|| {
+            format!(
+                "the memory for {name} of requests has been taken for {} s ({} of {} MiB): whoever needs some is told to \
+                 come again; look for clients that send slowly or do not read their answers, or let more nodes join",
+                waited.as_secs(),
+                held >> 20,
+                total >> 20
             )
         })
     }
@@ -275,6 +343,29 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_that_is_taken_for_long_is_told_of_until_some_is_free() {
+        let mut waits = Waits::default();
+        assert_eq!(waits.crowded("bodies", 1000, 950), None);
+        tokio::time::advance(PATIENCE / 2).await;
+        assert_eq!(waits.crowded("bodies", 1000, 949), None, "some was free");
+        assert_eq!(waits.crowded("bodies", 1000, 1000), None);
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(waits.crowded("answers", 1000, 1000), None, "another one");
+        let told = waits.crowded("bodies", 1000, 1000).unwrap();
+        assert!(told.contains("bodies") && told.contains("10 s"), "{told}");
+        assert_eq!(waits.crowded("bodies", 1000, 0), None);
+    }
+
+    #[test]
+    fn a_log_ahead_of_the_clock_is_told_of() {
+        let at = TimestampMs;
+        assert_eq!(log_ahead(at(1_000_000), at(998_000)), None);
+        assert_eq!(log_ahead(at(1_000_000), at(2_000_000)), None);
+        let told = log_ahead(at(1_000_000), at(400_000)).unwrap();
+        assert!(told.contains("600 s ahead"), "{told}");
+    }
 
     #[test]
     fn a_certificate_is_told_of_in_time_and_a_short_lived_one_not_for_ever() {

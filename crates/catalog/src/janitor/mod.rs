@@ -7,7 +7,7 @@ mod kept;
 mod pieces;
 mod plan;
 
-pub use plan::{Collected, Deletion, Plan, Retention, plan};
+pub use plan::{Collected, Deletion, Plan, Retention, Times, plan};
 
 use crate::errors::Outage;
 use crate::rows::CollectedRow;
@@ -95,10 +95,13 @@ impl Janitor {
     /// Only outages; what is not removed will be planned again.
     pub async fn sweep(&mut self) -> Result<usize, Outage> {
         let inner = &self.catalog.inner;
-        let now = self.catalog.now();
+        let times = Times {
+            now: self.catalog.now(),
+            present: self.catalog.present(),
+        };
         let (view, cursor) = (inner.store.local(), self.cursor);
         let retention = self.config.retention.clone();
-        let planned = move || plan(&view, now, &retention, cursor);
+        let planned = move || plan(&view, times, &retention, cursor);
         let plan = self.catalog.step_behind(planned).await??;
         self.cursor = plan.cursor;
         if !plan.condemned.is_empty() {

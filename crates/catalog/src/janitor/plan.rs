@@ -97,6 +97,15 @@ impl Plan {
     }
 }
 
+/// By what is found what has expired.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The log's, for what is stamped with it.
+    pub now: TimestampMs,
+    /// The clock's, for answers under keys.
+    pub present: TimestampMs,
+}
+
 /// Plans retention over staged creates, answers, events and the tables behind `cursor`.
 ///
 /// Rows may change while it reads them: nothing that is written after the head of a table was read
@@ -106,13 +115,13 @@ impl Plan {
 /// The rows could not be read.
 pub fn plan(
     rows: &impl Rows,
-    now: TimestampMs,
+    Times { now, present }: Times,
     retention: &Retention,
     cursor: Option<TableId>,
 ) -> Result<Plan, Outage> {
     let mut plan = Plan::default();
     staged(rows, now, retention, &mut plan)?;
-    answers(rows, now, retention, &mut plan)?;
+    answers(rows, present, retention, &mut plan)?;
     super::pieces::plan(rows, now, retention, &mut plan)?;
     old_events(rows, now, retention, &mut plan)?;
     let after = cursor.map(keys::head);
@@ -161,14 +170,14 @@ fn staged(
 /// Answers under idempotency keys that clients may no longer use.
 fn answers(
     rows: &impl Rows,
-    now: TimestampMs,
+    present: TimestampMs,
     retention: &Retention,
     plan: &mut Plan,
 ) -> Result<(), Outage> {
     let limit = retention.answers_per_sweep;
     for (key, row) in rows.scan::<AnswerExpiryRow>(&keys::answer_expiries(), None, limit)? {
         let (expires, id) = stored("answer expiry key", keys::answer_expiry_key(&key))?;
-        if expires > now {
+        if expires > present {
             break;
         }
         let answer = keys::answer(&id);

@@ -1,6 +1,7 @@
 //! Requests that come again under their idempotency key.
 
 use super::lab::*;
+use super::pieces::sweep;
 use crate::*;
 use floeberg_metastore::Cx;
 use floeberg_types::TableId;
@@ -269,6 +270,26 @@ async fn a_key_is_honoured_for_its_lifetime() {
     lab.control.jump_clock(5 * MINUTE_MS);
     let forgotten = create(&lab, &once(1, 1), "t").await;
     assert!(matches!(forgotten, Err(CreateTableError::Exists(_))));
+}
+
+/// One wrong clock makes the log's time leap, and that never falls again.
+#[tokio::test]
+async fn a_leap_of_the_logs_time_expires_no_answer() {
+    let lab = Lab::with_namespace().await;
+    let id = create(&lab, &once(1, 1), "t").await.unwrap();
+    lab.control.jump_clock(10 * IDEMPOTENCY_LIFETIME_MS);
+    lab.create("stamped_by_the_leap").await.unwrap();
+    lab.control.jump_clock(-10 * IDEMPOTENCY_LIFETIME_MS);
+    sweep(&lab).await;
+    assert_eq!(create(&lab, &once(1, 1), "t").await.unwrap(), id);
+    let later = create(&lab, &once(2, 2), "u").await.unwrap();
+    assert_eq!(create(&lab, &once(2, 2), "u").await.unwrap(), later);
+    // What is put on record after the leap does not stay for as long as that was.
+    lab.control
+        .jump_clock(IDEMPOTENCY_LIFETIME_MS + 5 * MINUTE_MS);
+    sweep(&lab).await;
+    let tags: BTreeSet<u8> = lab.rows().into_iter().map(|(key, _)| key[0]).collect();
+    assert!(tags.iter().all(|tag| *tag < 0x1b), "{tags:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Retention over a running catalog.
 
 use super::lab::*;
-use crate::janitor::{self, Deletion, Janitor, JanitorConfig, Retention};
+use crate::janitor::{self, Deletion, Janitor, JanitorConfig, Retention, Times};
 use crate::keys::SeriesId;
 use crate::versions::{self, StoredPart};
 use crate::*;
@@ -317,7 +317,7 @@ async fn a_commit_that_lands_while_rows_are_looked_through_stays_whole() {
             reads_before: Cell::new(reads),
         };
         let now = lab.env.clock.now();
-        let plan = janitor::plan(&rows, now, &retention, None).unwrap();
+        let plan = janitor::plan(&rows, Times { now, present: now }, &retention, None).unwrap();
         let mut left = after.clone();
         for Deletion { key, commit } in &plan.deletions {
             if left.0.get(key).is_some_and(|row| row.commit_id == *commit) {

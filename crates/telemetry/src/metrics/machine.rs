@@ -1,4 +1,4 @@
-//! What a node says of its binary, its machine and its disks.
+//! What a node says of its binary, its machine, its memory, its certificates and its disks.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -16,7 +16,18 @@ struct DiskLabels {
     holds: &'static str,
 }
 
-/// The binary, the clock and the disks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    budget: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    /// Who sees it: `nodes` or `clients`.
+    seen_by: &'static str,
+}
+
+/// The binary, the clock, memory, certificates and the disks.
 #[derive(Clone, Debug, Default)]
 pub struct MachineMetrics {
     /// When the process started, in seconds since 1970.
@@ -28,6 +39,9 @@ pub struct MachineMetrics {
     build: Family<BuildLabels, Gauge>,
     disk_bytes: Family<DiskLabels, Gauge>,
     disk_free_bytes: Family<DiskLabels, Gauge>,
+    budget_bytes: Family<BudgetLabels, Gauge>,
+    budget_held_bytes: Family<BudgetLabels, Gauge>,
+    certificate_ends: Family<CertificateLabels, Gauge>,
 }
 
 fn gauge(bytes: u64) -> i64 {
@@ -47,6 +61,21 @@ impl MachineMetrics {
         let labels = DiskLabels { holds };
         self.disk_bytes.get_or_create(&labels).set(gauge(total));
         self.disk_free_bytes.get_or_create(&labels).set(gauge(free));
+    }
+
+    /// Says how many bytes of memory a budget has, and how many are held.
+    pub fn budget(&self, budget: &'static str, total: u64, held: u64) {
+        let labels = BudgetLabels { budget };
+        self.budget_bytes.get_or_create(&labels).set(gauge(total));
+        self.budget_held_bytes
+            .get_or_create(&labels)
+            .set(gauge(held));
+    }
+
+    /// Says when a certificate ends, in seconds since 1970.
+    pub fn certificate(&self, seen_by: &'static str, ends: i64) {
+        let labels = CertificateLabels { seen_by };
+        self.certificate_ends.get_or_create(&labels).set(ends);
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -75,6 +104,21 @@ impl MachineMetrics {
             "disk_free_bytes",
             "Free bytes of the file system",
             self.disk_free_bytes.clone(),
+        );
+        registry.register(
+            "memory_budget_bytes",
+            "Memory that requests of a kind may take together",
+            self.budget_bytes.clone(),
+        );
+        registry.register(
+            "memory_budget_held_bytes",
+            "Memory of it that is taken",
+            self.budget_held_bytes.clone(),
+        );
+        registry.register(
+            "certificate_end_time_seconds",
+            "When a certificate runs out, since 1970",
+            self.certificate_ends.clone(),
         );
     }
 }
