@@ -9,6 +9,7 @@ use crate::errors::CommitError;
 use crate::heads::{Heads, Pinned, TableHead};
 use crate::load::StoredTable;
 use crate::location::{self, Path};
+use crate::pieces::Place;
 use crate::publish::{self, Birth, Content, Parts};
 use crate::request::Request;
 use crate::seen;
@@ -119,7 +120,13 @@ impl Catalog {
         request: &Request,
         size: Size,
     ) -> Result<Vec<CommittedTable>, CommitError> {
-        let place = self.place_for(cx, longest_text(&request.changes)).await?;
+        let place = match size {
+            Size::Small => Place::default(),
+            Size::Large => {
+                let longest = longest_text(&request.changes);
+                self.place_for(cx, longest).await?
+            }
+        };
         // Afterwards: who asks again waits for the place of its own first attempt.
         if size == Size::Large
             && let Some(before) = self.recall::<_, CommitError>(cx).await?
